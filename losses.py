@@ -1,0 +1,92 @@
+"""Tensors -> scalars: the loss terms, the total, and the centers' own update.
+
+Dimensions: B batch, K number of bits, D descriptor size, C identities. labels are int32 [B].
+"""
+
+from collections import OrderedDict
+
+from tensorflow_setup import tf
+
+
+def classification_loss(logits, labels):
+    """Mean softmax cross-entropy: float32 [B, C] and int [B] -> scalar."""
+    return tf.reduce_mean(
+        tf.nn.sparse_softmax_cross_entropy_with_logits(logits=logits, labels=labels))
+
+
+def quantization_loss(hash_activations):
+    """Mean over B and K of | 0.5 - |h| |: float32 [B, K] -> scalar."""
+    return tf.reduce_mean(tf.abs(0.5 - tf.abs(hash_activations)))
+
+
+def center_loss(descriptors, centers, labels):
+    """0.5 * sum over the batch of the squared distance between a descriptor and its class's center.
+
+    A sum, as released: it grows with the batch.
+
+    Args:
+        descriptors: float32 [B, D].
+        centers: float32 [C, D], their values before any move.
+        labels: int [B].
+
+    Returns:
+        A float32 scalar.
+    """
+    return 0.5 * tf.reduce_sum(tf.square(descriptors - tf.gather(centers, labels)))
+
+
+def center_moves(descriptors, centers, labels, alpha):
+    """How far each center moves by its own rule (Wen et al., ECCV 2016, equation 4).
+
+    For class j with n_j descriptors f_i in the batch:
+    move_j = alpha * sum_i (c_j - f_i) / (1 + n_j), to be subtracted from c_j.
+
+    Args:
+        descriptors: float32 [B, D].
+        centers: float32 [C, D].
+        labels: int [B].
+        alpha: rate of the rule; the release has 1.
+
+    Returns:
+        float32 [B, D]: each image's share of its class's move; shares of a class add up.
+    """
+    # [B, B] -> [B]: how often each image's class is in the batch
+    counts = tf.reduce_sum(
+        tf.cast(tf.equal(labels[:, None], labels[None, :]), tf.float32), axis=1)
+    differences = tf.gather(centers, labels) - descriptors
+    return alpha * differences / (1.0 + counts)[:, None]
+
+
+def weight_decay_loss(kernels):
+    """Sum over the kernels of half their squared L2 norm: a scalar."""
+    return tf.add_n([tf.nn.l2_loss(kernel) for kernel in kernels])
+
+
+def weighted_losses(network, labels, centers, kernels, config):
+    """All terms of DCBH's objective, weighted, and their sum.
+
+    Args:
+        network: a model.Network built for training.
+        labels: int [B].
+        centers: float32 [C, D], values before the move.
+        kernels: what weight decay acts on.
+        config: anything with the attributes ..._weight and weight_decay of config.Config.
+
+    Returns:
+        An OrderedDict of float32 scalars: "total" first, then each term that adds up to it. A
+        weight decay of 0 leaves its term out.
+    """
+    terms = OrderedDict()
+    terms["hash_classification"] = config.hash_classification_weight * classification_loss(
+        network.hash_logits, labels)
+    terms["descriptor_classification"] = (
+        config.descriptor_classification_weight
+        * classification_loss(network.descriptor_logits, labels))
+    terms["quantization"] = config.quantization_weight * quantization_loss(
+        network.hash_activations)
+    terms["center"] = config.center_weight * center_loss(network.descriptor, centers, labels)
+    if config.weight_decay:
+        terms["weight_decay"] = config.weight_decay * weight_decay_loss(kernels)
+    losses = OrderedDict(total=tf.add_n(list(terms.values())))
+    losses.update(terms)
+    return losses

