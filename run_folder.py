@@ -19,6 +19,7 @@ import fcntl
 import json
 import os
 import platform
+import re
 import shutil
 import subprocess
 import sys
@@ -57,8 +58,8 @@ class RunFolder:
         return folder
 
     @classmethod
-    def create(cls, path, overwrite=False):
-        """A new, locked folder at `path`.
+    def create(cls, path, config, overwrite=False):
+        """A new, locked folder at `path` with the settings in it.
 
         Raises:
             UserError: it holds a run (unless overwrite), or something that is no run, or cannot
@@ -81,10 +82,11 @@ class RunFolder:
                 elif entry.exists() and name != "lock":
                     entry.unlink()
             (folder.path / "checkpoints").mkdir()
+        folder.write_config(config)  # what makes it a run
         return folder
 
     @classmethod
-    def create_numbered(cls, base):
+    def create_numbered(cls, base, config):
         """A new, locked folder at `base` or, where that exists, base_2, base_3 and so on."""
         base = Path(base)
         with _writing(base):
@@ -97,7 +99,7 @@ class RunFolder:
                     break
                 except FileExistsError:
                     number += 1
-        return cls.create(path)
+        return cls.create(path, config)
 
     @classmethod
     def open_newest(cls, base):
@@ -105,9 +107,9 @@ class RunFolder:
         base = Path(base)
         runs = []
         for path in base.parent.glob(base.name + "*"):
-            suffix = path.name[len(base.name):]
-            if (suffix == "" or suffix[0] == "_" and suffix[1:].isdigit()) and cls(path).holds_run():
-                runs.append((int(suffix[1:] or 1), path))
+            number = re.match(r"(?:_(\d+))?$", path.name[len(base.name):])
+            if number and cls(path).holds_run():
+                runs.append((int(number.group(1) or 1), path))
         if not runs:
             raise UserError("%s: no run to resume; name one with --run_dir" % base)
         return cls(max(runs)[1])
@@ -173,17 +175,28 @@ class RunFolder:
         """The run's Config."""
         return Config.from_file(self.path / "config.json")
 
-    def begin(self, config, device):
-        """Writes settings and a new provenance entry, whose end `finish` fills in."""
-        entries = self.read_json("provenance.json") if self.holds_run() else []
+    def write_config(self, config):
+        """Writes the resolved settings."""
+        self.write_json("config.json", config.to_dict())
+
+    def begin(self, tensorflow, device):
+        """Adds a provenance entry for this process, whose end `finish` fills in.
+
+        Args:
+            tensorflow: version.
+            device: what it computes on.
+        """
+        entries = []
+        if (self.path / "provenance.json").exists():
+            entries = self.read_json("provenance.json")
         revision, difference = git_state()
         entries.append({
             "git_revision": revision,
             "git_dirty": None if revision is None else bool(difference),
             "python": platform.python_version(),
-            "tensorflow": device["tensorflow"],
+            "tensorflow": tensorflow,
             "numpy": np.__version__,
-            "device": device["device"],
+            "device": device,
             "machine": platform.platform(),
             "command_line": [sys.executable] + sys.argv,
             "start": _now(),
@@ -193,9 +206,7 @@ class RunFolder:
         if difference:
             with self._replacing("uncommitted.diff") as temporary:
                 temporary.write_text(difference)
-        # config.json last: it is what makes the folder a run
         self.write_json("provenance.json", entries)
-        self.write_json("config.json", config.to_dict())
 
     def finish(self, ended_by):
         """Notes in the provenance when and why this process stopped training."""

@@ -190,7 +190,6 @@ class Trainer:
     def resume(self):
         """Goes back to the folder's `last` checkpoint."""
         self.progress = Progress(**self._restore("last"))
-        self.folder.trim_history(self.progress.epoch)
 
     def train(self, evaluate):
         """Trains until config.epochs, evaluating the best weights on the way.
@@ -205,6 +204,7 @@ class Trainer:
             UserError: a checkpoint cannot be written; the one before it stays.
         """
         config = self.config
+        self.folder.trim_history(self.progress.epoch)
         total = config.epochs * len(self.data.labels)
         with StopRequest() as stop, contextlib.closing(
                 tf.summary.FileWriter(self.folder.subfolder("tensorboard"))) as writer, tqdm(

@@ -1,6 +1,68 @@
-"""Puts the project's root on the import path, so that `pytest` alone works from any folder."""
+"""Helpers of all tests: processes, and a tiny data set in the DDH format."""
 
+import os
+import pickle
+import subprocess
 import sys
 from pathlib import Path
 
-sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
+import numpy as np
+import pytest
+
+ROOT = Path(__file__).resolve().parent.parent
+sys.path.insert(0, str(ROOT))  # so that `pytest` alone works
+
+
+def command(script, *arguments):
+    """The words that start one of our scripts."""
+    return [sys.executable, str(ROOT / script)] + [str(argument) for argument in arguments]
+
+
+def run_script(script, *arguments, cwd, **options):
+    """Runs a script to its end; returns the finished process with text output."""
+    return subprocess.run(command(script, *arguments), cwd=str(cwd), stdin=subprocess.DEVNULL,
+                          stdout=subprocess.PIPE, stderr=subprocess.PIPE,
+                          universal_newlines=True, timeout=300, **options)
+
+
+def assert_refused(process, *words, code=2):
+    """The process ended with `code` and one line on stderr that has all `words`."""
+    assert process.returncode == code, process.stdout + process.stderr
+    lines = process.stderr.strip().splitlines()
+    assert len(lines) == 1 and lines[0].startswith("error: "), process.stderr
+    for word in words:
+        assert str(word) in lines[0], lines[0]
+
+
+def write_pickle(path, images, labels, protocol=2):
+    path.parent.mkdir(parents=True, exist_ok=True)
+    with open(str(path), "wb") as stream:
+        pickle.dump((images, labels), stream, protocol=protocol)
+
+
+def tiny_faces(num_identities=6, train=5, test=2, seed=0):
+    """Two splits of (rows, labels): one random pattern an identity, with noise."""
+    rng = np.random.RandomState(seed)
+    patterns = rng.randint(0, 256, (num_identities, 3072))
+    splits = []
+    for count in (train, test):
+        labels = np.repeat(np.arange(num_identities), count)
+        rows = np.clip(patterns[labels] + rng.normal(0, 20, (len(labels), 3072)), 0, 255)
+        splits.append((rows.astype(np.uint8), labels))
+    return splits
+
+
+@pytest.fixture
+def faces_dir(tmp_path):
+    """A folder with data/ as dataset_flag 1 reads it: 30 training images, 12 queries."""
+    train, test = tiny_faces()
+    write_pickle(tmp_path / "data/train_folder_facescrub/part1", *train)
+    write_pickle(tmp_path / "data/test_folder_facescrub/part1", *test)
+    return tmp_path
+
+
+def clean_environment(**changes):
+    """This process's environment with changes."""
+    environment = dict(os.environ)
+    environment.update(changes)
+    return environment

@@ -1,0 +1,71 @@
+"""How much main.py's loop costs beyond the bare session runs of the same steps.
+
+    python tests/benchmark_training.py [rounds]
+
+One epoch of the training loop (with its sums, checks, history, TensorBoard and checkpoint) and one
+of bare session runs on the same graph, session and batches are timed in turn. Printed: images/s of
+both by round, and the median ratio of loop to bare, once for the steps alone and once with the
+epoch's end (weights check and checkpoint).
+"""
+
+import contextlib
+import io
+import statistics
+import sys
+import tempfile
+import time
+from pathlib import Path
+
+sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
+
+import data_loader  # noqa: E402
+import training  # noqa: E402
+from config import Config  # noqa: E402
+from run_folder import RunFolder  # noqa: E402
+from tensorflow_setup import device_line, make_session  # noqa: E402
+
+
+def bare_epoch(graph, session, data, batch_size):
+    """Images/s of one epoch of session runs and nothing else."""
+    started = time.perf_counter()
+    for images, labels in data_loader.batches(data, batch_size):
+        session.run((graph.step, graph.losses, graph.accuracy),
+                    {graph.images: images, graph.labels: labels})
+    return len(data.labels) / (time.perf_counter() - started)
+
+
+def loop_epoch(trainer):
+    """Images/s of one epoch of the training loop: of its steps, and with its end."""
+    trainer.config = trainer.config.__class__(**dict(
+        trainer.config.to_dict(), epochs=trainer.progress.epoch + 1, evaluate_every=10 ** 6))
+    started = time.perf_counter()
+    with contextlib.redirect_stdout(io.StringIO()):
+        trainer.train(lambda _: None)
+    whole = len(trainer.data.labels) / (time.perf_counter() - started)
+    return float(trainer.folder.read_history()[-1]["images_per_second"]), whole
+
+
+def main(rounds):
+    config = Config(dataset_flag=2)
+    data, _ = data_loader.load_dataset(config)
+    graph = training.build_training_graph(config, config.dataset.num_identities)
+    with tempfile.TemporaryDirectory() as folder, make_session(graph.graph) as session:
+        print(device_line(session))
+        run = RunFolder.create(Path(folder) / "run", config)
+        trainer = training.Trainer(config, data, graph, session, run)
+        trainer.start()
+        bare_epoch(graph, session, data, config.batch_size)  # warm-up
+        steps, wholes = [], []
+        for number in range(1, rounds + 1):
+            bare = bare_epoch(graph, session, data, config.batch_size)
+            loop, whole = loop_epoch(trainer)
+            steps.append(loop / bare)
+            wholes.append(whole / bare)
+            print("round %d: bare %.1f images/s, loop %.1f, with the epoch's end %.1f"
+                  % (number, bare, loop, whole), flush=True)
+    print("median ratio to bare: steps %.3f, with the epoch's end %.3f"
+          % (statistics.median(steps), statistics.median(wholes)))
+
+
+if __name__ == "__main__":
+    main(int(sys.argv[1]) if len(sys.argv) > 1 else 5)

@@ -1,0 +1,88 @@
+"""Settings: defaults are the release's, and what is wrong is refused with a way out."""
+
+import dataclasses
+import json
+
+import pytest
+
+import main
+from config import DATASETS, Config, UserError, parse_setting, setting_names
+
+
+def test_defaults_are_the_release():
+    config = Config(dataset_flag=1)
+    assert (config.num_bits, config.block_length, config.descriptor_size) == (48, 6, 288)
+    assert (config.batch_size, config.epochs, config.evaluate_every) == (256, 2000, 100)
+    assert (config.learning_rate, config.adam_beta1, config.adam_beta2, config.adam_epsilon) == (
+        0.001, 0.9, 0.999, 1e-8)
+    assert (config.quantization_weight, config.center_weight, config.weight_decay) == (
+        0.1, 0.0001, 0.0)
+    assert config.continue_from_best and not config.shuffle
+
+
+def test_protocol_counts():
+    youtube, facescrub, orl = (DATASETS[flag] for flag in (0, 1, 2))
+    assert (youtube.num_identities, youtube.num_train, youtube.num_test) == (1595, 63800, 7975)
+    assert (facescrub.num_identities, facescrub.num_train, facescrub.num_test) == (530, 67177, 2650)
+    assert (orl.num_identities, orl.num_train, orl.num_test) == (40, 280, 120)
+
+
+def test_dataset_defaults_give_way_to_what_is_set():
+    assert Config(dataset_flag=2).epochs == DATASETS[2].epochs
+    assert Config(dataset_flag=2, epochs=3).epochs == 3
+
+
+@pytest.mark.parametrize("values, words", [
+    (dict(num_bits=0), ["num_bits", "from 1 to 64"]),
+    (dict(num_bits=65), ["num_bits", "from 1 to 64"]),
+    (dict(num_bits="48"), ["num_bits", "int"]),
+    (dict(num_bits=True), ["num_bits", "int"]),
+    (dict(learning_rate=float("nan")), ["learning_rate", "finite"]),
+    (dict(learning_rate="fast"), ["learning_rate", "float"]),
+    (dict(shuffle=1), ["shuffle", "bool"]),
+    (dict(seed=None), ["seed"]),
+    (dict(dataset_flag=3), ["dataset_flag", "0 (YouTube Faces)", "1 (FaceScrub)", "2 (ORL"]),
+    (dict(codelength=6), ["codelength", "block_length", "num_bits"]),
+])
+def test_refused(values, words):
+    with pytest.raises(UserError) as error:
+        Config.from_dict(values)
+    for word in words:
+        assert word in str(error.value)
+
+
+def test_a_whole_number_may_stand_for_a_float():
+    assert isinstance(Config(learning_rate=1).learning_rate, float)
+
+
+def test_file_round_trip(tmp_path):
+    config = Config(dataset_flag=2, num_bits=12, shuffle=True)
+    path = tmp_path / "config.json"
+    path.write_text(json.dumps(config.to_dict()))
+    assert Config.from_file(path) == config
+
+
+@pytest.mark.parametrize("text", ["{", "[1]", ""])
+def test_damaged_file(tmp_path, text):
+    path = tmp_path / "config.json"
+    path.write_text(text)
+    with pytest.raises(UserError, match="config.json"):
+        Config.from_file(path)
+
+
+def test_command_line_takes_every_setting():
+    for field in dataclasses.fields(Config):
+        sample = {bool: "true", int: "2", float: "0.5", str: "x"}
+        kind = type(getattr(Config(), field.name))
+        _, given = main.parse_command_line(["--" + field.name, sample[kind]])
+        assert given == {field.name: {bool: True, int: 2, float: 0.5, str: "x"}[kind]}
+    assert len(setting_names()) == len(dataclasses.fields(Config))
+
+
+@pytest.mark.parametrize("name, text", [
+    ("shuffle", "maybe"), ("epochs", "1.5"), ("epochs", ""), ("learning_rate", "1e"),
+])
+def test_ill_typed_words(name, text):
+    field = {field.name: field for field in dataclasses.fields(Config)}[name]
+    with pytest.raises(UserError, match=name):
+        parse_setting(field, text)

@@ -1,0 +1,209 @@
+"""Metrics against hand-worked tables, naive loops and all orders of a tie."""
+
+import itertools
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from sklearn.metrics import average_precision_score
+
+import evaluate
+from config import UserError
+
+
+def counts(items, relevant):
+    return evaluate.DistanceCounts(np.array(items), np.array(relevant))
+
+
+def ranked_precision(relevance):
+    """AP of one ranked list of 0/1, by the definition."""
+    hits, total = 0, 0.0
+    for rank, relevant in enumerate(relevance, 1):
+        if relevant:
+            hits += 1
+            total += hits / rank
+    return total / hits if hits else 0.0
+
+
+def all_rankings(items, relevant):
+    """Every order of relevant and other items that agrees with the distances."""
+    groups = [sorted(set(itertools.permutations([1] * r + [0] * (n - r))))
+              for n, r in zip(items, relevant)]
+    # distinct patterns of one group are equally likely, so plain means over them are expectations
+    return [sum(ranking, ()) for ranking in itertools.product(*groups)]
+
+
+ties = st.lists(st.tuples(st.integers(0, 5), st.integers(0, 5)).map(
+    lambda pair: (max(pair), min(pair))), min_size=1, max_size=4).filter(
+        lambda groups: sum(n for n, _ in groups) > 0)
+
+
+def test_average_precision_by_hand():
+    # distance 0: one relevant of two; distance 1: one relevant of one.
+    # orders: 1 0 1 -> (1 + 2/3) / 2 = 5/6; 0 1 1 -> (1/2 + 2/3) / 2 = 7/12
+    got = evaluate.average_precision(counts([[2, 1]], [[1, 1]]))
+    assert got.best_case[0] == pytest.approx(5 / 6)
+    assert got.worst_case[0] == pytest.approx(7 / 12)
+    assert got.expected[0] == pytest.approx((5 / 6 + 7 / 12) / 2)
+
+
+@settings(max_examples=150, deadline=None)
+@given(ties)
+def test_average_precision_against_all_orders_of_ties(groups):
+    items, relevant = zip(*groups)
+    values = [ranked_precision(ranking) for ranking in all_rankings(items, relevant)]
+    got = evaluate.average_precision(counts([items], [relevant]))
+    assert got.expected[0] == pytest.approx(np.mean(values), abs=1e-12)
+    assert got.best_case[0] == pytest.approx(max(values), abs=1e-12)
+    assert got.worst_case[0] == pytest.approx(min(values), abs=1e-12)
+
+
+@settings(max_examples=80, deadline=None)
+@given(ties, st.integers(1, 25))
+def test_top_ranks_against_all_orders_of_ties(groups, cutoff):
+    items, relevant = zip(*groups)
+    rankings = np.array(all_rankings(items, relevant))
+    total = sum(relevant)
+    table = counts([items], [relevant])
+
+    top = rankings[:, :cutoff]
+    precision = np.cumsum(top, axis=1) / np.arange(1, top.shape[1] + 1)
+    expected = (precision * top).sum(axis=1).mean() / max(min(total, cutoff), 1)
+    assert evaluate.average_precision_at(table, cutoff)[0] == pytest.approx(expected, abs=1e-12)
+
+    hits = evaluate.expected_hits(table, np.array([cutoff]))[0, 0]
+    assert hits == pytest.approx(top.sum(axis=1).mean(), abs=1e-12)
+    assert evaluate.r_precision(table)[0] == pytest.approx(
+        rankings[:, :total].sum(axis=1).mean() / max(total, 1), abs=1e-12)
+    assert evaluate.nearest_accuracy(table)[0] == pytest.approx(rankings[:, 0].mean())
+
+
+def random_codes(rng, num_gallery, num_queries, num_bits, num_labels=5, distinct=None):
+    pool = rng.randint(0, 2, (distinct or 10 ** 4, num_bits)) * 2 - 1
+    def draw(n):
+        return pool[rng.randint(0, len(pool), n)].astype(np.int8)
+    return evaluate.checked_codes(draw(num_gallery), rng.randint(0, num_labels, num_gallery),
+                                  draw(num_queries), rng.randint(0, num_labels, num_queries))
+
+
+def naive_counts(codes):
+    items = np.zeros((len(codes.query_codes), codes.query_codes.shape[1] + 1), int)
+    relevant = np.zeros_like(items)
+    for q, (query, label) in enumerate(zip(codes.query_codes, codes.query_labels)):
+        for item, item_label in zip(codes.gallery_codes, codes.gallery_labels):
+            distance = sum(a != b for a, b in zip(query, item))
+            items[q, distance] += 1
+            relevant[q, distance] += label == item_label
+    return items, relevant
+
+
+@pytest.mark.parametrize("num_bits", [1, 2, 7, 8, 9, 12, 33, 48, 63, 64])
+@pytest.mark.parametrize("distinct", [None, 3], ids=["distinct", "collapsed"])
+def test_counts_against_a_double_loop(num_bits, distinct):
+    codes = random_codes(np.random.RandomState(num_bits), 37, 11, num_bits, distinct=distinct)
+    items, relevant = naive_counts(codes)
+    got = evaluate.count_distances(codes)
+    np.testing.assert_array_equal(got.items, items)
+    np.testing.assert_array_equal(got.relevant, relevant)
+
+
+def test_blocks_change_nothing(monkeypatch):
+    codes = random_codes(np.random.RandomState(0), 101, 23, 12)
+    whole = evaluate.evaluate_codes(codes)
+    monkeypatch.setattr(evaluate, "QUERY_BLOCK", 5)
+    monkeypatch.setattr(evaluate, "GALLERY_BLOCK", 7)
+    assert evaluate.evaluate_codes(codes) == whole
+
+
+def test_order_of_the_gallery_changes_nothing():
+    rng = np.random.RandomState(1)
+    codes = random_codes(rng, 50, 9, 8)
+    order = rng.permutation(50)
+    shuffled = codes._replace(gallery_codes=codes.gallery_codes[order],
+                              gallery_labels=codes.gallery_labels[order])
+    assert evaluate.evaluate_codes(shuffled) == evaluate.evaluate_codes(codes)
+
+
+def unary_codes(distances, num_bits):
+    """Codes at the given distances from the query whose bits are all -1."""
+    return np.where(np.arange(num_bits) < np.asarray(distances)[:, None], 1, -1)
+
+
+def test_agrees_with_scikit_learn_where_there_are_no_ties():
+    rng = np.random.RandomState(0)
+    for _ in range(20):
+        distances = rng.permutation(41)[:30]
+        labels = rng.randint(0, 3, 30)
+        labels[0] = 1
+        codes = evaluate.checked_codes(unary_codes(distances, 40), labels,
+                                       unary_codes([0], 40), np.array([1]))
+        got = evaluate.average_precision(evaluate.count_distances(codes))
+        expected = average_precision_score(labels == 1, -distances)
+        for value in got:
+            assert value[0] == pytest.approx(expected, abs=1e-12)
+
+
+def test_table_by_hand():
+    # Query A (label 0): distances 0, 1, 1, 3 with labels 0, 0, 1, 0. Query B (label 9): the same
+    # gallery, nothing relevant.
+    codes = evaluate.checked_codes(unary_codes([0, 1, 1, 3], 4), np.array([0, 0, 1, 0]),
+                                   unary_codes([0, 0], 4), np.array([0, 9]))
+    results = evaluate.evaluate_codes(codes)
+    best, worst = (1 + 1 + 3 / 4) / 3, (1 + 2 / 3 + 3 / 4) / 3
+    assert results["mAP_best_case"] == pytest.approx(best / 2)
+    assert results["mAP_worst_case"] == pytest.approx(worst / 2)
+    assert results["mAP"] == pytest.approx((best + worst) / 4)
+    assert results["precision_at_50"] == pytest.approx(3 / 4 / 2)  # all four of the gallery
+    assert results["precision_radius_2"] == pytest.approx(2 / 3 / 2)
+    assert results["recall_radius_2"] == pytest.approx(2 / 3 / 2)
+    assert results["top_1_accuracy"] == 0.5
+    assert results["queries_without_relevant"] == 1
+    assert (results["num_gallery"], results["num_queries"], results["num_bits"]) == (4, 2, 4)
+    assert results["distinct_gallery_codes"] == 3
+
+
+def test_a_query_that_retrieves_nothing_has_precision_0_within_the_radius():
+    codes = evaluate.checked_codes(unary_codes([3, 4], 5), np.array([0, 0]),
+                                   unary_codes([0], 5), np.array([0]))
+    precision, recall, answered = evaluate.precision_recall_within(
+        evaluate.count_distances(codes))
+    assert precision.tolist() == [0, 0, 0, 1, 1, 1]
+    assert recall.tolist() == [0, 0, 0, 0.5, 1, 1]
+    assert answered.tolist() == [0, 0, 0, 1, 1, 1]
+
+
+@pytest.mark.parametrize("labels", [
+    (np.array(["ann", "bob", "ann"]), np.array(["ann", "eve with a long name"])),
+    (np.array([-5, 7, -5]), np.array([-5, -1]))])
+def test_labels_of_any_kind(labels):
+    gallery = np.array([[1, 1], [1, -1], [-1, -1]])
+    codes = evaluate.checked_codes(gallery, labels[0], gallery[:2], labels[1])
+    assert evaluate.count_distances(codes).relevant.tolist() == [[1, 0, 1], [0, 0, 0]]
+
+
+def test_one_query_and_one_gallery_item():
+    one = np.array([[1, -1, 1]])
+    results = evaluate.evaluate_codes(evaluate.checked_codes(one, [4], one, [4]))
+    assert results["mAP"] == results["top_1_accuracy"] == results["precision_at_50"] == 1.0
+
+
+GOOD = dict(gallery_codes=np.ones((3, 4)), gallery_labels=np.zeros(3, int),
+            query_codes=np.ones((2, 4)), query_labels=np.zeros(2, int))
+
+
+@pytest.mark.parametrize("change, words", [
+    (dict(gallery_codes=np.ones((0, 4)), gallery_labels=np.zeros(0, int)), "gallery_codes"),
+    (dict(query_codes=np.ones((2, 5))), "4 bits, query_codes 5"),
+    (dict(query_codes=np.ones(8)), "query_codes"),
+    (dict(gallery_codes=np.full((3, 4), np.nan)), "-1 or"),
+    (dict(gallery_codes=np.zeros((3, 4))), "-1 or"),
+    (dict(gallery_codes=np.array([["a"] * 4] * 3)), "-1 or"),
+    (dict(gallery_labels=np.zeros(2, int)), "gallery_labels"),
+    (dict(query_labels=np.zeros((2, 1), int)), "query_labels"),
+    (dict(query_labels=np.zeros(2)), "integers or strings"),
+    (dict(query_labels=np.array(["a", "b"])), "query_labels"),
+])
+def test_malformed_codes(change, words):
+    with pytest.raises(UserError, match=words):
+        evaluate.checked_codes(**dict(GOOD, **change))

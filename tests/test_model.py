@@ -1,0 +1,174 @@
+"""The network: sizes, counts, the block hashing layer, batch norm's moving statistics."""
+
+import numpy as np
+import pytest
+
+import model
+import training
+from config import DATASETS, Config
+from tensorflow_setup import make_session, tf
+
+# Batch sizes are odd and unlike every other dimension, so that a swapped axis cannot pass.
+BATCH = 7
+
+
+@pytest.mark.parametrize("flag, num_bits, count", [
+    (1, 48, 8191780), (1, 12, 7777204), (0, 48, 8858470), (0, 12, 7945474)])
+def test_parameter_counts(flag, num_bits, count):
+    with tf.Graph().as_default():
+        classes = DATASETS[flag].num_identities
+        images = tf.placeholder(tf.float32, [None, 32, 32, 3])
+        model.build_network(images, num_bits=num_bits, block_length=6, num_classes=classes,
+                            training=True)
+        model.class_centers(classes, num_bits * 6)
+        assert sum(np.prod(variable.shape.as_list())
+                   for variable in tf.trainable_variables()) == count
+
+
+@pytest.fixture(scope="module")
+def passes():
+    """Named tensors of a training and an inference pass, K = 5, L = 3, C = 11."""
+    rng = np.random.RandomState(0)
+    with tf.Graph().as_default() as graph:
+        tf.set_random_seed(0)
+        images = tf.placeholder(tf.float32, [None, 32, 32, 3])
+        networks = [model.build_network(images, num_bits=5, block_length=3, num_classes=11,
+                                        training=mode) for mode in (True, False)]
+        initialize = tf.global_variables_initializer()
+    with make_session(graph) as session:
+        session.run(initialize)
+        feed = {images: rng.standard_normal((BATCH, 32, 32, 3))}
+        yield [session.run(network._replace(update_moving_statistics=images), feed)
+               for network in networks]
+
+
+@pytest.mark.parametrize("mode", [0, 1], ids=["training", "inference"])
+def test_shapes(passes, mode):
+    network = passes[mode]
+    assert [group.shape for group in network.groups] == [
+        (BATCH, 16, 16, 64), (BATCH, 8, 8, 128), (BATCH, 4, 4, 256), (BATCH, 2, 2, 512)]
+    assert network.multi_scale_feature.shape == (BATCH, 768)
+    assert network.descriptor.shape == (BATCH, 15)
+    assert network.hash_activations.shape == (BATCH, 5)
+    assert network.hash_logits.shape == network.descriptor_logits.shape == (BATCH, 11)
+
+
+def test_multi_scale_feature_is_group_4_then_group_3(passes):
+    network = passes[0]
+    expected = np.concatenate([network.groups[3].mean((1, 2)), network.groups[2].mean((1, 2))], 1)
+    np.testing.assert_allclose(network.multi_scale_feature, expected, rtol=1e-5, atol=1e-6)
+
+
+def test_value_ranges(passes):
+    network = passes[0]
+    assert network.descriptor.min() == 0 and network.descriptor.max() > 0
+    assert network.hash_activations.min() >= np.tanh(1 / 3 - 0.5) - 1e-6
+    assert network.hash_activations.max() <= np.tanh(0.5)
+
+
+def block_hash(descriptor, num_bits, block_length):
+    with tf.Graph().as_default() as graph:
+        values = tf.constant(np.asarray(descriptor, np.float32))
+        activations = model.block_hashing(values, num_bits, block_length)
+        with make_session(graph) as session:
+            return session.run(activations)
+
+
+def test_block_hashing_by_hand():
+    # softmax(log 3, 0) = (3/4, 1/4); softmax(0, log 4) = (1/5, 4/5); softmax(0, 0) = (1/2, 1/2)
+    activations = block_hash([[np.log(3), 0, 0, np.log(4), 0, 0]], 3, 2)
+    np.testing.assert_allclose(activations, [[0.24491866, 0.29131261, 0.0]], atol=1e-7)
+    assert model.codes_from_activations(activations).tolist() == [[1, 1, 1]]
+
+
+def test_block_hashing_range_of_six():
+    even, sharp = block_hash([[0.0] * 6, [0.0] * 5 + [50.0]], 1, 6)
+    assert even[0] == pytest.approx(-0.3215127, abs=1e-6)  # tanh(1/6 - 1/2)
+    assert sharp[0] == pytest.approx(0.4621172, abs=1e-6)  # tanh(1/2)
+
+
+def test_blocks_are_consecutive():
+    descriptor = np.zeros((1, 12))
+    descriptor[0, 6:9] = [9, 0, 0]  # inside the third of four blocks of three
+    assert np.argmax(block_hash(descriptor, 4, 3)) == 2
+
+
+def test_zero_gives_bit_plus_one():
+    codes = model.codes_from_activations(np.array([[0.0, -0.0, -1e-7, 1e-7]], np.float32))
+    assert codes.tolist() == [[1, 1, -1, 1]] and codes.dtype == np.int8
+
+
+def test_block_hashing_refuses_another_size():
+    with pytest.raises(ValueError, match="num_bits"):
+        block_hash(np.zeros((1, 11)), 2, 6)
+
+
+def test_batch_norm_statistics_against_numpy():
+    rng = np.random.RandomState(1)
+    data = rng.normal(3, 2, (4, BATCH, 2, 3, 5)).astype(np.float32)
+    with tf.Graph().as_default() as graph:
+        values = tf.placeholder(tf.float32, [None, 2, 3, 5])
+        with tf.variable_scope("dcbh", reuse=tf.AUTO_REUSE):
+            trained = model.BatchNorm(True, 0.9, 0.001)
+            output = trained(values)
+            inferred = model.BatchNorm(False, 0.9, 0.001)(values)
+        update, initialize = tf.group(*trained.updates), tf.global_variables_initializer()
+    biased_mean, variance = np.zeros(5), np.ones(5)
+    with make_session(graph) as session:
+        session.run(initialize)
+        for count, batch in enumerate(data, 1):
+            normalised, _ = session.run((output, update), {values: batch})
+            flat = batch.reshape(-1, 5)
+            np.testing.assert_allclose(
+                normalised.reshape(-1, 5), (flat - flat.mean(0)) / np.sqrt(flat.var(0) + 0.001),
+                atol=1e-4)
+            biased_mean = 0.9 * biased_mean + 0.1 * flat.mean(0)
+            variance = 0.9 * variance + 0.1 * flat.var(0, ddof=1)
+            mean = biased_mean / (1 - 0.9 ** count)  # zero-debiased
+            np.testing.assert_allclose(
+                session.run(inferred, {values: batch}).reshape(-1, 5),
+                (flat - mean) / np.sqrt(variance + 0.001), atol=1e-4)
+
+
+def test_initial_weights_hang_on_the_seed_and_differ_between_layers():
+    def kernels(seed):
+        graph = training.build_training_graph(Config(num_bits=4, seed=seed), 3)
+        with graph.graph.as_default(), make_session(graph.graph) as session:
+            session.run(graph.initialize)
+            return session.run({v.op.name: v for v in model.weight_kernels()})
+    first, again, other = kernels(1), kernels(1), kernels(2)
+    name, twin = "dcbh/group3/conv2/kernel", "dcbh/group3/conv3/kernel"
+    assert np.array_equal(first[name], again[name])
+    assert not np.array_equal(first[name], other[name])
+    assert first[name].shape == first[twin].shape and not np.array_equal(first[name], first[twin])
+    bound = np.sqrt(6 / (9 * 256 + 9 * 256))  # Xavier uniform
+    assert np.abs(first[name]).max() == pytest.approx(bound, rel=1e-3)
+
+
+def unreachable_ops(graph):
+    """Names of ops that nothing which is ever run depends on, TensorFlow's own helpers left out."""
+    ends = [graph.step, graph.accuracy.op, graph.weights_finite.op, graph.initialize,
+            graph.inference.hash_activations.op, graph.inference.hash_logits.op,
+            graph.inference.descriptor_logits.op]
+    ends += [loss.op for loss in graph.losses.values()]
+    names = graph.saver.as_saver_def()
+    ends += [graph.graph.get_operation_by_name(name.split(":")[0])
+             for name in (names.save_tensor_name, names.restore_op_name)]
+    reached = set()
+    while ends:
+        op = ends.pop()
+        if op not in reached:
+            reached.add(op)
+            ends += list(op.control_inputs) + [tensor.op for tensor in op.inputs]
+    # Left out: gradients' bookkeeping, and the reads and shapes that library functions offer.
+    return [op.name for op in graph.graph.get_operations() if op not in reached
+            and not op.name.startswith("gradients/")
+            and op.type not in ("ReadVariableOp", "VarIsInitializedOp", "Shape")]
+
+
+def test_no_op_of_the_training_graph_is_unreachable():
+    graph = training.build_training_graph(Config(num_bits=4, weight_decay=0.0002), 3)
+    assert unreachable_ops(graph) == []
+    with graph.graph.as_default():
+        tf.square(graph.accuracy, name="forgotten")
+    assert unreachable_ops(graph) == ["forgotten"]

@@ -1,0 +1,399 @@
+"""Whole runs as processes: training, evaluation, killing, resuming, refusing."""
+
+import csv
+import ctypes
+import json
+import os
+import re
+import resource
+import shutil
+import signal
+import subprocess
+import time
+
+import numpy as np
+import pytest
+from conftest import assert_refused, clean_environment, command, run_script, write_pickle
+
+from config import DATASETS, Config
+
+# Two small epochs a second: 30 images, 8 bits.
+TINY = ("--dataset_flag", 1, "--num_bits", 8, "--batch_size", 7, "--evaluate_every", 2)
+RUN_FILES = {"config.json", "provenance.json", "history.csv", "tensorboard", "checkpoints",
+             "results.json", "codes.npz", "lock"}
+
+
+def history(run_dir):
+    with open(str(run_dir / "history.csv")) as stream:
+        return list(csv.DictReader(stream))
+
+
+def losses(run_dir):
+    """Everything of the history that does not depend on speed."""
+    return [{name: value for name, value in row.items()
+             if name not in ("seconds", "images_per_second")} for row in history(run_dir)]
+
+
+def codes(run_dir):
+    with np.load(str(run_dir / "codes.npz"), allow_pickle=False) as arrays:
+        return {name: arrays[name] for name in arrays.files}
+
+
+def results(run_dir):
+    return json.loads((run_dir / "results.json").read_text())
+
+
+def assert_same_run(one, other):
+    assert losses(one) == losses(other)
+    for name, array in codes(one).items():
+        np.testing.assert_array_equal(array, codes(other)[name])
+
+
+@pytest.fixture(scope="module")
+def finished(tmp_path_factory):
+    """(folder, run folder) of an uninterrupted tiny run of four epochs."""
+    from conftest import tiny_faces
+    folder = tmp_path_factory.mktemp("finished")
+    train, test = tiny_faces()
+    write_pickle(folder / "data/train_folder_facescrub/part1", *train)
+    write_pickle(folder / "data/test_folder_facescrub/part1", *test)
+    process = run_script("main.py", *TINY, "--epochs", 4, cwd=folder)
+    assert process.returncode == 0, process.stderr
+    return folder, folder / "runs/facescrub_8bits_seed0"
+
+
+def test_orl_end_to_end(tmp_path):
+    process = run_script("main.py", "--epochs", 3, "--num_bits", 12, cwd=tmp_path)
+    assert process.returncode == 0, process.stderr
+    assert process.stderr == ""  # no TensorFlow noise
+    assert len(re.findall(r"^TensorFlow .* on ", process.stdout, re.M)) == 1
+    assert len(re.findall(r"^epoch \d+/3 ", process.stdout, re.M)) == 3
+    run_dir = tmp_path / "runs/orl_12bits_seed0"
+    assert {path.name for path in run_dir.iterdir()} - {"uncommitted.diff"} == RUN_FILES
+
+    first = results(run_dir)
+    assert (first["num_gallery"], first["num_queries"], first["num_bits"]) == (280, 120, 12)
+    assert first["dataset"] == "orl" and first["epoch"] <= first["trained_epochs"] == 3
+    assert 0 < first["mAP_worst_case"] <= first["mAP"] <= first["mAP_best_case"] < 1
+    arrays = codes(run_dir)
+    assert arrays["gallery_codes"].dtype == np.int8
+    assert arrays["gallery_codes"].shape == (280, 12) and arrays["query_codes"].shape == (120, 12)
+    assert set(np.unique(arrays["gallery_codes"])) <= {-1, 1}
+    assert np.bincount(arrays["gallery_labels"]).tolist() == [7] * 40
+
+    rows = history(run_dir)
+    assert [row["epoch"] for row in rows] == ["1", "2", "3"]
+    for row in rows:
+        terms = [float(row[name]) for name in ("hash_classification", "descriptor_classification",
+                                               "quantization", "center")]
+        assert float(row["total"]) == pytest.approx(sum(terms), rel=1e-5)
+    assert float(rows[2]["total"]) < float(rows[0]["total"])
+    assert json.loads((run_dir / "config.json").read_text()) == Config(
+        dataset_flag=2, epochs=3, num_bits=12).to_dict()
+    entry = json.loads((run_dir / "provenance.json").read_text())[0]
+    assert entry["ended_by"] == "finished" and entry["tensorflow"] and "main.py" in str(entry)
+
+    (run_dir / "results.json").unlink()
+    (run_dir / "codes.npz").unlink()
+    process = run_script("evaluate.py", run_dir, cwd=tmp_path)
+    assert process.returncode == 0, process.stderr
+    assert results(run_dir) == first
+    for name, array in codes(run_dir).items():
+        np.testing.assert_array_equal(array, arrays[name])
+
+
+def test_same_seed_gives_the_same_run(finished, tmp_path):
+    folder, run_dir = finished
+    again = tmp_path / "again"
+    process = run_script("main.py", *TINY, "--epochs", 4, "--run_dir", again, cwd=folder)
+    assert process.returncode == 0, process.stderr
+    assert_same_run(run_dir, again)
+
+
+def test_default_folder_takes_the_next_free_number(finished):
+    folder, run_dir = finished
+    process = run_script("main.py", *TINY, "--epochs", 1, "--seed", 5, cwd=folder)
+    assert "facescrub_8bits_seed5\n" in process.stdout
+    process = run_script("main.py", *TINY, "--epochs", 1, "--seed", 5, cwd=folder)
+    assert "facescrub_8bits_seed5_2\n" in process.stdout
+    assert len(history(folder / "runs/facescrub_8bits_seed5_2")) == 1
+
+
+def start(folder, *arguments, **options):
+    return subprocess.Popen(command("main.py", *TINY, *arguments), cwd=str(folder),
+                            stdin=subprocess.DEVNULL, stdout=subprocess.PIPE,
+                            stderr=subprocess.PIPE, universal_newlines=True, **options)
+
+
+def wait_for_line(process, text):
+    for line in process.stdout:
+        if text in line:
+            return
+    raise AssertionError("process ended without %r: %s" % (text, process.stderr.read()))
+
+
+def test_killed_again_and_again(finished, tmp_path):
+    """kill -9 at whatever moment; in the end the run equals one that was left alone."""
+    folder, whole = finished
+    run_dir = tmp_path / "run"
+    rng = np.random.RandomState(0)
+    arguments = ["--epochs", 4, "--run_dir", run_dir]
+    kills = 0
+    # Before anything is saved, then some way into an epoch after one was saved.
+    for line, longest in (("run folder", 1.5), ("epoch", 0.6), ("epoch", 0.6)):
+        process = start(folder, *arguments, *(["--resume"] if run_dir.exists() else []))
+        wait_for_line(process, line)
+        time.sleep(rng.uniform(0, longest))
+        process.kill()
+        kills += process.wait() == -signal.SIGKILL
+        process.stdout.close()
+        process.stderr.close()
+    assert kills >= 2
+    process = run_script("main.py", *TINY, *arguments, "--resume", cwd=folder)
+    assert process.returncode == 0, process.stderr
+    assert_same_run(whole, run_dir)
+    assert results(run_dir) == results(whole)
+    assert not list(run_dir.rglob("*.tmp*"))
+    prefixes = {path.name.split(".")[0] for path in (run_dir / "checkpoints").iterdir()}
+    index = json.loads((run_dir / "checkpoints/index.json").read_text())
+    assert prefixes == {"index"} | {entry["checkpoint"] for entry in index.values()}
+
+
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+def test_stops_on_request_within_an_epoch(finished, tmp_path, number):
+    folder, whole = finished
+    run_dir = tmp_path / "run"
+    # Batches of one image: an epoch of 30 steps, so that the signal falls within it.
+    process = start(folder, "--batch_size", 1, "--epochs", 500, "--run_dir", run_dir)
+    wait_for_line(process, "epoch 2/500")
+    process.send_signal(number)
+    out, err = process.communicate(timeout=120)
+    assert process.returncode == 128 + number
+    assert "--resume --run_dir %s" % run_dir in err and "Traceback" not in err
+    done = len(history(run_dir))
+    state = json.loads((run_dir / "checkpoints/index.json").read_text())["last"]["state"]
+    assert state["epoch"] == done
+    entry = json.loads((run_dir / "provenance.json").read_text())[0]
+    assert entry["ended_by"] == "stopped by " + signal.Signals(number).name
+
+    process = run_script("main.py", "--resume", "--run_dir", run_dir, "--epochs", done + 1,
+                         cwd=folder)
+    assert process.returncode == 0, process.stderr
+    assert "resuming after epoch %d, step %d" % (done, state["step"]) in process.stdout
+    assert [int(row["epoch"]) for row in history(run_dir)] == list(range(1, done + 2))
+    whole = tmp_path / "whole"
+    process = run_script("main.py", *TINY, "--batch_size", 1, "--epochs", done + 1,
+                         "--run_dir", whole, cwd=folder)
+    assert_same_run(whole, run_dir)
+
+
+def test_resume_of_a_finished_run_only_evaluates(finished, tmp_path):
+    folder, whole = finished
+    run_dir = tmp_path / "run"
+    shutil.copytree(str(whole), str(run_dir))
+    (run_dir / "results.json").unlink()
+    process = run_script("main.py", "--resume", "--run_dir", run_dir, cwd=folder)
+    assert process.returncode == 0 and results(run_dir) == results(whole)
+    assert losses(run_dir) == losses(whole)
+
+
+def test_evaluates_a_run_that_is_going_on(finished, tmp_path):
+    folder, _ = finished
+    run_dir = tmp_path / "run"
+    process = start(folder, "--epochs", 1000, "--evaluate_every", 1000, "--run_dir", run_dir)
+    try:
+        wait_for_line(process, "epoch 1/1000")
+        evaluation = run_script("evaluate.py", run_dir, cwd=folder)
+        assert evaluation.returncode == 0, evaluation.stderr
+        assert results(run_dir)["epoch"] >= 1
+        assert process.poll() is None
+        second = run_script("main.py", "--resume", "--run_dir", run_dir, cwd=folder)
+        assert_refused(second, run_dir, "in use")
+    finally:
+        process.kill()
+        process.communicate()
+
+
+def test_without_going_back_to_the_best_weights(finished, tmp_path):
+    folder, _ = finished
+    run_dir = tmp_path / "run"
+    process = run_script("main.py", *TINY, "--epochs", 4, "--continue_from_best", "false",
+                         "--shuffle", "true", "--run_dir", run_dir, cwd=folder)
+    assert process.returncode == 0, process.stderr
+    assert len(history(run_dir)) == 4
+    best = min(history(run_dir), key=lambda row: float(row["total"]))
+    assert results(run_dir)["epoch"] == int(best["epoch"])
+
+
+def test_loss_that_is_not_finite(finished, tmp_path):
+    folder, whole = finished
+    run_dir = tmp_path / "run"
+    shutil.copytree(str(whole), str(run_dir))
+    # The settings' own file is the way to change the rate of a run that has a checkpoint.
+    values = json.loads((run_dir / "config.json").read_text())
+    (run_dir / "config.json").write_text(json.dumps(dict(values, learning_rate=1e38)))
+    process = run_script("main.py", "--resume", "--run_dir", run_dir, "--epochs", 9, cwd=folder)
+    assert_refused(process, "epoch 5, step", "finite" if "finite" in process.stderr else "loss is",
+                   "checkpoint of epoch 4", code=1)
+    entry = json.loads((run_dir / "provenance.json").read_text())[-1]
+    assert entry["ended_by"].startswith("error: epoch 5")
+    evaluation = run_script("evaluate.py", run_dir, cwd=folder)
+    assert evaluation.returncode == 0  # the last good checkpoint is whole
+    assert results(run_dir) == results(whole)
+
+
+def test_no_room_for_a_checkpoint(finished, tmp_path):
+    """A limit on the size of files stands in for a full disk."""
+    folder, _ = finished
+    run_dir = tmp_path / "run"
+    process = run_script(
+        "main.py", *TINY, "--epochs", 2, "--run_dir", run_dir, cwd=folder,
+        preexec_fn=lambda: (signal.signal(signal.SIGXFSZ, signal.SIG_IGN),
+                            resource.setrlimit(resource.RLIMIT_FSIZE, (10 ** 7, 10 ** 7))))
+    assert_refused(process, run_dir, "cannot be written")
+    assert [path.name for path in (run_dir / "checkpoints").iterdir()] == []
+
+
+# Mistakes
+
+
+def drop_override():
+    """Makes root obey file permissions in the new process, as everybody else does."""
+    pr_capbset_drop, cap_dac_override = 24, 1
+    ctypes.CDLL(None).prctl(pr_capbset_drop, cap_dac_override, 0, 0, 0)
+
+
+def test_run_folder_that_cannot_be_written(faces_dir):
+    locked = faces_dir / "locked"
+    locked.mkdir()
+    locked.chmod(0o555)
+    process = run_script("main.py", *TINY, "--run_dir", locked / "run", cwd=faces_dir,
+                         preexec_fn=drop_override)
+    assert_refused(process, locked, "cannot be written")
+    (locked).chmod(0o755)
+
+
+def test_folder_that_holds_a_run_or_something_else(finished, tmp_path):
+    folder, whole = finished
+    process = run_script("main.py", *TINY, "--run_dir", whole, cwd=folder)
+    assert_refused(process, whole, "--resume", "--overwrite")
+    precious = tmp_path / "thesis.tex"
+    precious.write_text("years of work")
+    for flag in ([], ["--overwrite"]):
+        process = run_script("main.py", *TINY, "--run_dir", tmp_path, *flag, cwd=folder)
+        assert_refused(process, "thesis.tex")
+    process = run_script("main.py", *TINY, "--run_dir", precious, cwd=folder)
+    assert_refused(process, "is a file")
+    assert precious.read_text() == "years of work"
+
+
+def test_overwrite_replaces_a_run_only_when_the_new_one_can_start(finished, tmp_path):
+    folder, whole = finished
+    run_dir = tmp_path / "run"
+    shutil.copytree(str(whole), str(run_dir))
+    process = run_script("main.py", *TINY, "--data_dir", "nowhere", "--run_dir", run_dir,
+                         "--overwrite", cwd=folder)
+    assert_refused(process, "nowhere")
+    assert losses(run_dir) == losses(whole)
+    process = run_script("main.py", *TINY, "--epochs", 1, "--run_dir", run_dir, "--overwrite",
+                         cwd=folder)
+    assert process.returncode == 0 and len(history(run_dir)) == 1
+
+
+def test_resume_keeps_the_settings(finished):
+    folder, whole = finished
+    process = run_script("main.py", "--resume", "--run_dir", whole, "--num_bits", 12, cwd=folder)
+    assert_refused(process, "num_bits 8", "epochs")
+    process = run_script("main.py", "--resume", "--run_dir", folder / "nothing", cwd=folder)
+    assert_refused(process, "nothing", "no such run folder")
+    process = run_script("main.py", "--resume", "--seed", 77, cwd=folder)
+    assert_refused(process, "seed77", "no run to resume")
+
+
+@pytest.mark.parametrize("arguments, words", [
+    (["--num_bits", 0], ["num_bits", "from 1 to 64"]),
+    (["--num_bits", 65], ["num_bits", "from 1 to 64"]),
+    (["--num_bits", "many"], ["num_bits", "whole number"]),
+    (["--codelength", 6], ["--codelength", "block_length", "num_bits"]),
+    (["--dataset_flag", 7], ["dataset_flag", "2 (ORL"]),
+    (["--epochs"], ["--epochs"]),
+    (["--resume", "--overwrite"], ["--resume", "--overwrite"]),
+], ids=str)
+def test_mistakes_on_the_command_line(tmp_path, arguments, words):
+    assert_refused(run_script("main.py", *arguments, cwd=tmp_path), *words)
+    assert not (tmp_path / "runs").exists()
+
+
+def damage_missing(folder):
+    shutil.rmtree(str(folder / "data/test_folder_facescrub"))
+    return ["test_folder_facescrub", "no such folder", "data/README.md"]
+
+
+def damage_empty(folder):
+    (folder / "data/train_folder_facescrub/part1").unlink()
+    return ["train_folder_facescrub", "empty"]
+
+
+def damage_truncated(folder):
+    path = folder / "data/train_folder_facescrub/part1"
+    path.write_bytes(path.read_bytes()[:5000])
+    return [path.relative_to(folder), "not a whole pickle"]
+
+
+def damage_row_length(folder):
+    write_pickle(folder / "data/train_folder_facescrub/part2", np.zeros((2, 3000)), np.zeros(2))
+    return ["part2", "3072"]
+
+
+def damage_label_range(folder):
+    write_pickle(folder / "data/train_folder_facescrub/part2", np.zeros((1, 3072)),
+                 np.array([530]))
+    return ["part2", "0 to 529"]
+
+
+def damage_label_count(folder):
+    write_pickle(folder / "data/test_folder_facescrub/part1", np.zeros((3, 3072)), np.zeros(2))
+    return ["part1", "3 images"]
+
+
+def damage_nan(folder):
+    write_pickle(folder / "data/test_folder_facescrub/part1", np.full((1, 3072), np.nan),
+                 np.zeros(1))
+    return ["part1", "NaN"]
+
+
+@pytest.mark.parametrize("damage", [
+    damage_missing, damage_empty, damage_truncated, damage_row_length, damage_label_range,
+    damage_label_count, damage_nan])
+def test_bad_data(faces_dir, damage):
+    words = damage(faces_dir)
+    process = run_script("main.py", *TINY, cwd=faces_dir)
+    assert_refused(process, *words)
+    assert not (faces_dir / "runs").exists()
+
+
+def test_evaluate_without_a_run(tmp_path, finished):
+    assert_refused(run_script("evaluate.py", tmp_path / "none", cwd=tmp_path), "none")
+    assert_refused(run_script("evaluate.py", tmp_path, cwd=tmp_path), "not a run folder")
+    folder, whole = finished
+    run_dir = tmp_path / "run"
+    shutil.copytree(str(whole), str(run_dir))
+    for path in (run_dir / "checkpoints").glob("*.data*"):
+        os.truncate(str(path), 1000)
+    assert_refused(run_script("evaluate.py", run_dir, cwd=folder), "checkpoint", "cannot be read")
+    (run_dir / "checkpoints/index.json").unlink()
+    assert_refused(run_script("evaluate.py", run_dir, cwd=folder), "no checkpoint")
+
+
+def test_hidden_gpus_are_given_as_the_reason(finished, tmp_path):
+    folder, _ = finished
+    process = run_script("main.py", *TINY, "--epochs", 1, "--run_dir", tmp_path / "run",
+                         cwd=folder, env=clean_environment(CUDA_VISIBLE_DEVICES="-1"))
+    assert "CPU (CUDA_VISIBLE_DEVICES='-1' hides every GPU)" in process.stdout
+
+
+def test_dataset_flag_in_main_py_is_what_runs():
+    import main
+    assert main.dataset_flag in DATASETS
+    options, given = main.parse_command_line([])
+    assert main.open_run(options, given)[0].dataset_flag == main.dataset_flag
