@@ -5,10 +5,13 @@ differ, the comment beside the setting names the row of the README's table of de
 batch size and evaluation interval default to what suits the data set (`DATASETS`).
 """
 
+import argparse
 import dataclasses
 import json
 import math
+import os
 import re
+import sys
 from pathlib import Path
 from typing import NamedTuple, Optional, Union
 
@@ -22,6 +25,37 @@ class UserError(Exception):
     """A mistake the user can mend: shown as one line, without a traceback, and exit code 2."""
 
     exit_code = 2
+
+
+def run_command(main):
+    """Runs a command's main function; a mistake of the user ends in one line, not a traceback.
+
+    Args:
+        main: function of the command line's words.
+    """
+    try:
+        main(sys.argv[1:])
+        sys.stdout.flush()
+    except UserError as error:
+        print("error: %s" % error, file=sys.stderr)
+        sys.exit(error.exit_code)
+    except KeyboardInterrupt:
+        print("\nstopped", file=sys.stderr)
+        sys.exit(130)
+    except BrokenPipeError:  # the reader of our output went away
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        sys.exit(1)
+
+
+class ArgumentParser(argparse.ArgumentParser):
+    """An argument parser whose refusals are UserErrors, and that takes no shortened options."""
+
+    def __init__(self, **options):
+        super().__init__(allow_abbrev=False, formatter_class=argparse.RawDescriptionHelpFormatter,
+                         **options)
+
+    def error(self, message):
+        raise UserError("%s; --help lists what can be set" % message)
 
 
 class Dataset(NamedTuple):

@@ -4,6 +4,7 @@ Data protocol (DDH, Lin, Li, Tang, IJCAI 2017): closed set, the same people in b
 training set is the gallery, the test set holds the queries.
 """
 
+import hashlib
 import importlib.util
 import io
 import pickle
@@ -29,12 +30,14 @@ class ImageSet(NamedTuple):
         images: float32 [num_images, 32, 32, 3], RGB, values in [-1, 1].
         labels: int32 [num_images], 0..C-1.
         mean, std: the two scalars of the raw pixels that normalised this split.
+        fingerprints: uint64 [num_images], equal for equal raw pixels and else different.
     """
 
     images: np.ndarray
     labels: np.ndarray
     mean: float
     std: float
+    fingerprints: np.ndarray
 
 
 def load_dataset(config):
@@ -302,11 +305,26 @@ def normalise(images, labels, mean=None, std=None):
     if mean is None or std is None:
         mean, std = pixel_statistics(images)
     out = np.empty(images.shape, np.float32)
+    fingerprints = np.empty(len(images), np.uint64)
     for i in range(0, len(images), CHUNK):
-        chunk = images[i:i + CHUNK].astype(np.float32)
+        chunk = images[i:i + CHUNK].astype(np.float32, order="C")
+        fingerprints[i:i + CHUNK] = [_fingerprint(image) for image in chunk]
         out[i:i + CHUNK] = np.clip(0.1 * (chunk - np.float32(mean)) / np.float32(std + 1e-5),
                                    -1.0, 1.0)
-    return ImageSet(out, labels.astype(np.int32), mean, std)
+    return ImageSet(out, labels.astype(np.int32), mean, std, fingerprints)
+
+
+def _fingerprint(image):
+    """64 bits of a hash of an array's bytes."""
+    return int.from_bytes(hashlib.blake2b(image, digest_size=8).digest(), "little")
+
+
+def displayable(data, indices):
+    """Some images of an ImageSet as they were before normalisation: uint8 [n, 32, 32, 3]."""
+    raw = data.images[indices] * (data.std + 1e-5) * 10 + data.mean
+    if data.mean <= 1:  # pixels from 0 to 1
+        raw = raw * 255
+    return np.clip(np.rint(raw), 0, 255).astype(np.uint8)
 
 
 def image_order(num_images, shuffle, seed, epoch):

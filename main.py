@@ -3,13 +3,14 @@
 Everything in config.py can be set on the command line (python main.py --help).
 """
 
-import argparse
 import dataclasses
 import sys
 
 import config as settings
 import data_loader
+import encode
 import evaluate
+import report
 import training
 from config import Config, UserError
 from run_folder import RunFolder
@@ -26,15 +27,6 @@ RUNS_DIR = "runs"
 CHANGEABLE = ("epochs", "evaluate_every", "encode_batch_size")
 
 
-class _Parser(argparse.ArgumentParser):
-    """An argument parser whose refusals are UserErrors."""
-
-    def error(self, message):
-        if message.startswith("unrecognized arguments"):
-            message += "; valid settings: " + ", ".join(settings.setting_names())
-        raise UserError(message)
-
-
 def parse_command_line(arguments):
     """The command line's words.
 
@@ -48,8 +40,7 @@ def parse_command_line(arguments):
     Raises:
         UserError: an unknown word or a value of the wrong type.
     """
-    parser = _Parser(description=__doc__, allow_abbrev=False,
-                     formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = settings.ArgumentParser(description=__doc__)
     parser.add_argument("--run_dir", help="folder of the run (default: %s/DATASET_KBITS_seedS, "
                                           "or the next free number)" % RUNS_DIR)
     parser.add_argument("--resume", action="store_true",
@@ -59,7 +50,10 @@ def parse_command_line(arguments):
         default = "" if field.default is None else " (default: %s)" % (field.default,)
         parser.add_argument("--" + field.name, metavar=settings.value_type(field).__name__.upper(),
                             help=field.metadata["help"] + default)
-    options = parser.parse_args(arguments)
+    options, unknown = parser.parse_known_args(arguments)
+    if unknown:
+        raise UserError("unknown setting %s; valid settings: %s"
+                        % (" ".join(unknown), ", ".join(settings.setting_names())))
     given = {field.name: settings.parse_setting(field, getattr(options, field.name))
              for field in dataclasses.fields(Config) if getattr(options, field.name) is not None}
     if options.resume and options.overwrite:
@@ -142,14 +136,17 @@ def run_training(trainer, train, test):
     """Trains and evaluates; notes in the run's provenance how it ended."""
     folder, config = trainer.folder, trainer.config
 
-    def evaluate_weights(state):
-        codes = training.encode_splits(trainer.graph, trainer.session, train, test, config)
-        results = evaluate.save_evaluation(folder, codes, config, state)
-        trainer.say("evaluation after epoch %d, weights of epoch %d:\n%s"
-                    % (state["epoch"], state["best_epoch"], evaluate.results_table(results)))
+    def evaluate_best(state):
+        nonlocal codes, evaluation
+        codes = encode.encode_splits(trainer.graph.inference, trainer.session, train, test,
+                                     config.encode_batch_size)
+        evaluation = evaluate.save_evaluation(folder, codes, evaluate.run_facts(config, state))
+        trainer.say("evaluation after epoch %d, with the weights of epoch %d: mAP %.4f" % (
+            state["epoch"], state["best_epoch"], evaluation.results["mAP"]))
 
+    codes = evaluation = None
     try:
-        trainer.train(evaluate_weights)
+        trainer.train(evaluate_best)
     except training.Interrupted as stop:
         folder.finish(str(stop))
         print("saved after epoch %d, step %d; to go on: python main.py --resume --run_dir %s" % (
@@ -159,8 +156,9 @@ def run_training(trainer, train, test):
         folder.finish("error: %s" % error)
         raise
     folder.finish("finished")
-    print("results, codes and history are in %s" % folder)
+    print(report.results_table(evaluation.results), flush=True)
+    print("report: %s" % report.write_report(folder, evaluation, codes, (train, test)))
 
 
 if __name__ == "__main__":
-    evaluate.run_command(main)
+    settings.run_command(main)

@@ -7,6 +7,8 @@
     tensorboard/      the same rows for TensorBoard
     checkpoints/      index.json says which TensorFlow checkpoint beside it is `best` and `last`
     results.json      the metrics; codes.npz: the codes they were computed from
+    curves_*.csv      precision and recall at N, and within each Hamming radius
+    report.html       all of it to look at; figures/: its figures as PNG
 
 A reader never sees a half-written file: every file is written under another name and renamed.
 A checkpoint is several files; it counts from the moment that index.json, renamed, names it.
@@ -30,7 +32,8 @@ import numpy as np
 from config import ROOT, Config, UserError
 
 CONTENTS = ("config.json", "provenance.json", "uncommitted.diff", "history.csv", "tensorboard",
-            "checkpoints", "results.json", "codes.npz", "lock")
+            "checkpoints", "results.json", "codes.npz", "curves_at_n.csv",
+            "curves_within_radius.csv", "report.html", "figures", "lock")
 
 
 class RunFolder:
@@ -114,6 +117,14 @@ class RunFolder:
             raise UserError("%s: no run to resume; name one with --run_dir" % base)
         return cls(max(runs)[1])
 
+    @classmethod
+    def output(cls, path):
+        """A folder for results that are no run, made if need be."""
+        folder = cls(path)
+        with _writing(folder.path):
+            folder.path.mkdir(parents=True, exist_ok=True)
+        return folder
+
     def holds_run(self):
         """Whether a run was begun here."""
         return (self.path / "config.json").is_file()
@@ -138,9 +149,24 @@ class RunFolder:
 
     def write_json(self, name, value):
         """Writes `value` to the file `name`, whole or not at all."""
-        text = json.dumps(value, indent=1, allow_nan=False) + "\n"
-        with self._replacing(name) as temporary:
-            temporary.write_text(text)
+        self.write_text(name, json.dumps(value, indent=1, allow_nan=False) + "\n")
+
+    def write_text(self, name, text):
+        """Writes the file `name`, whole or not at all."""
+        with self.replacing(name) as temporary:
+            temporary.write_text(text, encoding="utf-8")
+
+    def write_table(self, name, columns):
+        """Writes a CSV file, whole or not at all.
+
+        Args:
+            name: of the file.
+            columns: OrderedDict of column name -> values, all of one length.
+        """
+        with self.replacing(name) as temporary, open(str(temporary), "w", newline="") as stream:
+            writer = csv.writer(stream, lineterminator="\n")
+            writer.writerow(columns)
+            writer.writerows(zip(*columns.values()))
 
     def read_json(self, name):
         """The value in the file `name`. Raises UserError if it is missing or damaged."""
@@ -152,17 +178,18 @@ class RunFolder:
 
     def write_codes(self, **arrays):
         """Writes codes.npz, whole or not at all."""
-        with self._replacing("codes.npz") as temporary:
+        with self.replacing("codes.npz") as temporary:
             with open(str(temporary), "wb") as stream:
                 np.savez_compressed(stream, **arrays)
 
     @contextlib.contextmanager
-    def _replacing(self, name):
+    def replacing(self, name):
         """A temporary path that takes the place of the file `name` at the end."""
         path = self.path / name
         temporary = path.with_name(".%s.%d.tmp" % (path.name, os.getpid()))
         with _writing(path):
             try:
+                path.parent.mkdir(exist_ok=True)
                 yield temporary
                 os.replace(str(temporary), str(path))
             finally:
@@ -186,9 +213,7 @@ class RunFolder:
             tensorflow: version.
             device: what it computes on.
         """
-        entries = []
-        if (self.path / "provenance.json").exists():
-            entries = self.read_json("provenance.json")
+        entries = self.provenance()
         revision, difference = git_state()
         entries.append({
             "git_revision": revision,
@@ -204,13 +229,19 @@ class RunFolder:
             "ended_by": None,
         })
         if difference:
-            with self._replacing("uncommitted.diff") as temporary:
+            with self.replacing("uncommitted.diff") as temporary:
                 temporary.write_text(difference)
         self.write_json("provenance.json", entries)
 
+    def provenance(self):
+        """The provenance entries, one for each start."""
+        if not (self.path / "provenance.json").exists():
+            return []
+        return self.read_json("provenance.json")
+
     def finish(self, ended_by):
         """Notes in the provenance when and why this process stopped training."""
-        entries = self.read_json("provenance.json")
+        entries = self.provenance()
         entries[-1].update(end=_now(), ended_by=ended_by)
         self.write_json("provenance.json", entries)
 
@@ -249,7 +280,7 @@ class RunFolder:
         kept = [line for line in lines[1:]
                 if line.endswith("\n") and line.split(",")[0].isdigit()
                 and int(line.split(",")[0]) <= last_epoch]
-        with self._replacing("history.csv") as temporary:
+        with self.replacing("history.csv") as temporary:
             temporary.write_text("".join(lines[:1] + kept) if kept else "")
 
     # Checkpoints

@@ -14,14 +14,12 @@ import time
 from collections import OrderedDict
 from typing import NamedTuple
 
-import numpy as np
 from tqdm import tqdm
 
 import data_loader
 import losses as loss_terms
 import model
 from config import IMAGE_CHANNELS, IMAGE_SIZE, UserError
-from evaluate import Codes
 from tensorflow_setup import tf
 
 
@@ -353,40 +351,3 @@ def restore(training_graph, session, folder, pointer):
     except (tf.errors.OpError, ValueError) as error:
         raise UserError("checkpoint %s cannot be read (%s)" % (prefix, str(error).splitlines()[0]))
     return {field.name: state[field.name] for field in dataclasses.fields(Progress)}
-
-
-def restore_best(training_graph, session, folder):
-    """Loads `best` while another process may be replacing it; returns its state as `restore`."""
-    for _ in range(10):
-        prefix, _ = folder.checkpoint("best")
-        try:
-            return restore(training_graph, session, folder, "best")
-        except UserError:
-            if folder.checkpoint("best")[0] == prefix:  # nobody replaced it: it is damaged
-                raise
-    raise UserError("%s: the best checkpoint changes faster than it can be read" % folder)
-
-
-def encode_splits(training_graph, session, train, test, config):
-    """evaluate.Codes of both splits (ImageSets): the training set is the gallery."""
-    def codes(split):
-        return encode(training_graph.inference, session, split.images, config.encode_batch_size)
-    return Codes(codes(train), train.labels, codes(test), test.labels)
-
-
-def encode(network, session, images, batch_size):
-    """Codes of images, each once and in order.
-
-    Args:
-        network: a model.Network built for inference.
-        session: a tf.Session with its weights.
-        images: float32 [n, 32, 32, 3], normalised.
-        batch_size: images a session run.
-
-    Returns:
-        int8 [n, K], -1 or +1.
-    """
-    return np.concatenate([
-        model.codes_from_activations(session.run(
-            network.hash_activations, {network.images: images[start:start + batch_size]}))
-        for start in range(0, len(images), batch_size)])

@@ -204,6 +204,23 @@ def test_normalisation_clips_and_is_chunked_alike(monkeypatch):
     assert data_loader.normalise(outlier, np.zeros(1)).images.max() == 1.0
 
 
+def test_images_come_back_from_normalisation():
+    raw = np.random.RandomState(0).randint(0, 256, (5, 32, 32, 3)).astype(np.uint8)
+    data = data_loader.normalise(raw, np.zeros(5))
+    np.testing.assert_array_equal(data_loader.displayable(data, [3, 1]), raw[[3, 1]])
+    unit = data_loader.normalise(raw / 255.0, np.zeros(5))
+    np.testing.assert_array_equal(data_loader.displayable(unit, [3, 1]), raw[[3, 1]])
+
+
+def test_fingerprints_tell_equal_images_across_types_and_layouts():
+    raw = np.random.RandomState(0).randint(0, 256, (4, 32, 32, 3)).astype(np.uint8)
+    raw[3] = raw[1]
+    prints = data_loader.normalise(raw, np.zeros(4)).fingerprints
+    assert len(set(prints)) == 3 and prints[1] == prints[3]
+    other = np.asfortranarray(raw.astype(np.float64))
+    np.testing.assert_array_equal(data_loader.normalise(other, np.zeros(4)).fingerprints, prints)
+
+
 def test_statistics_of_another_split():
     images = np.full((1, 2, 2, 3), 7.0)
     out = data_loader.normalise(images, np.array([0]), mean=5.0, std=4.0)
@@ -214,7 +231,7 @@ def test_statistics_of_another_split():
 @pytest.mark.parametrize("shuffle", [False, True])
 def test_every_image_comes_exactly_once(num_images, batch_size, shuffle):
     labels = np.arange(num_images)
-    data = data_loader.ImageSet(labels[:, None] * 2.0, labels, 0.0, 1.0)
+    data = data_loader.ImageSet(labels[:, None] * 2.0, labels, 0.0, 1.0, labels)
     order = data_loader.image_order(num_images, shuffle, seed=1, epoch=2)
     got = list(data_loader.batches(data, batch_size, order))
     assert len(got) == data_loader.steps_per_epoch(num_images, batch_size)

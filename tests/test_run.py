@@ -20,7 +20,8 @@ from config import DATASETS, Config
 # Two small epochs a second: 30 images, 8 bits.
 TINY = ("--dataset_flag", 1, "--num_bits", 8, "--batch_size", 7, "--evaluate_every", 2)
 RUN_FILES = {"config.json", "provenance.json", "history.csv", "tensorboard", "checkpoints",
-             "results.json", "codes.npz", "lock"}
+             "results.json", "codes.npz", "curves_at_n.csv", "curves_within_radius.csv",
+             "report.html", "figures", "lock"}
 
 
 def history(run_dir):
@@ -383,6 +384,22 @@ def test_evaluate_without_a_run(tmp_path, finished):
     assert_refused(run_script("evaluate.py", run_dir, cwd=folder), "checkpoint", "cannot be read")
     (run_dir / "checkpoints/index.json").unlink()
     assert_refused(run_script("evaluate.py", run_dir, cwd=folder), "no checkpoint")
+
+
+def test_comparison_of_runs(finished, tmp_path):
+    folder, whole = finished
+    run_dir = tmp_path / "other"
+    process = run_script("main.py", *TINY, "--epochs", 2, "--seed", 1, "--run_dir", run_dir,
+                         cwd=folder)
+    assert process.returncode == 0, process.stderr
+    process = run_script("evaluate.py", whole, run_dir, "--out", tmp_path / "out", cwd=folder)
+    assert process.returncode == 0, process.stderr
+    table = json.loads((tmp_path / "out/comparison.json").read_text())
+    for path in (whole, run_dir):
+        assert table[str(path)]["mAP"] == results(path)["mAP"]
+        assert str(path) in process.stdout
+    (run_dir / "codes.npz").unlink()
+    assert_refused(run_script("evaluate.py", whole, run_dir, cwd=folder), run_dir, "no codes.npz")
 
 
 def test_hidden_gpus_are_given_as_the_reason(finished, tmp_path):
