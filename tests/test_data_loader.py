@@ -231,7 +231,7 @@ def test_statistics_of_another_split():
 @pytest.mark.parametrize("shuffle", [False, True])
 def test_every_image_comes_exactly_once(num_images, batch_size, shuffle):
     labels = np.arange(num_images)
-    data = data_loader.ImageSet(labels[:, None] * 2.0, labels, 0.0, 1.0, labels)
+    data = data_loader.ImageSet(labels[:, None] * 2.0, labels, 0.0, 1.0, labels, "int64")
     order = data_loader.image_order(num_images, shuffle, seed=1, epoch=2)
     got = list(data_loader.batches(data, batch_size, order))
     assert len(got) == data_loader.steps_per_epoch(num_images, batch_size)
