@@ -330,6 +330,15 @@ def _fingerprint(image):
     return int.from_bytes(hashlib.blake2b(image, digest_size=8).digest(), "little")
 
 
+def data_digest(train, test):
+    """A short hexadecimal text that changes with any pixel, label or order of two ImageSets."""
+    digest = hashlib.blake2b(digest_size=8)
+    for split in (train, test):
+        digest.update(split.fingerprints.tobytes())
+        digest.update(split.labels.tobytes())
+    return digest.hexdigest()
+
+
 def displayable(data, indices):
     """Some images of an ImageSet as they were before normalisation: uint8 [n, 32, 32, 3]."""
     raw = data.images[indices] * (data.std + 1e-5) * 10 + data.mean

@@ -50,6 +50,7 @@ def encode_run(folder):
     config = folder.read_config()
     folder.checkpoint("best")  # before the long work: is there one?
     train, test = data_loader.load_dataset(config)
+    folder.check_data(data_loader.data_digest(train, test))
     graph = training.build_training_graph(config, config.dataset.num_identities)
     with make_session(graph.graph) as session:
         print(device_line(session), flush=True)

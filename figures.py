@@ -3,6 +3,8 @@
 Text and axes of the figures have the colour INK, which a page can replace by its own.
 """
 
+from collections import OrderedDict
+
 import numpy as np
 from matplotlib import font_manager
 from matplotlib.backends.backend_agg import FigureCanvasAgg
@@ -142,18 +144,34 @@ def nearest(codes, query, count):
     return indices, distances[indices]
 
 
-def example_queries(average_precision, count=3):
-    """List of (kind, query index): the best, typical and worst queries by expected AP."""
+def example_queries(average_precision, labels, count=3):
+    """The best, typical (around the median) and worst queries by expected AP.
+
+    Queries of people not shown yet go first.
+
+    Args:
+        average_precision: metrics.AveragePrecision.
+        labels: [Q], the queries' labels.
+        count: queries of each kind.
+
+    Returns:
+        List of (kind, query index).
+    """
     order = np.argsort(-average_precision.expected, kind="mergesort")
-    middle = max((len(order) - count) // 2, 0)
-    chosen = {}
-    for kind, part in (("best", order[:count]), ("worst", order[::-1][:count]),
-                       ("typical", order[middle:middle + count])):
-        for query in part:
-            chosen.setdefault(int(query), kind)
-    kinds = ("best", "typical", "worst")
-    return sorted(((kind, query) for query, kind in chosen.items()),
-                  key=lambda pair: kinds.index(pair[0]))
+    ranks = np.arange(len(order))
+    chosen = OrderedDict()  # of query -> kind
+    people = set()
+    for kind, closeness in (("best", ranks), ("worst", -ranks),
+                            ("typical", np.abs(ranks - len(order) // 2))):
+        candidates = order[np.argsort(closeness, kind="mergesort")].tolist()
+        fresh = [query for query in candidates if query not in chosen]
+        for _ in range(min(count, len(fresh))):
+            query = next((one for one in fresh if labels[one] not in people), fresh[0])
+            fresh.remove(query)
+            people.add(labels[query])
+            chosen[query] = kind
+    return [(kind, query) for kind in ("best", "typical", "worst")
+            for query, own in chosen.items() if own == kind]
 
 
 def contact_sheet(evaluation, codes, train, test, names=None, count=10, size=72):
@@ -174,7 +192,7 @@ def contact_sheet(evaluation, codes, train, test, names=None, count=10, size=72)
         A PIL Image.
     """
     font = ImageFont.truetype(font_manager.findfont("DejaVu Sans"), 12)
-    examples = example_queries(evaluation.average_precision)
+    examples = example_queries(evaluation.average_precision, codes.query_labels)
     gap, text_height, margin = 8, 18, 150
     columns = min(count, len(codes.gallery_codes))
     sheet = Image.new("RGB", (margin + (columns + 1) * (size + gap) + 2 * gap,

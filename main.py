@@ -88,9 +88,7 @@ def open_run(options, given):
             raise UserError("%s was trained with %s %r; a resumed run can change only %s" % (
                 folder, name, getattr(config, name), ", ".join(CHANGEABLE)))
     folder.lock()
-    config = dataclasses.replace(config, **given)
-    folder.write_config(config)
-    return config, folder
+    return dataclasses.replace(config, **given), folder
 
 
 def default_run_dir(config):
@@ -111,8 +109,11 @@ def main(arguments):
     options, given = parse_command_line(arguments)
     config, folder = open_run(options, given)
     train, test = data_loader.load_dataset(config)
+    digest = data_loader.data_digest(train, test)
     if folder is None:  # only now: settings and data are good
         folder = create_run(options, config)
+    folder.check_data(digest)
+    folder.write_config(config)
     print("%s: %d training images (the gallery), %d queries, %d identities"
           % (config.dataset.title, len(train.labels), len(test.labels),
              config.dataset.num_identities))
@@ -123,7 +124,7 @@ def main(arguments):
     with make_session(graph.graph) as session:
         device = device_line(session)
         print("%s\nrun folder: %s" % (device, folder), flush=True)
-        folder.begin(tf.VERSION, device)
+        folder.begin(tf.VERSION, device, digest)
         trainer = training.Trainer(config, train, graph, session, folder)
         if folder.has_checkpoint():
             trainer.resume()

@@ -85,7 +85,7 @@ class RunFolder:
                 elif entry.exists() and name != "lock":
                     entry.unlink()
             (folder.path / "checkpoints").mkdir()
-        folder.write_config(config)  # what makes it a run
+        folder.write_config(config)  # which makes it a run
         return folder
 
     @classmethod
@@ -206,12 +206,20 @@ class RunFolder:
         """Writes the resolved settings."""
         self.write_json("config.json", config.to_dict())
 
-    def begin(self, tensorflow, device):
+    def check_data(self, data_digest):
+        """Raises UserError if the run was begun on other data (see data_loader.data_digest)."""
+        entries = self.provenance()
+        if entries and entries[0]["data"] != data_digest:
+            raise UserError("%s was trained on other data than there is now under its name; train "
+                            "anew in another --run_dir" % self)
+
+    def begin(self, tensorflow, device, data_digest):
         """Adds a provenance entry for this process, whose end `finish` fills in.
 
         Args:
             tensorflow: version.
             device: what it computes on.
+            data_digest: see data_loader.data_digest.
         """
         entries = self.provenance()
         revision, difference = git_state()
@@ -222,6 +230,7 @@ class RunFolder:
             "tensorflow": tensorflow,
             "numpy": np.__version__,
             "device": device,
+            "data": data_digest,
             "machine": platform.platform(),
             "command_line": [sys.executable] + sys.argv,
             "start": _now(),

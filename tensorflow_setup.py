@@ -1,7 +1,7 @@
 """The one place that imports TensorFlow: which version, which noise, which device.
 
-Everything else takes `tf` from here. It is TensorFlow's version 1 interface, which TensorFlow 1.14
-has under the name tensorflow.compat.v1.
+Everything else takes `tf` from here. It is TensorFlow's version 1 interface, tensorflow.compat.v1,
+which TensorFlow 1.14 and TensorFlow 2 both have: one graph runs under either.
 """
 
 import os
@@ -11,14 +11,32 @@ import warnings
 # one line what they say. A user who sets this variable sees them again.
 os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
 
+
+
+def gpu_hidden_or_absent():
+    """Why no NVIDIA GPU can be used, as far as can be told before TensorFlow; None if one may."""
+    visible = os.environ.get("CUDA_VISIBLE_DEVICES")
+    if visible is not None and visible.strip() in ("", "-1"):
+        return "CUDA_VISIBLE_DEVICES=%r hides every GPU" % visible
+    if not os.path.exists("/proc/driver/nvidia/version"):
+        return "no NVIDIA driver is running"
+    return None
+
+
+# On a CPU, TensorFlow 2 leaves its fast kernels (oneDNN) off on many processors. TensorFlow 1.14
+# knows no such variable.
+if gpu_hidden_or_absent():
+    os.environ.setdefault("TF_ENABLE_ONEDNN_OPTS", "1")
+
 with warnings.catch_warnings():
     warnings.simplefilter("ignore")  # numpy's FutureWarnings about TensorFlow 1.14's dtypes
     try:
         import tensorflow.compat.v1 as tf
     except ImportError as error:
-        raise SystemExit("error: TensorFlow cannot be imported (%s); run: make run, or "
-                         "pip install -r requirements.txt with Python 3.7" % error)
+        raise SystemExit("error: TensorFlow cannot be imported (%s); run: make run, or pip install "
+                         "-r requirements.txt (Python 3.7) or requirements-tf2.txt" % error)
     tf.logging.set_verbosity(tf.logging.ERROR)
+    tf.disable_eager_execution()  # TensorFlow 2's default; in 1.14 it is off
     try:  # as released; tflearn 0.5 does not import everywhere, and is needed for this alone
         from tflearn.layers.conv import global_avg_pool
     except ImportError:
@@ -43,14 +61,12 @@ def device_line(session):
     prefix = "TensorFlow %s on " % tf.VERSION
     if gpus:
         return prefix + ", ".join(gpus)
-    visible = os.environ.get("CUDA_VISIBLE_DEVICES")
+    reason = gpu_hidden_or_absent()
     if not tf.test.is_built_with_cuda():
         reason = "this TensorFlow is built without CUDA"
-    elif visible is not None and visible.strip() in ("", "-1"):
-        reason = "CUDA_VISIBLE_DEVICES=%r hides every GPU" % visible
-    elif not os.path.exists("/proc/driver/nvidia/version"):
-        reason = "no NVIDIA driver is running"
-    else:
-        reason = ("an NVIDIA driver is running but TensorFlow found no usable GPU; version 1.14 "
-                  "needs CUDA 10.0 and cuDNN 7; TF_CPP_MIN_LOG_LEVEL=0 shows what is missing")
+    elif reason is None:
+        needs = ("CUDA 10.0 and cuDNN 7" if tf.VERSION.startswith("1.")
+                 else "the packages of pip install tensorflow[and-cuda]")
+        reason = ("an NVIDIA driver is running but TensorFlow found no usable GPU; it needs %s; "
+                  "TF_CPP_MIN_LOG_LEVEL=0 shows what is missing" % needs)
     return prefix + "CPU (%s)" % reason

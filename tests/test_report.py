@@ -87,9 +87,14 @@ def test_nearest_keeps_gallery_order_inside_ties():
 
 def test_example_queries():
     values = np.array([0.9, 0.1, 0.5, 0.6, 0.4, 1.0, 0.0, 0.55, 0.2])
-    chosen = figures.example_queries(metrics.AveragePrecision(values, values, values), count=2)
-    assert chosen == [("best", 5), ("best", 0), ("typical", 7), ("typical", 2), ("worst", 6),
-                      ("worst", 1)]
+    ap = metrics.AveragePrecision(values, values, values)
+    # by AP: 5 0 3 7 2 4 8 1 6; the middle is 2
+    assert figures.example_queries(ap, np.arange(9), count=2) == [
+        ("best", 5), ("best", 0), ("typical", 2), ("typical", 7), ("worst", 6), ("worst", 1)]
+    labels = np.array([1, 2, 3, 4, 5, 1, 2, 7, 8])  # 5 and 0 are one person, so are 6 and 1
+    assert figures.example_queries(ap, labels, count=2) == [
+        ("best", 5), ("best", 3), ("typical", 2), ("typical", 7), ("worst", 6), ("worst", 8)]
+    assert len(figures.example_queries(ap, np.zeros(9), count=4)) == 9
 
 
 def test_contact_sheet_frames(splits):

@@ -1,0 +1,56 @@
+"""Time and peak memory of loading a data set of FaceScrub's size.
+
+    python tests/benchmark_loading.py [uint8|float32]
+
+Writes synthetic pixels in the real format (67,177 and 2,650 rows of 3,072 values, one file a split,
+as Python 3 pickles of protocol 2) to a temporary folder, then loads them as main.py does, in a
+process of its own.
+"""
+
+import multiprocessing
+import pickle
+import resource
+import sys
+import tempfile
+import time
+from pathlib import Path
+
+import numpy as np
+
+sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
+
+import data_loader  # noqa: E402
+from config import Config  # noqa: E402
+
+
+def write(folder, dtype):
+    dataset = Config(dataset_flag=1).dataset
+    rng = np.random.RandomState(0)
+    for name, count in ((dataset.train_folder, dataset.num_train),
+                        (dataset.test_folder, dataset.num_test)):
+        (Path(folder) / name).mkdir()
+        rows = rng.randint(0, 256, (count, data_loader.ROW_LENGTH), np.uint8).astype(dtype)
+        labels = np.arange(count) % dataset.num_identities
+        with open(str(Path(folder) / name / "part"), "wb") as stream:
+            pickle.dump((rows, labels), stream, protocol=2)
+
+
+def load(folder):
+    started = time.perf_counter()
+    train, test = data_loader.load_dataset(Config(dataset_flag=1, data_dir=folder))
+    seconds = time.perf_counter() - started
+    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    print("%d and %d images in %.1f s, peak memory %.2f GB; the arrays hold %.2f GB" % (
+        len(train.labels), len(test.labels), seconds, peak / 1024 ** 2,
+        (train.images.nbytes + test.images.nbytes) / 1024 ** 3))
+
+
+if __name__ == "__main__":
+    with tempfile.TemporaryDirectory() as folder:
+        for target, argument in ((write, (folder, sys.argv[1] if len(sys.argv) > 1 else "uint8")),
+                                 (load, (folder,))):
+            process = multiprocessing.get_context("spawn").Process(target=target, args=argument)
+            process.start()
+            process.join()
+            if process.exitcode:
+                raise SystemExit("failed")
