@@ -4,12 +4,31 @@ Everything else takes `tf` from here. It is TensorFlow's version 1 interface, te
 which TensorFlow 1.14 and TensorFlow 2 both have: one graph runs under either.
 """
 
+import contextlib
 import os
+import sys
 import warnings
 
 # The C++ side prints a page of CUDA library messages where there is no GPU; device_line says in
-# one line what they say. A user who sets this variable sees them again.
-os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
+# one line what they say. A user who sets this variable to 0 sees them again.
+SILENT = os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3") == "3"
+
+
+@contextlib.contextmanager
+def _without_stderr():
+    """Drops what C++ writes to standard error: TensorFlow 2 logs before it looks at levels."""
+    if not SILENT:
+        yield
+        return
+    sys.stderr.flush()
+    kept = os.dup(2)
+    with open(os.devnull, "w") as nowhere:
+        os.dup2(nowhere.fileno(), 2)
+    try:
+        yield
+    finally:
+        os.dup2(kept, 2)
+        os.close(kept)
 
 
 
@@ -28,7 +47,7 @@ def gpu_hidden_or_absent():
 if gpu_hidden_or_absent():
     os.environ.setdefault("TF_ENABLE_ONEDNN_OPTS", "1")
 
-with warnings.catch_warnings():
+with warnings.catch_warnings(), _without_stderr():
     warnings.simplefilter("ignore")  # numpy's FutureWarnings about TensorFlow 1.14's dtypes
     try:
         import tensorflow.compat.v1 as tf

@@ -16,6 +16,14 @@ import training
 from config import Config
 from tensorflow_setup import make_session, tf
 
+# Relative. In double precision our gradient norms are the release's to 7e-6 (computed once, in
+# PyTorch). In single precision TensorFlow 2, with and without oneDNN, and PyTorch all round one
+# near-tie of the 12-bit trace to the other side, which moves bn1/gamma by 2.1e-3 and bn2/gamma by
+# 1.9e-3; TensorFlow 1.14 does not.
+GRADIENT_TOLERANCE = 1e-3 if tf.VERSION.startswith("1.") else 3e-3
+# Adam's first step has the size of the learning rate whatever the gradient's: what moved a gradient
+# of bn3/beta through zero moves that variable's norm by 6e-4.
+VARIABLE_TOLERANCE = 1e-4 if tf.VERSION.startswith("1.") else 1e-3
 TRACES = sorted((Path(__file__).parent / "golden").glob("*.json"))
 ACTIVATIONS_START = "start_hash_activations_training_mode_first_3_images"
 ACTIVATIONS_INFERENCE = ("inference_hash_activations_of_second_batch_after_one_statistics_update_"
@@ -105,8 +113,8 @@ def test_forward_and_backward_pass(case):
         if name == "descriptor/bias":  # batch norm follows: the true gradient is zero
             assert np.linalg.norm(gradient) < 1e-5
         else:
-            assert_close(np.linalg.norm(gradient), golden["start_gradient_l2_norms"][name], 1e-3,
-                         name)
+            assert_close(np.linalg.norm(gradient), golden["start_gradient_l2_norms"][name],
+                         GRADIENT_TOLERANCE, name)
 
 
 def test_inference_after_one_statistics_update(case):
@@ -131,7 +139,7 @@ def test_training_steps(case):
     for name, value in golden["variable_l2_norms_after_first_step"].items():
         # descriptor/bias follows the sign of a gradient that is rounding noise
         assert_close(np.linalg.norm(after[name]), value,
-                     1e-2 if name == "descriptor/bias" else 1e-4, name)
+                     1e-2 if name == "descriptor/bias" else VARIABLE_TOLERANCE, name)
     centers = golden["centers_after_first_step_l2_norm_of_each_class_in_batch"]
     for label, value in centers.items():
         assert_close(np.linalg.norm(after["centers"][int(label)]), value, 1e-4, "center " + label)
