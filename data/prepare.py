@@ -503,7 +503,9 @@ def main(arguments):
     if target.exists() and not (options.overwrite and (target / "manifest.json").is_file()):
         raise UserError("%s exists; choose another --name%s" % (
             target, ", or --overwrite it" if (target / "manifest.json").is_file() else ""))
-    signal.signal(signal.SIGTERM, _interrupt)
+    # Both: a process that a shell starts in the background inherits a deaf ear to SIGINT.
+    for number in (signal.SIGINT, signal.SIGTERM):
+        signal.signal(number, _interrupt)
     photos, notes = find_photos(options)
     if not photos:
         raise UserError("--images %s: no images for --source %s (python data/prepare.py --help "

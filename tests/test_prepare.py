@@ -344,7 +344,8 @@ def test_interrupted_runs_leave_no_half_made_data_set(tmp_path, photos, number):
     process = subprocess.Popen(
         command(PREPARE, "--source", "folder", "--images", photos, "--name", "mine"),
         cwd=str(tmp_path), stdin=subprocess.DEVNULL, stdout=subprocess.PIPE,
-        stderr=subprocess.PIPE, universal_newlines=True)
+        stderr=subprocess.PIPE, universal_newlines=True,
+        preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_IGN))  # as a shell's & does
     time.sleep(2)
     process.send_signal(number)
     _, errors = process.communicate(timeout=60)
