@@ -103,9 +103,24 @@ DATASETS = {
 }
 
 
-def setting(default, help, low=None, high=None):
-    """A field of Config: default, meaning with unit and source, and the inclusive range."""
-    return dataclasses.field(default=default, metadata=dict(help=help, low=low, high=high))
+# How codes are made, and what a method's settings default to where they differ from DCBH's. DDH:
+# Lin, Li, Tang, IJCAI 2017. The last three learn no network: they project pixels (baselines.py).
+METHODS = {
+    "dcbh": {},
+    "ddh": dict(block_length=4, hash_layer="divide_and_encode", quantization_target=1.0,
+                quantization_weight=0.01, descriptor_classification_weight=0.0,
+                center_weight=0.0, weight_decay=0.0001),
+    "lsh": {}, "pcah": {}, "itq": {},
+}
+SHALLOW_METHODS = ("lsh", "pcah", "itq")
+DDH_EPOCHS = 200  # where the data set's default is more
+HASH_LAYERS = ("block", "divide_and_encode", "dense")
+
+
+def setting(default, help, low=None, high=None, choices=None):
+    """A field of Config: default, meaning with unit and source, the inclusive range or choices."""
+    return dataclasses.field(
+        default=default, metadata=dict(help=help, low=low, high=high, choices=choices))
 
 
 @dataclasses.dataclass(frozen=True)
@@ -117,24 +132,37 @@ class Config:
         2, "data set: %s; or the name of one that data/prepare.py made"
         % ", ".join("%d %s" % (key, one.title) for key, one in sorted(DATASETS.items())))
     data_dir: str = setting("data", "folder that holds the data sets")
+    method: str = setting("dcbh", "%s; all but dcbh change the defaults of other settings or have "
+                          "no use for them" % ", ".join(METHODS), choices=tuple(METHODS))
     num_bits: int = setting(48, "K, bits of a code; the paper has 12, 24, 36, 48", 1, 64)
-    block_length: int = setting(6, "L, descriptor values a block (one block a bit)", 2, 64)
+    block_length: int = setting(
+        6, "L, descriptor values a block (one block a bit; ddh: 4)", 2, 64)
+    hash_layer: str = setting("block", "layer that turns the descriptor into hash activations: %s "
+                              "(ddh: divide_and_encode)" % ", ".join(HASH_LAYERS),
+                              choices=HASH_LAYERS)
+    multi_scale: bool = setting(
+        True, "pool groups 3 and 4 of dcbh's network, as released; false: group 4 alone")
 
     # The losses (weights of the terms in the total)
     hash_classification_weight: float = setting(1.0, "weight of the hash classification loss", 0)
     descriptor_classification_weight: float = setting(
-        1.0, "weight of the descriptor classification loss", 0)
-    quantization_weight: float = setting(0.1, "weight of the quantization loss", 0)
-    center_weight: float = setting(0.0001, "weight of the center-clustering loss", 0)
+        1.0, "weight of the descriptor classification loss; 0 leaves its classifier out (ddh: 0)",
+        0)
+    quantization_weight: float = setting(0.1, "weight of the quantization loss (ddh: 0.01)", 0)
+    quantization_target: float = setting(
+        0.5, "magnitude that the quantization loss draws hash activations to (ddh: 1)", 0, 1)
+    center_weight: float = setting(
+        0.0001, "weight of the center-clustering loss; 0 leaves the centers out (ddh: 0)", 0)
     # Deviation a: the release's decay of 0.0002 is squared away by being applied twice, which is
     # 0 in effect. 0.0002 here gives the decay that was intended.
     weight_decay: float = setting(
-        0.0, "L2 scale on convolution and linear kernels; 0.0002 is the paper's intention", 0)
+        0.0, "L2 scale on all kernels; 0.0002 is the paper's intention (ddh: 0.0001)", 0)
     center_alpha: float = setting(1.0, "rate of the centers' own rule (Wen et al. 2016)", 0, 1)
 
     # Training
     epochs: Optional[int] = setting(
-        None, "passes over the training set (release: 2000; ORL: %d)" % DATASETS[2].epochs, 1)
+        None, "passes over the training set (release: 2000; ORL: %d; ddh: at most %d)"
+        % (DATASETS[2].epochs, DDH_EPOCHS), 1)
     batch_size: Optional[int] = setting(
         None, "images a step (release: 256; ORL: %d)" % DATASETS[2].batch_size, 1)
     learning_rate: float = setting(0.001, "Adam's step size; constant, as released", 0)
@@ -154,24 +182,34 @@ class Config:
     continue_from_best: bool = setting(
         True, "after each evaluation train on from the best weights, as released")
     encode_batch_size: int = setting(256, "images encoded at once; changes speed and memory", 1)
+    authors_evaluation: bool = setting(
+        False, "also compute the mAP that the authors' release would print, which takes longer")
 
     def __post_init__(self):
         for field in dataclasses.fields(self):
             value = _checked(field, getattr(self, field.name))
             object.__setattr__(self, field.name, value)
         dataset = self.dataset
+        if self.method == "ddh":
+            dataset = dataset._replace(epochs=min(dataset.epochs, DDH_EPOCHS))
         for name in ("epochs", "batch_size", "evaluate_every"):
             if getattr(self, name) is None:
                 object.__setattr__(self, name, getattr(dataset, name))
 
     @classmethod
     def from_dict(cls, values):
-        """Config from a dict of settings. Raises UserError that lists the valid names."""
+        """Config from a dict of settings; what it leaves out takes the method's default.
+
+        Raises:
+            UserError: an unknown name (the message lists the valid ones) or a bad value.
+        """
         unknown = sorted(set(values) - set(setting_names()))
         if unknown:
             raise UserError("unknown setting %s; valid settings: %s"
                             % (", ".join(unknown), ", ".join(setting_names())))
-        return cls(**values)
+        settings = dict(METHODS.get(values.get("method"), {}))
+        settings.update(values)
+        return cls(**settings)
 
     @classmethod
     def from_file(cls, path):
@@ -236,6 +274,30 @@ def _prepared_dataset(name, manifest):
                    epochs=20, batch_size=batch_size, evaluate_every=10)
 
 
+def add_setting_arguments(parser, leave_out=()):
+    """Gives a command's parser one option a setting; setting_values reads them back."""
+    for field in dataclasses.fields(Config):
+        if field.name not in leave_out:
+            default = "" if field.default is None else " (default: %s)" % (field.default,)
+            types = "|".join(one.__name__.upper() for one in value_types(field))
+            parser.add_argument("--" + field.name, metavar=types,
+                                help=field.metadata["help"] + default)
+
+
+def setting_values(options):
+    """The settings that a command line names, as a dict.
+
+    Args:
+        options: what a parser with add_setting_arguments has read.
+
+    Raises:
+        UserError: a value of the wrong type.
+    """
+    return {field.name: parse_setting(field, getattr(options, field.name))
+            for field in dataclasses.fields(Config)
+            if getattr(options, field.name, None) is not None}
+
+
 def setting_names():
     """Names of all settings, in the order of their definition."""
     return [field.name for field in dataclasses.fields(Config)]
@@ -279,6 +341,9 @@ def _checked(field, value):
     if not isinstance(value, types) or (isinstance(value, bool) and bool not in types):
         raise UserError("%s must be of type %s, not %r" % (
             field.name, " or ".join(one.__name__ for one in types), value))
+    choices = field.metadata["choices"]
+    if choices and value not in choices:
+        raise UserError("%s is %r; valid values: %s" % (field.name, value, ", ".join(choices)))
     low, high = field.metadata["low"], field.metadata["high"]
     if isinstance(value, (int, float)) and not isinstance(value, bool):
         outside = (low is not None and value < low) or (high is not None and value > high)

@@ -1,11 +1,15 @@
-"""Images -> codes, with the weights of a session or of a run's best checkpoint."""
+"""Images -> codes, with the weights of a session, of a run's best checkpoint, or by a baseline."""
+
+import time
+from collections import OrderedDict
 
 import numpy as np
 
+import baselines
 import data_loader
 import model
 import training
-from config import UserError
+from config import SHALLOW_METHODS, UserError
 from metrics import Codes
 from tensorflow_setup import device_line, make_session
 
@@ -35,28 +39,74 @@ def encode_splits(network, session, train, test, batch_size):
                  train.fingerprints, test.fingerprints)
 
 
+def encode_trained(graph, session, folder, train, test, state):
+    """Codes of both splits by a session's weights, and what results.json says of them.
+
+    Args:
+        graph: a training.TrainingGraph.
+        session: a tf.Session with its weights.
+        folder: the RunFolder that they come from.
+        train, test: data_loader.ImageSets.
+        state: dict with best_epoch, the epoch whose weights these are, and epoch, the number of
+            finished ones.
+
+    Returns:
+        (Codes, facts): facts is an OrderedDict of plain values.
+    """
+    config = folder.read_config()
+    started = time.perf_counter()
+    codes = encode_splits(graph.inference, session, train, test, config.encode_batch_size)
+    encoding_seconds = time.perf_counter() - started
+    training_seconds = sum(row["seconds"] for row in folder.read_history())
+    return codes, OrderedDict([
+        ("dataset", config.dataset.name), ("method", config.method),
+        ("epoch", state["best_epoch"]), ("trained_epochs", state["epoch"]),
+        ("parameters", graph.num_parameters), ("training_seconds", round(training_seconds, 3)),
+        ("encoding_seconds", round(encoding_seconds, 3))])
+
+
+def encode_projected(config, train, test):
+    """Fits the baseline that `config` names; codes and facts as of encode_trained."""
+    started = time.perf_counter()
+    projection = baselines.fit(config.method, train.images, config.num_bits, config.seed)
+    fitted = time.perf_counter()
+    gallery, queries = [projection.encode(split.images) for split in (train, test)]
+    encoded = time.perf_counter()
+    return Codes(gallery, train.labels, queries, test.labels,
+                 train.fingerprints, test.fingerprints), OrderedDict([
+        ("dataset", config.dataset.name), ("method", config.method),
+        ("parameters", projection.columns.size + projection.mean.size),
+        ("training_seconds", round(fitted - started, 3)),
+        ("encoding_seconds", round(encoded - fitted, 3))])
+
+
 def encode_run(folder):
     """Codes of a run's gallery and queries, from its best checkpoint; training may be going on.
+
+    A baseline has no checkpoint: it is fitted again.
 
     Args:
         folder: a RunFolder.
 
     Returns:
-        (codes, state, train, test): Codes, the state kept with the checkpoint, two ImageSets.
+        (codes, facts, train, test): see encode_trained; train and test are ImageSets.
 
     Raises:
         UserError: no checkpoint yet, or a damaged one; see also data_loader.load_dataset.
     """
     config = folder.read_config()
-    folder.checkpoint("best")  # before the long work: is there one?
+    projected = config.method in SHALLOW_METHODS
+    if not projected:
+        folder.checkpoint("best")  # before the long work: is there one?
     train, test = data_loader.load_dataset(config)
     folder.check_data(data_loader.data_digest(train, test))
+    if projected:
+        return encode_projected(config, train, test) + (train, test)
     graph = training.build_training_graph(config, config.dataset.num_identities)
     with make_session(graph.graph) as session:
         print(device_line(session), flush=True)
         state = _restore_best(graph, session, folder)
-        codes = encode_splits(graph.inference, session, train, test, config.encode_batch_size)
-    return codes, state, train, test
+        return encode_trained(graph, session, folder, train, test, state) + (train, test)
 
 
 def _restore_best(graph, session, folder):

@@ -8,6 +8,7 @@ FILE.npz holds gallery_codes and query_codes ([images, num_bits], -1 or +1) and 
 query_labels (integers or strings), as a run's codes.npz does. Definitions: metrics.py.
 """
 
+import time
 import zipfile
 import zlib
 from collections import OrderedDict
@@ -44,14 +45,16 @@ def save_evaluation(folder, codes, facts, **options):
     Args:
         folder: a RunFolder.
         codes: metrics.Codes.
-        facts: dict of what else results.json shall say (data set, epoch).
+        facts: dict of what else results.json shall say (see encode.encode_trained).
         options: of metrics.evaluate_codes.
 
     Returns:
         A metrics.Evaluation.
     """
+    started = time.perf_counter()
     evaluation = metrics.evaluate_codes(codes, **options)
     evaluation.results.update(facts)
+    evaluation.results["ranking_seconds"] = round(time.perf_counter() - started, 3)
     folder.write_codes(**{name: array for name, array in codes._asdict().items()
                           if array is not None})
     folder.write_table("curves_at_n.csv", OrderedDict([
@@ -67,18 +70,6 @@ def save_evaluation(folder, codes, facts, **options):
     return evaluation
 
 
-def run_facts(config, state):
-    """What a run's results.json says beside the metrics.
-
-    Args:
-        config: the run's Config.
-        state: dict with best_epoch, the epoch whose weights made the codes, and epoch, the number
-            of finished ones.
-    """
-    return OrderedDict(dataset=config.dataset.name, epoch=state["best_epoch"],
-                       trained_epochs=state["epoch"])
-
-
 def evaluate_run(path, options):
     """Encodes and evaluates one run; writes results, codes and report into its folder."""
     # Here alone: codes from elsewhere are evaluated without TensorFlow.
@@ -87,10 +78,11 @@ def evaluate_run(path, options):
 
     folder = RunFolder.open(path)
     config = folder.read_config()
-    codes, state, train, test = encode.encode_run(folder)
-    evaluation = save_evaluation(folder, codes, run_facts(config, state), **options)
-    print("%s, weights of epoch %d\n%s"
-          % (folder, state["best_epoch"], report.results_table(evaluation.results)))
+    options["authors_evaluation"] |= config.authors_evaluation
+    codes, facts, train, test = encode.encode_run(folder)
+    evaluation = save_evaluation(folder, codes, facts, **options)
+    weights = ", weights of epoch %d" % facts["epoch"] if "epoch" in facts else ""
+    print("%s%s\n%s" % (folder, weights, report.results_table(evaluation.results)))
     print("report: %s" % report.write_report(
         folder, evaluation, codes, (train, test), data_loader.identity_names(config)))
 

@@ -13,6 +13,7 @@ from matplotlib.ticker import MaxNLocator
 from PIL import Image, ImageDraw, ImageFont
 
 import data_loader
+import metrics
 
 # Readable on white and on near-black, and told apart with any colour vision.
 COLOURS = ("#2878c8", "#d9650f", "#1f9e76", "#b85fa6", "#a8860b", "#7a7a7a")
@@ -81,21 +82,13 @@ def bit_balance_figure(codes):
     return figure
 
 
-def bit_correlation(codes):
-    """Correlation between bits over the gallery: float64 [K, K]; 0 for a constant bit."""
-    bits = codes.gallery_codes - codes.gallery_codes.mean(axis=0)
-    deviations = bits.std(axis=0)
-    scale = np.where(deviations > 0, deviations, np.inf)
-    return bits.T.dot(bits) / len(bits) / scale[:, None] / scale
-
-
 def bit_correlation_figure(codes):
-    """The matrix of bit_correlation."""
+    """The matrix of metrics.bit_correlation."""
     figure, axes = new_figure("Bit correlation (gallery)", "bit", "bit")
     axes.grid(False)
-    num_bits = codes.gallery_codes.shape[1]
-    image = axes.imshow(bit_correlation(codes), cmap="RdBu_r", vmin=-1, vmax=1,
-                        extent=(0.5, num_bits + 0.5, num_bits + 0.5, 0.5))
+    correlation = metrics.bit_correlation(codes.gallery_codes)
+    edge = len(correlation) + 0.5
+    image = axes.imshow(correlation, cmap="RdBu_r", vmin=-1, vmax=1, extent=(0.5, edge, edge, 0.5))
     figure.colorbar(image, ax=axes).outline.set_visible(False)
     return figure
 

@@ -14,9 +14,9 @@ def classification_loss(logits, labels):
         tf.nn.sparse_softmax_cross_entropy_with_logits(logits=logits, labels=labels))
 
 
-def quantization_loss(hash_activations):
-    """Mean over B and K of | 0.5 - |h| |: float32 [B, K] -> scalar."""
-    return tf.reduce_mean(tf.abs(0.5 - tf.abs(hash_activations)))
+def quantization_loss(hash_activations, target=0.5):
+    """Mean over B and K of | target - |h| |: float32 [B, K] -> scalar."""
+    return tf.reduce_mean(tf.abs(target - tf.abs(hash_activations)))
 
 
 def center_loss(descriptors, centers, labels):
@@ -63,28 +63,30 @@ def weight_decay_loss(kernels):
 
 
 def weighted_losses(network, labels, centers, kernels, config):
-    """All terms of DCBH's objective, weighted, and their sum.
+    """All terms of the objective, weighted, and their sum.
 
     Args:
         network: a model.Network built for training.
         labels: int [B].
-        centers: float32 [C, D], values before the move.
+        centers: float32 [C, D], values before the move; None without a center-clustering loss.
         kernels: what weight decay acts on.
-        config: anything with the attributes ..._weight and weight_decay of config.Config.
+        config: anything with the loss settings of config.Config.
 
     Returns:
-        An OrderedDict of float32 scalars: "total" first, then each term that adds up to it. A
-        weight decay of 0 leaves its term out.
+        An OrderedDict of float32 scalars: "total" first, then each term that adds up to it. Terms
+        whose part the network lacks, and a weight decay of 0, are left out.
     """
     terms = OrderedDict()
     terms["hash_classification"] = config.hash_classification_weight * classification_loss(
         network.hash_logits, labels)
-    terms["descriptor_classification"] = (
-        config.descriptor_classification_weight
-        * classification_loss(network.descriptor_logits, labels))
+    if network.descriptor_logits is not None:
+        terms["descriptor_classification"] = (
+            config.descriptor_classification_weight
+            * classification_loss(network.descriptor_logits, labels))
     terms["quantization"] = config.quantization_weight * quantization_loss(
-        network.hash_activations)
-    terms["center"] = config.center_weight * center_loss(network.descriptor, centers, labels)
+        network.hash_activations, config.quantization_target)
+    if centers is not None:
+        terms["center"] = config.center_weight * center_loss(network.descriptor, centers, labels)
     if config.weight_decay:
         terms["weight_decay"] = config.weight_decay * weight_decay_loss(kernels)
     losses = OrderedDict(total=tf.add_n(list(terms.values())))

@@ -1,4 +1,4 @@
-"""Trains DCBH on one data set and evaluates it: python main.py
+"""Trains DCBH, or what it is compared with, on one data set and evaluates it: python main.py
 
 Everything in config.py can be set on the command line (python main.py --help).
 """
@@ -25,7 +25,7 @@ dataset_flag = 2
 
 RUNS_DIR = "runs"
 # A resumed run keeps all its settings but these.
-CHANGEABLE = ("epochs", "evaluate_every", "encode_batch_size")
+CHANGEABLE = ("epochs", "evaluate_every", "encode_batch_size", "authors_evaluation")
 
 
 def parse_command_line(arguments):
@@ -47,17 +47,12 @@ def parse_command_line(arguments):
     parser.add_argument("--resume", action="store_true",
                         help="go on with the run in run_dir (default: the newest of that name)")
     parser.add_argument("--overwrite", action="store_true", help="replace the run in run_dir")
-    for field in dataclasses.fields(Config):
-        default = "" if field.default is None else " (default: %s)" % (field.default,)
-        types = "|".join(one.__name__.upper() for one in settings.value_types(field))
-        parser.add_argument("--" + field.name, metavar=types,
-                            help=field.metadata["help"] + default)
+    settings.add_setting_arguments(parser)
     options, unknown = parser.parse_known_args(arguments)
     if unknown:
         raise UserError("unknown setting %s; valid settings: %s"
                         % (" ".join(unknown), ", ".join(settings.setting_names())))
-    given = {field.name: settings.parse_setting(field, getattr(options, field.name))
-             for field in dataclasses.fields(Config) if getattr(options, field.name) is not None}
+    given = settings.setting_values(options)
     if options.resume and options.overwrite:
         raise UserError("--resume goes on with a run and --overwrite replaces it: give one of them")
     return options, given
@@ -92,9 +87,10 @@ def open_run(options, given):
 
 
 def default_run_dir(config):
-    """runs/DATASET_KBITS_seedS."""
-    return "%s/%s_%dbits_seed%d" % (
-        RUNS_DIR, config.dataset.name, config.num_bits, config.seed)
+    """runs/DATASET_KBITS_seedS; another method than dcbh stands after the data set."""
+    method = "" if config.method == "dcbh" else "_" + config.method
+    return "%s/%s%s_%dbits_seed%d" % (
+        RUNS_DIR, config.dataset.name, method, config.num_bits, config.seed)
 
 
 def create_run(options, config):
@@ -119,7 +115,24 @@ def main(arguments):
              config.dataset.num_identities))
     for note in data_loader.count_notes(config.dataset, train, test):
         print(note)
+    if config.method in settings.SHALLOW_METHODS:
+        run_baseline(config, folder, digest, train, test)
+    else:
+        run_network(config, folder, digest, train, test)
 
+
+def run_baseline(config, folder, digest, train, test):
+    """Fits a projection of the pixels and evaluates its codes."""
+    print("run folder: %s" % folder, flush=True)
+    folder.begin(None, "CPU (numpy)", digest)
+    codes, facts = encode.encode_projected(config, train, test)
+    evaluation = evaluate.save_evaluation(folder, codes, facts,
+                                          authors_evaluation=config.authors_evaluation)
+    finish(folder, evaluation, codes, train, test)
+
+
+def run_network(config, folder, digest, train, test):
+    """Builds the graph, trains it in a session from the start or the last checkpoint, evaluates."""
     graph = training.build_training_graph(config, config.dataset.num_identities)
     with make_session(graph.graph) as session:
         device = device_line(session)
@@ -137,13 +150,14 @@ def main(arguments):
 
 def run_training(trainer, train, test):
     """Trains and evaluates; notes in the run's provenance how it ended."""
-    folder, config = trainer.folder, trainer.config
+    folder = trainer.folder
 
     def evaluate_best(state):
         nonlocal codes, evaluation
-        codes = encode.encode_splits(trainer.graph.inference, trainer.session, train, test,
-                                     config.encode_batch_size)
-        evaluation = evaluate.save_evaluation(folder, codes, evaluate.run_facts(config, state))
+        codes, facts = encode.encode_trained(
+            trainer.graph, trainer.session, folder, train, test, state)
+        evaluation = evaluate.save_evaluation(
+            folder, codes, facts, authors_evaluation=trainer.config.authors_evaluation)
         trainer.say("evaluation after epoch %d, with the weights of epoch %d: mAP %.4f" % (
             state["epoch"], state["best_epoch"], evaluation.results["mAP"]))
 
@@ -158,10 +172,16 @@ def run_training(trainer, train, test):
     except UserError as error:
         folder.finish("error: %s" % error)
         raise
+    finish(folder, evaluation, codes, train, test)
+
+
+def finish(folder, evaluation, codes, train, test):
+    """Notes that the run is finished, prints its results and writes its report."""
     folder.finish("finished")
     print(report.results_table(evaluation.results), flush=True)
     print("report: %s" % report.write_report(
-        folder, evaluation, codes, (train, test), data_loader.identity_names(config)))
+        folder, evaluation, codes, (train, test),
+        data_loader.identity_names(folder.read_config())))
 
 
 if __name__ == "__main__":

@@ -317,6 +317,28 @@ def nearest_accuracy(counts):
     return counts.relevant[rows, nearest] / counts.items[rows, nearest]
 
 
+def bit_correlation(codes):
+    """Correlation between bits: int8 [N, K] -> float64 [K, K]; 0 for a constant bit."""
+    bits = codes.astype(np.float32)  # sums of up to 2^24 signs are exact
+    mean = bits.sum(axis=0).astype(np.float64) / len(bits)
+    covariance = bits.T.dot(bits).astype(np.float64) / len(bits) - np.outer(mean, mean)
+    deviations = np.sqrt(np.diag(covariance))
+    scale = np.where(deviations > 0, deviations, np.inf)
+    return covariance / scale[:, None] / scale
+
+
+def effective_bits(codes):
+    """How many bits of codes (int8 [N, K]) carry anything.
+
+    Returns:
+        (varying, independent): bits that are not constant, and the rank of their correlation. The
+        rank counts a bit out that is a linear combination of others (a copy, a complement).
+    """
+    correlation = bit_correlation(codes)
+    varying = int(np.count_nonzero(np.diag(correlation)))
+    return varying, int(np.linalg.matrix_rank(correlation)) if varying else 0
+
+
 def authors_average_precision(codes):
     """AP as the authors' release computes it; for comparison with numbers printed by it.
 
@@ -414,6 +436,7 @@ def evaluate_codes(codes, map_at=1000, authors_evaluation=False):
         ("queries_without_relevant", np.count_nonzero(counts.num_relevant == 0)),
         ("distinct_gallery_codes", len(_distinct(codes.gallery_codes)[0])),
     ])
+    results["varying_bits"], results["independent_bits"] = effective_bits(codes.gallery_codes)
     if codes.gallery_fingerprints is not None and codes.query_fingerprints is not None:
         results["queries_also_in_gallery"] = np.count_nonzero(
             np.isin(codes.query_fingerprints, codes.gallery_fingerprints))

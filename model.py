@@ -1,4 +1,4 @@
-"""Images -> named tensors: the network and the block hashing layer.
+"""Images -> named tensors: DCBH's network, DDH's, and the hash layers.
 
 Dimensions: B batch, K number of bits, L block length, D = K * L descriptor size, C identities.
 """
@@ -6,11 +6,16 @@ Dimensions: B batch, K number of bits, L block length, D = K * L descriptor size
 import zlib
 from typing import NamedTuple
 
+import numpy as np
+
 from config import IMAGE_CHANNELS, IMAGE_SIZE
 from tensorflow_setup import global_avg_pool, tf
 
 # Output channels of the 3x3 convolutions of each group; a 2x2 max-pooling ends each group.
 GROUPS = ((64, 64), (128, 128), (256, 256, 256), (512, 512, 512))
+# DDH: (output channels, kernel size) of its convolutions, and the locally connected layer after.
+DDH_CONVOLUTIONS = ((20, 3), (40, 2), (60, 2))
+DDH_LOCAL_CHANNELS = 80
 
 
 class Network(NamedTuple):
@@ -18,13 +23,15 @@ class Network(NamedTuple):
 
     Attributes:
         images: [B, 32, 32, 3], the input.
-        groups: outputs of the four groups: [B, 16, 16, 64], [B, 8, 8, 128], [B, 4, 4, 256],
-            [B, 2, 2, 512].
-        multi_scale_feature: [B, 768].
+        groups: outputs of the convolution groups. DCBH: [B, 16, 16, 64], [B, 8, 8, 128],
+            [B, 4, 4, 256], [B, 2, 2, 512]. DDH: [B, 15, 15, 20], [B, 7, 7, 40], [B, 3, 3, 60] and
+            its locally connected layer, [B, 2, 2, 80].
+        multi_scale_feature: what the last two groups give together: [B, 768]; DDH: [B, 860];
+            DCBH without multi_scale: [B, 512], of group 4 alone.
         descriptor: [B, D], not negative.
-        hash_activations: [B, K], in [tanh(1/L - 0.5), tanh(0.5)]; for L = 6 [-0.3215, 0.4621].
+        hash_activations: [B, K]; the range is the hash layer's.
         hash_logits: [B, C], the hash classifier's, on the hash activations.
-        descriptor_logits: [B, C], the descriptor classifier's.
+        descriptor_logits: [B, C], the descriptor classifier's; None without one.
         update_moving_statistics: an op to run once with each training step; None for inference.
     """
 
@@ -69,7 +76,9 @@ class BatchNorm:
                 self.updates.append(self._count.assign_add(1.0, read_value=False))
 
     def __call__(self, values):
-        """Normalises float32 [B, height, width, channels] over all axes but the last."""
+        """Normalises float32 [B, height, width, channels] or [B, channels] over all other axes."""
+        if values.shape.ndims == 2:
+            return self(values[:, None, None, :])[:, 0, 0, :]
         channels = [int(values.shape[-1])]
         with tf.variable_scope("batch_norm"):
             gamma = _variable("gamma", channels, tf.ones_initializer())
@@ -91,7 +100,8 @@ class BatchNorm:
             return normalised
 
 
-def build_network(images, *, num_bits, block_length, num_classes, training,
+def build_network(images, *, num_bits, block_length, num_classes, training, method="dcbh",
+                  hash_layer="block", multi_scale=True, descriptor_classifier=True,
                   batch_norm_decay=0.9, batch_norm_epsilon=0.001):
     """Builds the network in the current graph; a second call shares the first one's variables.
 
@@ -103,6 +113,10 @@ def build_network(images, *, num_bits, block_length, num_classes, training,
         block_length: L.
         num_classes: C.
         training: Python bool; whether batch norm uses the batch's statistics.
+        method: "dcbh" or "ddh": whose convolutions.
+        hash_layer: a key of HASH_LAYERS.
+        multi_scale: for "dcbh", whether group 3 is pooled beside group 4.
+        descriptor_classifier: whether there is one.
         batch_norm_decay, batch_norm_epsilon: see BatchNorm.
 
     Returns:
@@ -112,54 +126,116 @@ def build_network(images, *, num_bits, block_length, num_classes, training,
         ValueError: images have another shape.
     """
     images.shape.assert_is_compatible_with([None, IMAGE_SIZE, IMAGE_SIZE, IMAGE_CHANNELS])
-    with tf.variable_scope("dcbh", reuse=tf.AUTO_REUSE):
+    with tf.variable_scope(method, reuse=tf.AUTO_REUSE):
         batch_norm = BatchNorm(training, batch_norm_decay, batch_norm_epsilon)
-        groups = []
-        features = images
-        for number, channels in enumerate(GROUPS, 1):
-            with tf.variable_scope("group%d" % number):
-                features = convolution_group(features, channels, batch_norm)
-            groups.append(features)
-
-        # The paper's figure draws the second pooling on the last convolution before max-pooling;
-        # the release takes it after (README, table of deviations: as released).
-        multi_scale_feature = tf.concat(
-            [global_avg_pool(groups[3], name="pool_group4"),
-             global_avg_pool(groups[2], name="pool_group3")], axis=1)  # [B, 512 + 256]
+        if method == "ddh":
+            groups, feature = ddh_features(images, batch_norm)
+        else:
+            groups, feature = dcbh_features(images, batch_norm, multi_scale)
 
         with tf.variable_scope("descriptor"):
-            descriptor = linear(multi_scale_feature, num_bits * block_length)
-            descriptor = batch_norm(descriptor[:, None, None, :])[:, 0, 0, :]
-            descriptor = tf.nn.relu(descriptor)  # [B, D]
+            descriptor = tf.nn.relu(batch_norm(linear(feature, num_bits * block_length)))  # [B, D]
 
-        hash_activations = block_hashing(descriptor, num_bits, block_length)  # [B, K]
+        hash_activations = HASH_LAYERS[hash_layer](descriptor, num_bits, batch_norm)  # [B, K]
         with tf.variable_scope("hash_classifier"):
             hash_logits = linear(hash_activations, num_classes)  # [B, C]
-        with tf.variable_scope("descriptor_classifier"):
-            descriptor_logits = linear(descriptor, num_classes)  # [B, C]
-    return Network(images, tuple(groups), multi_scale_feature, descriptor, hash_activations,
+        descriptor_logits = None
+        if descriptor_classifier:
+            with tf.variable_scope("descriptor_classifier"):
+                descriptor_logits = linear(descriptor, num_classes)  # [B, C]
+    return Network(images, tuple(groups), feature, descriptor, hash_activations,
                    hash_logits, descriptor_logits,
                    tf.group(*batch_norm.updates) if training else None)
 
 
-def convolution_group(features, channels, batch_norm):
-    """3x3 convolutions without bias, each with batch norm and ReLU; then 2x2 max-pooling.
+# Convolutions
+
+
+def dcbh_features(images, batch_norm, multi_scale):
+    """DCBH's VGG-style groups: float32 [B, 32, 32, 3] -> (list of 4 groups, [B, 768 or 512])."""
+    groups = []
+    features = images
+    for number, channels in enumerate(GROUPS, 1):
+        with tf.variable_scope("group%d" % number):
+            for layer, out in enumerate(channels, 1):
+                with tf.variable_scope("conv%d" % layer):
+                    features = convolution(features, out, batch_norm)
+            features = max_pool(features)
+        groups.append(features)
+    # The paper's figure draws the second pooling on the last convolution before max-pooling;
+    # the release takes it after (README, table of deviations: as released).
+    pooled = [global_avg_pool(groups[3], name="pool_group4")]
+    if multi_scale:
+        pooled.append(global_avg_pool(groups[2], name="pool_group3"))
+    return groups, tf.concat(pooled, axis=1)  # [B, 512 + 256]
+
+
+def ddh_features(images, batch_norm):
+    """DDH's convolutions: float32 [B, 32, 32, 3] -> (list of 4 layers' outputs, [B, 860]).
+
+    Known of DDH are sizes and channels. Chosen here: no padding, under which a 32x32 image ends on
+    whole numbers (30, 15, 14, 7, 6, 3, 2); batch norm and ReLU after the locally connected layer,
+    too; merged means flattened and concatenated.
+    """
+    groups = []
+    features = images
+    for number, (channels, size) in enumerate(DDH_CONVOLUTIONS, 1):
+        with tf.variable_scope("conv%d" % number):
+            features = max_pool(convolution(features, channels, batch_norm, size, "VALID"))
+        groups.append(features)
+    with tf.variable_scope("local"):
+        features = locally_connected(features, DDH_LOCAL_CHANNELS)
+        groups.append(tf.nn.relu(batch_norm(features)))
+    return groups, tf.concat([flatten(groups[2]), flatten(groups[3])], axis=1)  # [B, 540 + 320]
+
+
+def convolution(features, channels, batch_norm, size=3, padding="SAME"):
+    """Convolution of stride 1 without bias, batch norm, ReLU.
 
     Args:
         features: float32 [B, height, width, in].
-        channels: output channels of each convolution.
+        channels: output channels.
         batch_norm: a BatchNorm.
+        size: rows and columns of the kernel.
+        padding: "SAME" or "VALID".
 
     Returns:
-        float32 [B, height / 2, width / 2, channels[-1]].
+        float32 [B, height, width, channels]; size - 1 fewer rows and columns for "VALID".
     """
-    for number, out in enumerate(channels, 1):
-        with tf.variable_scope("conv%d" % number):
-            kernel = _variable("kernel", [3, 3, int(features.shape[-1]), out])
-            features = tf.nn.conv2d(features, kernel, strides=[1, 1, 1, 1], padding="SAME")
-            features = tf.nn.relu(batch_norm(features))
+    kernel = _variable("kernel", [size, size, int(features.shape[-1]), channels])
+    features = tf.nn.conv2d(features, kernel, strides=[1, 1, 1, 1], padding=padding)
+    return tf.nn.relu(batch_norm(features))
+
+
+def max_pool(features):
+    """2x2 max-pooling: float32 [B, height, width, channels] -> [B, height / 2, width / 2, ...]."""
     return tf.nn.max_pool(
         features, ksize=[1, 2, 2, 1], strides=[1, 2, 2, 1], padding="SAME", name="max_pool")
+
+
+def locally_connected(features, channels):
+    """A 2x2 convolution whose kernel is another one at each position, with bias, unpadded.
+
+    Args:
+        features: float32 [B, height, width, in].
+        channels: output channels.
+
+    Returns:
+        float32 [B, height - 1, width - 1, channels].
+    """
+    height, width = int(features.shape[1]) - 1, int(features.shape[2]) - 1
+    outputs = []
+    for row in range(height):
+        for column in range(width):
+            with tf.variable_scope("row%d_column%d" % (row, column)):
+                window = features[:, row:row + 2, column:column + 2, :]
+                outputs.append(linear(flatten(window), channels))
+    return tf.reshape(tf.stack(outputs, axis=1), [-1, height, width, channels])
+
+
+def flatten(features):
+    """float32 [B, height, width, channels] -> [B, height * width * channels]."""
+    return tf.reshape(features, [-1, int(np.prod(features.shape.as_list()[1:]))])
 
 
 def linear(values, size):
@@ -169,36 +245,75 @@ def linear(values, size):
     return tf.matmul(values, kernel) + bias
 
 
-def block_hashing(descriptor, num_bits, block_length):
-    """The block hashing layer: one bit from each block of the descriptor, without parameters.
+# Hash layers: descriptor float32 [B, K * L] -> hash activations [B, K]. A bit is on where its
+# activation is not negative. All take (descriptor, num_bits, batch_norm).
 
-    h_k = tanh(max(softmax(block_k)) - 0.5). A bit is on (h >= 0) when one of its block's values
-    takes at least half of the softmax's mass.
+
+def block_hashing(descriptor, num_bits, _batch_norm=None):
+    """DCBH's block hashing: one bit from each block of the descriptor, without parameters.
+
+    h_k = tanh(max(softmax(block_k)) - 0.5), in [tanh(1/L - 0.5), tanh(0.5)]; for L = 6
+    [-0.3215, 0.4621]. A bit is on when one of its block's values takes at least half of the
+    softmax's mass.
 
     Args:
         descriptor: float32 [B, K * L].
         num_bits: K.
-        block_length: L.
 
     Returns:
-        float32 [B, K], in [tanh(1/L - 0.5), tanh(0.5)].
+        float32 [B, K].
 
     Raises:
-        ValueError: the descriptor's size is not K * L.
+        ValueError: the descriptor's size is no multiple of K.
     """
-    if int(descriptor.shape[-1]) != num_bits * block_length:
-        raise ValueError("descriptor %r has %s values, not num_bits * block_length = %d"
-                         % (descriptor.name, descriptor.shape[-1], num_bits * block_length))
     with tf.name_scope("block_hashing"):
-        # [B, K * L] -> [B, K, L]
-        blocks = tf.reshape(descriptor, [-1, num_bits, block_length])
-        strongest = tf.reduce_max(tf.nn.softmax(blocks), axis=2)
+        strongest = tf.reduce_max(tf.nn.softmax(_blocks(descriptor, num_bits)), axis=2)
         return tf.tanh(strongest - 0.5)  # [B, K]
 
 
-def class_centers(num_classes, descriptor_size):
+def divide_and_encode(descriptor, num_bits, batch_norm):
+    """DDH's divide-and-encode: one dense unit a block (L + 1 parameters), batch norm, tanh.
+
+    Args:
+        descriptor: float32 [B, K * L].
+        num_bits: K.
+        batch_norm: a BatchNorm.
+
+    Returns:
+        float32 [B, K], in (-1, 1).
+
+    Raises:
+        ValueError: the descriptor's size is no multiple of K.
+    """
+    with tf.variable_scope("divide_and_encode"):
+        blocks = _blocks(descriptor, num_bits)
+        kernel = _variable("kernel", blocks.shape.as_list()[1:])  # [K, L]
+        bias = _variable("bias", [num_bits], tf.zeros_initializer())
+        return tf.tanh(batch_norm(tf.reduce_sum(blocks * kernel, axis=2) + bias))  # [B, K]
+
+
+def dense_hashing(descriptor, num_bits, batch_norm):
+    """One dense layer over the whole descriptor, batch norm, tanh; see divide_and_encode."""
+    with tf.variable_scope("dense_hashing"):
+        return tf.tanh(batch_norm(linear(descriptor, num_bits)))  # [B, K]
+
+
+HASH_LAYERS = {"block": block_hashing, "divide_and_encode": divide_and_encode,
+               "dense": dense_hashing}
+
+
+def _blocks(descriptor, num_bits):
+    """[B, K * L] -> [B, K, L]: consecutive values make a block."""
+    size = int(descriptor.shape[-1])
+    if size % num_bits:
+        raise ValueError("descriptor %r has %d values, no multiple of num_bits = %d"
+                         % (descriptor.name, size, num_bits))
+    return tf.reshape(descriptor, [-1, num_bits, size // num_bits])
+
+
+def class_centers(num_classes, descriptor_size, method="dcbh"):
     """The trainable variable that holds one center a class: float32 [C, D], Xavier uniform."""
-    with tf.variable_scope("dcbh", reuse=tf.AUTO_REUSE):
+    with tf.variable_scope(method, reuse=tf.AUTO_REUSE):
         return _variable("centers", [num_classes, descriptor_size])
 
 
@@ -208,7 +323,7 @@ def codes_from_activations(hash_activations):
 
 
 def weight_kernels():
-    """The kernels of convolutions and linear layers, on which weight decay acts."""
+    """The kernels of all convolutions and linear layers, on which weight decay acts."""
     return [variable for variable in tf.trainable_variables()
             if variable.op.name.endswith("/kernel")]
 

@@ -14,6 +14,7 @@ import time
 from collections import OrderedDict
 from typing import NamedTuple
 
+import numpy as np
 from tqdm import tqdm
 
 import data_loader
@@ -52,6 +53,7 @@ class TrainingGraph(NamedTuple):
         network: the model.Network that is trained.
         inference: the model.Network with the same weights and moving statistics.
         weights_finite: bool scalar, whether all trainable variables are.
+        num_parameters: trainable values, centers included.
         saver: a tf.train.Saver of all variables, Adam's slots included.
         initialize: op that gives every variable its first value.
     """
@@ -66,6 +68,7 @@ class TrainingGraph(NamedTuple):
     network: model.Network
     inference: model.Network
     weights_finite: tf.Tensor
+    num_parameters: int
     saver: tf.train.Saver
     initialize: tf.Operation
 
@@ -107,10 +110,15 @@ def build_training_graph(config, num_classes):
         labels = tf.placeholder(tf.int32, [None], "labels")
         network, inference = [model.build_network(
             images, num_bits=config.num_bits, block_length=config.block_length,
-            num_classes=num_classes, training=training, batch_norm_decay=config.batch_norm_decay,
+            num_classes=num_classes, training=training, method=config.method,
+            hash_layer=config.hash_layer, multi_scale=config.multi_scale,
+            descriptor_classifier=config.descriptor_classification_weight > 0,
+            batch_norm_decay=config.batch_norm_decay,
             batch_norm_epsilon=config.batch_norm_epsilon) for training in (True, False)]
-        centers = model.class_centers(num_classes, config.descriptor_size)
-        centers_before = centers.read_value()
+        centers = centers_before = None
+        if config.center_weight > 0:
+            centers = model.class_centers(num_classes, config.descriptor_size, config.method)
+            centers_before = centers.read_value()
         losses = loss_terms.weighted_losses(
             network, labels, centers_before, model.weight_kernels(), config)
         correct = tf.equal(tf.argmax(network.hash_logits, axis=1, output_type=tf.int32), labels)
@@ -119,19 +127,23 @@ def build_training_graph(config, num_classes):
         optimizer = tf.train.AdamOptimizer(config.learning_rate, config.adam_beta1,
                                            config.adam_beta2, config.adam_epsilon)
         gradients = optimizer.compute_gradients(losses["total"], tf.trainable_variables())
-        moves = loss_terms.center_moves(
-            network.descriptor, centers_before, labels, config.center_alpha)
-        with tf.control_dependencies([gradient for gradient, _ in gradients]
-                                     + list(losses.values())):
-            moved = centers.scatter_sub(tf.IndexedSlices(moves, labels))
-        with tf.control_dependencies([moved, network.update_moving_statistics]):
+        before_update = [network.update_moving_statistics]
+        if centers is not None:
+            moves = loss_terms.center_moves(
+                network.descriptor, centers_before, labels, config.center_alpha)
+            with tf.control_dependencies([gradient for gradient, _ in gradients]
+                                         + list(losses.values())):
+                before_update.append(centers.scatter_sub(tf.IndexedSlices(moves, labels)))
+        with tf.control_dependencies(before_update):
             step = optimizer.apply_gradients(gradients)
 
         weights_finite = tf.reduce_all(tf.stack(
             [tf.reduce_all(tf.is_finite(variable)) for variable in tf.trainable_variables()]))
         return TrainingGraph(
             graph, images, labels, step, losses, accuracy, gradients, network, inference,
-            weights_finite, tf.train.Saver(max_to_keep=None), tf.global_variables_initializer())
+            weights_finite, sum(int(np.prod(variable.shape.as_list()))
+                                for variable in tf.trainable_variables()),
+            tf.train.Saver(max_to_keep=None), tf.global_variables_initializer())
 
 
 class StopRequest:

@@ -66,23 +66,23 @@ def test_value_ranges(passes):
     assert network.hash_activations.max() <= np.tanh(0.5)
 
 
-def block_hash(descriptor, num_bits, block_length):
+def block_hash(descriptor, num_bits):
     with tf.Graph().as_default() as graph:
         values = tf.constant(np.asarray(descriptor, np.float32))
-        activations = model.block_hashing(values, num_bits, block_length)
+        activations = model.block_hashing(values, num_bits)
         with make_session(graph) as session:
             return session.run(activations)
 
 
 def test_block_hashing_by_hand():
     # softmax(log 3, 0) = (3/4, 1/4); softmax(0, log 4) = (1/5, 4/5); softmax(0, 0) = (1/2, 1/2)
-    activations = block_hash([[np.log(3), 0, 0, np.log(4), 0, 0]], 3, 2)
+    activations = block_hash([[np.log(3), 0, 0, np.log(4), 0, 0]], 3)
     np.testing.assert_allclose(activations, [[0.24491866, 0.29131261, 0.0]], atol=1e-7)
     assert model.codes_from_activations(activations).tolist() == [[1, 1, 1]]
 
 
 def test_block_hashing_range_of_six():
-    even, sharp = block_hash([[0.0] * 6, [0.0] * 5 + [50.0]], 1, 6)
+    even, sharp = block_hash([[0.0] * 6, [0.0] * 5 + [50.0]], 1)
     assert even[0] == pytest.approx(-0.3215127, abs=1e-6)  # tanh(1/6 - 1/2)
     assert sharp[0] == pytest.approx(0.4621172, abs=1e-6)  # tanh(1/2)
 
@@ -90,7 +90,7 @@ def test_block_hashing_range_of_six():
 def test_blocks_are_consecutive():
     descriptor = np.zeros((1, 12))
     descriptor[0, 6:9] = [9, 0, 0]  # inside the third of four blocks of three
-    assert np.argmax(block_hash(descriptor, 4, 3)) == 2
+    assert np.argmax(block_hash(descriptor, 4)) == 2
 
 
 def test_zero_gives_bit_plus_one():
@@ -100,7 +100,7 @@ def test_zero_gives_bit_plus_one():
 
 def test_block_hashing_refuses_another_size():
     with pytest.raises(ValueError, match="num_bits"):
-        block_hash(np.zeros((1, 11)), 2, 6)
+        block_hash(np.zeros((1, 11)), 2)
 
 
 def test_batch_norm_statistics_against_numpy():

@@ -77,7 +77,8 @@ def test_comparison_table_marks_what_a_run_lacks():
 
 def test_bit_correlation_by_hand():
     # bit 1 is constant; bits 2 and 3 are independent over the four gallery codes
-    np.testing.assert_allclose(figures.bit_correlation(CODES), [[0, 0, 0], [0, 1, 0], [0, 0, 1]])
+    np.testing.assert_allclose(metrics.bit_correlation(CODES.gallery_codes),
+                               [[0, 0, 0], [0, 1, 0], [0, 0, 1]])
 
 
 def test_nearest_keeps_gallery_order_inside_ties():
