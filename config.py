@@ -28,6 +28,12 @@ class UserError(Exception):
     exit_code = 2
 
 
+class Failed(UserError):
+    """Work that went wrong on the way, through nobody's mistake: exit code 1."""
+
+    exit_code = 1
+
+
 def run_command(main):
     """Runs a command's main function; a mistake of the user ends in one line, not a traceback.
 

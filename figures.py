@@ -17,6 +17,7 @@ import metrics
 
 # Readable on white and on near-black, and told apart with any colour vision.
 COLOURS = ("#2878c8", "#d9650f", "#1f9e76", "#b85fa6", "#a8860b", "#7a7a7a")
+WIDE = 9.6, 4.6  # inches, of figures with a legend beside the axes
 INK = "#010203"  # as good as black, and found nowhere else in an SVG
 RIGHT, WRONG = (38, 166, 91), (220, 60, 50)
 
@@ -35,23 +36,43 @@ def new_figure(title, x_label="", y_label="", width=5.2, height=3.7):
     return figure, axes
 
 
-def precision_recall_figure(evaluations):
-    """Precision against recall over Hamming radii 0..K; evaluations: dict name -> Evaluation."""
-    figure, axes = new_figure("Precision and recall over Hamming radii", "recall", "precision")
-    for colour, (name, one) in zip(_colours(), evaluations.items()):
-        axes.plot(one.recall_within, one.precision_within, "o-", markersize=3, linewidth=1.4,
-                  color=colour, label=name)
+def precision_recall_figure(evaluations, subtitle="", wide=False):
+    """Precision against recall over Hamming radii 0..K.
+
+    Args:
+        evaluations: dict of name -> Evaluation.
+        subtitle: what the title shall say besides.
+        wide: whether the legend stands beside the axes, for many names.
+    """
+    title = "Precision and recall over Hamming radii" + (subtitle and ", " + subtitle)
+    figure, axes = new_figure(title, "recall", "precision", *(WIDE if wide else ()))
+    for (colour, line), (name, one) in zip(_styles(), evaluations.items()):
+        axes.plot(one.recall_within, one.precision_within, marker="o", linestyle=line,
+                  markersize=3, linewidth=1.4, color=colour, label=name)
     axes.set_xlim(-0.02, 1.02)
     axes.set_ylim(-0.02, 1.02)
-    return _with_legend(figure, axes, evaluations)
+    return _with_legend(figure, axes, evaluations, wide)
+
+
+def map_figure(lines):
+    """mAP against code length; lines: dict of name -> (bits, means, standard deviations)."""
+    figure, axes = new_figure("mAP by code length (bars: standard deviation over seeds)", "bits",
+                              "mAP", *WIDE)
+    for (colour, line), (name, (bits, means, deviations)) in zip(_styles(), lines.items()):
+        axes.errorbar(bits, means, deviations, marker="o", linestyle=line, markersize=4,
+                      linewidth=1.4, capsize=2, color=colour, label=name)
+    axes.set_xticks(sorted({one for bits, _, _ in lines.values() for one in bits}))
+    axes.set_ylim(-0.02, 1.02)
+    return _with_legend(figure, axes, lines, wide=True)
 
 
 def at_n_figure(evaluations, which):
     """Precision or recall (`which`) of the first N ranks."""
     figure, axes = new_figure(which.capitalize() + " at N", "N, first ranks", which)
-    for colour, (name, one) in zip(_colours(), evaluations.items()):
+    for (colour, line), (name, one) in zip(_styles(), evaluations.items()):
         values = getattr(one, which + "_at")
-        axes.plot(np.arange(1, len(values) + 1), values, linewidth=1.6, color=colour, label=name)
+        axes.plot(np.arange(1, len(values) + 1), values, linestyle=line, linewidth=1.6,
+                  color=colour, label=name)
     axes.set_ylim(-0.02, 1.02)
     axes.xaxis.set_major_locator(MaxNLocator(integer=True))
     return _with_legend(figure, axes, evaluations)
@@ -99,7 +120,7 @@ def history_figures(history):
     terms = [name for name in history[0]
              if name not in ("epoch", "accuracy", "images_per_second", "seconds")]
     losses, axes = new_figure("Training loss (weighted terms)", "epoch", "loss")
-    for colour, name in zip(_colours(), terms):
+    for (colour, _), name in zip(_styles(), terms):
         axes.plot(epochs, [row[name] for row in history], color=colour,
                   label=name.replace("_", " "), linewidth=2.0 if name == "total" else 1.2)
     axes.set_yscale("log")
@@ -112,13 +133,18 @@ def history_figures(history):
     return losses, accuracy
 
 
-def _colours():
+def _styles():
+    """(colour, line style) of one line after the other; no two of the first 18 are alike."""
     while True:
-        yield from COLOURS
+        for line in ("-", "--", ":"):
+            for colour in COLOURS:
+                yield colour, line
 
 
-def _with_legend(figure, axes, evaluations):
-    if len(evaluations) > 1:
+def _with_legend(figure, axes, lines, wide=False):
+    if wide:
+        axes.legend(frameon=False, fontsize=8, loc="center left", bbox_to_anchor=(1.01, 0.5))
+    elif len(lines) > 1:
         axes.legend(frameon=False, fontsize=8)
     return figure
 

@@ -27,9 +27,9 @@ p, td, th { overflow-wrap: anywhere; } .soft { color: var(--soft); }
 .numbers { display: flex; flex-wrap: wrap; gap: 12px; }
 .numbers div { background: var(--card); border-radius: 8px; padding: 10px 16px; }
 .numbers b { display: block; font-size: 1.5em; }
-.figures { display: grid; gap: 14px;
+a { color: inherit; } .figures { display: grid; gap: 14px;
   grid-template-columns: repeat(auto-fill, minmax(min(100%, 380px), 1fr)); }
-figure { margin: 0; background: var(--card); border-radius: 8px; padding: 8px; }
+figure { margin: 0 0 14px; background: var(--card); border-radius: 8px; padding: 8px; }
 figure svg { width: 100%; height: auto; display: block; }
 .scroll { overflow-x: auto; } .scroll img { display: block; min-width: 720px; max-width: 100%; }
 table { border-collapse: collapse; width: 100%; font-size: 0.93em; }
@@ -97,7 +97,7 @@ def write_report(folder, evaluation, codes, splits=None, names=None):
     if history:
         drawn += zip(("losses", "accuracy"), figures.history_figures(history))
     results = evaluation.results
-    parts = [_headline(results), "<h2>Figures</h2>", _figures(folder, drawn)]
+    parts = [_headline(results), "<h2>Figures</h2>", figures_html(folder, drawn)]
     if splits:
         sheet = figures.contact_sheet(evaluation, codes, *splits, names=names)
         parts += ["<h2>Retrievals</h2><p class=soft>Each row: a query, then the nearest gallery "
@@ -112,7 +112,7 @@ def write_report(folder, evaluation, codes, splits=None, names=None):
                       _table(dict(entry, command_line=" ".join(entry["command_line"]))),
                       "</details>"]
     title = "%s \u2014 %d-bit codes" % (folder.path.resolve().name, results["num_bits"])
-    return _write_page(folder, title, parts)
+    return write_page(folder, title, parts)
 
 
 def write_comparison(folder, evaluations):
@@ -135,12 +135,13 @@ def write_comparison(folder, evaluations):
         cells = (one.results.get(name, "") for one in evaluations.values())
         rows.append("<tr><th>%s</th>%s</tr>" % (html.escape(label(name)), "".join(
             "<td>%s</td>" % shown(cell) for cell in cells)))
-    return _write_page(folder, "Comparison of %d runs" % len(evaluations), [
-        _figures(folder, drawn),
+    return write_page(folder, "Comparison of %d runs" % len(evaluations), [
+        figures_html(folder, drawn),
         "<h2>Results</h2><div class=scroll><table>%s</table></div>" % "".join(rows)])
 
 
-def _write_page(folder, title, parts):
+def write_page(folder, title, parts):
+    """Writes report.html: a title and parts of HTML. Returns its Path."""
     folder.write_text("report.html", (
         "<!doctype html><html lang=en><head><meta charset=utf-8>"
         "<meta name=viewport content='width=device-width, initial-scale=1'>"
@@ -172,9 +173,16 @@ def _table(values, kind="", shown=shown):
         for start in range(0, len(rows), size)))
 
 
-def _figures(folder, drawn):
-    return "<div class=figures>%s</div>" % "".join(
-        "<figure>%s</figure>" % _figure(folder, name, figure) for name, figure in drawn)
+def figures_html(folder, drawn, wide=False):
+    """Figures as HTML, with PNG copies in figures/.
+
+    Args:
+        folder: a RunFolder.
+        drawn: list of (name, figure).
+        wide: whether each takes the page's whole width.
+    """
+    return "<div class='%s'>%s</div>" % ("" if wide else "figures", "".join(
+        "<figure>%s</figure>" % _figure(folder, name, figure) for name, figure in drawn))
 
 
 def _figure(folder, name, figure):

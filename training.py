@@ -20,14 +20,12 @@ from tqdm import tqdm
 import data_loader
 import losses as loss_terms
 import model
-from config import IMAGE_CHANNELS, IMAGE_SIZE, UserError
+from config import IMAGE_CHANNELS, IMAGE_SIZE, Failed, UserError
 from tensorflow_setup import tf
 
 
-class TrainingDiverged(UserError):
+class TrainingDiverged(Failed):
     """A loss or a weight is no longer finite."""
-
-    exit_code = 1
 
 
 class Interrupted(Exception):
