@@ -1,6 +1,6 @@
 """Trains and evaluates a grid of data sets x methods x code lengths x seeds; writes its tables.
 
-    python reproduce.py                                the paper's data sets, if there, and ORL
+    python reproduce.py                                the paper's data sets and ORL
     python reproduce.py --datasets orl --epochs 10     a grid for a laptop
     python reproduce.py --dry_run                      the cells, and how long they will take
 
@@ -135,16 +135,26 @@ def make_cells(out, datasets, methods, bits, seeds, given):
     return cells
 
 
-def available_datasets(data_dir):
-    """Flags of the table whose data are here; prints a line about each that is not."""
-    found = []
-    for flag, dataset in sorted(DATASETS.items()):
-        if dataset.source == "orl" or (Path(data_dir) / dataset.train_folder).is_dir():
-            found.append(flag)
-        else:
-            print("%s is not in %s (data/README.md says where to get it): its cells stay empty"
-                  % (dataset.title, data_dir))
-    return found
+def has_data(config):
+    """Whether the files of a run's data set are here; they are read only when it starts."""
+    dataset = config.dataset
+    return dataset.source == "orl" or (Path(config.data_dir) / dataset.train_folder).is_dir()
+
+
+def with_data(cells, named):
+    """The cells whose data set is here; prints a line about each data set that is not.
+
+    Raises:
+        UserError: one that the command line has named is not.
+    """
+    for title in OrderedDict.fromkeys(
+            cell.config.dataset.title for cell in cells if not has_data(cell.config)):
+        line = "%s is not in %s (data/README.md says where to get it)" % (
+            title, cells[0].config.data_dir)
+        if named:
+            raise UserError(line)
+        print(line + ": its cells stay empty")
+    return [cell for cell in cells if has_data(cell.config)]
 
 
 # Running
@@ -351,6 +361,7 @@ def print_plan(cells):
 def write_tables(out, cells, options):
     """Writes the tables of the cells that are finished, if there are any."""
     table = tables.Table(
+        list(OrderedDict.fromkeys(cell.config.dataset.name for cell in cells)),
         OrderedDict((name, METHODS[name][0]) for name in options.methods), options.bits,
         [tables.Run(cell.config.dataset.name, cell.method, cell.config.num_bits, cell.config.seed,
                     cell.folder.read_json("results.json"), cell.folder)
@@ -365,7 +376,7 @@ def parse_command_line(arguments):
     """(options, given): the grid's options, and the settings for all its cells."""
     parser = settings.ArgumentParser(description=__doc__)
     parser.add_argument("--datasets", nargs="+", metavar="FLAG",
-                        help="flags or names (default: of 0, 1 and 2 those that are there)")
+                        help="flags or names of data sets (default: 0 1 2)")
     parser.add_argument("--methods", nargs="+", default=list(METHODS), metavar="NAME",
                         help="default: all of %s" % ", ".join(METHODS))
     parser.add_argument("--bits", nargs="+", type=int, default=list(PAPER_BITS), metavar="K",
@@ -394,18 +405,18 @@ def parse_command_line(arguments):
 def main(arguments):
     """Runs the grid, or says what it would take; writes the tables of what is finished."""
     options, given = parse_command_line(arguments)
-    data_dir = given.get("data_dir", "data")
     flags = [int(one) if one.isdigit() else one for one in options.datasets or ()]
-    cells = make_cells(options.out, flags or available_datasets(data_dir), options.methods,
-                       options.bits, options.seeds, given)
+    cells = make_cells(options.out, flags or sorted(DATASETS), options.methods, options.bits,
+                       options.seeds, given)
     for cell in cells:
         cell.check_settings()
     if options.dry_run:
         print_plan(cells)
         return
+    runnable = with_data(cells, named=bool(options.datasets))
     out = RunFolder.output(options.out)
     out.lock()
-    todo = [cell for cell in cells if not cell.finished()]
+    todo = [cell for cell in runnable if not cell.finished()]
     print("%d cells, %d of them finished before" % (len(cells), len(cells) - len(todo)))
     runner = Runner(todo, options.jobs, out.path / "logs")
     runner.run()

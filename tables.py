@@ -67,19 +67,16 @@ class Table(NamedTuple):
     """What the tables are made from.
 
     Attributes:
+        datasets: their names; one without runs gets a table with empty cells.
         titles: OrderedDict of method -> its title for people; the order of the rows.
         bits: code lengths, the columns.
         runs: list of Runs.
     """
 
+    datasets: list
     titles: OrderedDict
     bits: list
     runs: list
-
-    @property
-    def datasets(self):
-        """Names of the data sets that have runs, in their order."""
-        return list(OrderedDict.fromkeys(run.dataset for run in self.runs))
 
     def cell(self, dataset, method, num_bits):
         """The runs of one cell of the table, one a seed."""
@@ -92,9 +89,17 @@ class Table(NamedTuple):
                 if key in run.results]
 
     def rows(self, dataset):
-        """The methods that have a run on a data set."""
-        return [method for method in self.titles
-                if any(self.cell(dataset, method, num_bits) for num_bits in self.bits)]
+        """The methods that have a run on a data set; all where none has."""
+        return [method for method in self.titles if self.has_runs(dataset, method)
+                or not self.has_runs(dataset)]
+
+    def has_runs(self, dataset, method=None):
+        """Whether a data set has runs (of a method)."""
+        return any(run.dataset == dataset and method in (None, run.method) for run in self.runs)
+
+    def metrics(self, dataset):
+        """The metrics to show of a data set: mAP alone where nothing was run."""
+        return METRICS if self.has_runs(dataset) else METRICS[:1]
 
 
 def spread(values):
@@ -106,15 +111,16 @@ def summary(values, text):
     """Values over seeds as text: mean, and standard deviation where it says something."""
     if not values:
         return ""
-    mean, deviation = text % statistics.mean(values), spread(values)
-    return "%s \u00b1 %s" % (mean, text % deviation) if deviation else mean
+    mean, deviation = text % statistics.mean(values), text % (spread(values) or 0.0)
+    return "%s \u00b1 %s" % (mean, deviation) if float(deviation) else mean
 
 
 def published(dataset):
     """Published mAP on a data set.
 
     Returns:
-        List of (title, dict of bits -> mAP); the title says so if nobody has verified the row.
+        List of (method, title, dict of bits -> mAP); the title says so if nobody has verified
+        the row.
     """
     rows = []
     with open(str(PUBLISHED), newline="", encoding="utf-8") as stream:
@@ -122,7 +128,7 @@ def published(dataset):
             if row["dataset"] == dataset:
                 state = "" if row["verified"] == "yes" else (
                     " (UNVERIFIED %s: check before citing)" % row["source"])
-                rows.append((row["title"] + state, {
+                rows.append((row["method"], row["title"] + state, {
                     int(name[len("bits_"):]): float(value) for name, value in row.items()
                     if name.startswith("bits_")}))
     return rows
@@ -137,7 +143,7 @@ def text_rows(table, dataset, metric):
                 summary(table.values(dataset, method, num_bits, key), metric.text)
                 for key in metric.keys))) for num_bits in table.bits])
     if metric.keys == ("mAP",):
-        for title, values in published(dataset):
+        for _, title, values in published(dataset):
             rows.append([title] + [metric.text % values[num_bits] if num_bits in values else ""
                                    for num_bits in table.bits])
     return rows
@@ -154,7 +160,7 @@ def markdown(table, facts):
     lines += ["", "Mean \u00b1 sample standard deviation over seeds. Definitions: metrics.py."]
     for dataset in table.datasets:
         lines += ["", "## " + dataset]
-        for metric in METRICS:
+        for metric in table.metrics(dataset):
             lines += ["", "### " + metric.title, "",
                       "| | %s |" % " | ".join("%d bits" % bits for bits in table.bits),
                       "|---|" + "---|" * len(table.bits)]
@@ -169,7 +175,7 @@ def csv_columns(table):
         names += ["%d_bits_%s" % (num_bits, part) for part in ("mean", "sd", "seeds")]
     rows = []
     for dataset in table.datasets:
-        for key in [key for metric in METRICS for key in metric.keys]:
+        for key in [key for metric in table.metrics(dataset) for key in metric.keys]:
             for method in table.rows(dataset):
                 row = [dataset, key, method, "this code"]
                 for num_bits in table.bits:
@@ -178,8 +184,8 @@ def csv_columns(table):
                     row += [statistics.mean(values) if values else "",
                             "" if deviation is None else deviation, len(values)]
                 rows.append(row)
-        for title, values in published(dataset):
-            row = [dataset, "mAP", title.split(",")[0].lower(), title]
+        for method, title, values in published(dataset):
+            row = [dataset, "mAP", method, title]
             for num_bits in table.bits:
                 row += [values.get(num_bits, ""), "", ""]
             rows.append(row)
@@ -298,13 +304,16 @@ def write_tables(folder, table, facts):
     parts = ["<ul class=soft>%s</ul>" % "".join("<li>%s</li>" % html.escape(fact)
                                                 for fact in facts)]
     for dataset in table.datasets:
-        longest = max(run.num_bits for run in table.runs if run.dataset == dataset)
-        curves = precision_recall_curves(table, dataset, longest)
-        parts += ["<h2>%s</h2>" % html.escape(dataset), report.figures_html(folder, [
-            ("map_" + dataset, figures.map_figure(map_lines(table, dataset))),
-            ("precision_recall_%s_%dbits" % (dataset, longest),
-             figures.precision_recall_figure(curves, "%d bits" % longest, wide=True))], wide=True)]
-        for metric in METRICS:
+        parts.append("<h2>%s</h2>" % html.escape(dataset))
+        if table.has_runs(dataset):
+            longest = max(run.num_bits for run in table.runs if run.dataset == dataset)
+            curves = precision_recall_curves(table, dataset, longest)
+            parts.append(report.figures_html(folder, [
+                ("map_" + dataset, figures.map_figure(map_lines(table, dataset))),
+                ("precision_recall_%s_%dbits" % (dataset, longest),
+                 figures.precision_recall_figure(curves, "%d bits" % longest, wide=True))],
+                wide=True))
+        for metric in table.metrics(dataset):
             parts += ["<h3>%s</h3>" % html.escape(metric.title)]
             if metric.keys == ("mAP",):
                 parts += ["<p class=soft>Mean \u00b1 sample standard deviation over seeds; the "

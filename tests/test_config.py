@@ -42,6 +42,8 @@ def test_dataset_defaults_give_way_to_what_is_set():
     (dict(shuffle=1), ["shuffle", "bool"]),
     (dict(seed=None), ["seed"]),
     (dict(dataset_flag=3), ["dataset_flag", "0 (YouTube Faces)", "1 (FaceScrub)", "2 (ORL"]),
+    (dict(method="dhn"), ["method", "dcbh, ddh, lsh, pcah, itq"]),
+    (dict(hash_layer="blocks"), ["hash_layer", "divide_and_encode"]),
     (dict(codelength=6), ["codelength", "block_length", "num_bits"]),
 ])
 def test_refused(values, words):
@@ -49,6 +51,19 @@ def test_refused(values, words):
         Config.from_dict(values)
     for word in words:
         assert word in str(error.value)
+
+
+def test_a_method_changes_defaults_that_are_not_set():
+    ddh = Config.from_dict(dict(method="ddh", dataset_flag=0))
+    assert (ddh.block_length, ddh.hash_layer, ddh.quantization_weight, ddh.quantization_target) == (
+        4, "divide_and_encode", 0.01, 1.0)
+    assert (ddh.center_weight, ddh.descriptor_classification_weight, ddh.weight_decay) == (
+        0.0, 0.0, 0.0001)
+    assert (ddh.epochs, ddh.batch_size) == (200, 256)
+    assert Config.from_dict(dict(method="ddh")).epochs == DATASETS[2].epochs
+    changed = Config.from_dict(dict(method="ddh", block_length=3, epochs=300))
+    assert (changed.block_length, changed.epochs) == (3, 300)
+    assert Config.from_dict(ddh.to_dict()) == ddh
 
 
 def test_a_whole_number_may_stand_for_a_float():

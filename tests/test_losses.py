@@ -119,6 +119,24 @@ def test_order_of_a_step(batch, learning_rate):
     np.testing.assert_array_equal(after[3], before[3])  # a class that is not in the batch
 
 
+@pytest.mark.parametrize("setting, term, variable", [
+    ("center_weight", "center", "dcbh/centers"),
+    ("descriptor_classification_weight", "descriptor_classification",
+     "dcbh/descriptor_classifier/kernel")])
+def test_a_weight_of_zero_leaves_a_part_out(setting, term, variable):
+    for weight, there in ((0.5, True), (0.0, False)):
+        graph = training.build_training_graph(Config(num_bits=3, **{setting: weight}), 4)
+        with graph.graph.as_default():
+            names = [v.op.name for v in tf.trainable_variables()]
+        assert (term in graph.losses, variable in names) == (there, there)
+
+
+def test_quantization_target():
+    # | 1 - |h| | of -0.75, 0.25, 1: 0.25, 0.75, 0
+    activations = np.array([[-0.75, 0.25, 1.0]], np.float32)
+    assert value(losses.quantization_loss, activations, 1.0) == pytest.approx(1 / 3, rel=1e-6)
+
+
 def test_weight_decay_enters_the_total_only_where_set(batch):
     images, labels = batch
     totals = {}

@@ -42,6 +42,22 @@ ties = st.lists(st.tuples(st.integers(0, 5), st.integers(0, 5)).map(
         lambda groups: sum(n for n, _ in groups) > 0)
 
 
+def test_effective_bits():
+    rng = np.random.RandomState(0)
+    bits = np.where(rng.standard_normal((500, 4)) >= 0, 1, -1).astype(np.int8)
+    constant, copy, complement = np.ones((500, 1), np.int8), bits[:, :1], -bits[:, 1:2]
+    assert metrics.effective_bits(bits) == (4, 4)
+    assert metrics.effective_bits(np.hstack([bits, constant, -constant])) == (4, 4)
+    assert metrics.effective_bits(np.hstack([bits, copy, constant, complement])) == (6, 4)
+    assert metrics.effective_bits(constant) == (0, 0)
+
+
+def test_bit_correlation_is_numpys():
+    rng = np.random.RandomState(1)
+    bits = np.where(rng.standard_normal((300, 5)) >= [0, 1, -1, 0.3, 2], 1, -1).astype(np.int8)
+    np.testing.assert_allclose(metrics.bit_correlation(bits), np.corrcoef(bits.T), atol=1e-12)
+
+
 def test_average_precision_by_hand():
     # distance 0: one relevant of two; distance 1: one relevant of one.
     # orders: 1 0 1 -> (1 + 2/3) / 2 = 5/6; 0 1 1 -> (1/2 + 2/3) / 2 = 7/12

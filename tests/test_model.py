@@ -5,7 +5,7 @@ import pytest
 
 import model
 import training
-from config import DATASETS, Config
+from config import DATASETS, HASH_LAYERS, Config
 from tensorflow_setup import make_session, tf
 
 # Batch sizes are odd and unlike every other dimension, so that a swapped axis cannot pass.
@@ -103,6 +103,97 @@ def test_block_hashing_refuses_another_size():
         block_hash(np.zeros((1, 11)), 2)
 
 
+@pytest.mark.parametrize("name", ["divide_and_encode", "dense"])
+def test_learned_hash_layers_against_numpy(name):
+    """From random weights, K = 3, L = 4: products, batch norm (start values), tanh."""
+    rng = np.random.RandomState(2)
+    descriptor = rng.standard_normal((BATCH, 12)).astype(np.float32)
+    with tf.Graph().as_default() as graph:
+        tf.set_random_seed(0)
+        with tf.variable_scope("test", reuse=tf.AUTO_REUSE):
+            activations = model.HASH_LAYERS[name](
+                tf.constant(descriptor), 3, model.BatchNorm(True, 0.9, 0.001))
+        kernel, bias = [[v for v in tf.trainable_variables() if v.op.name.endswith(end)][0]
+                        for end in ("/kernel", "/bias")]
+        initialize = tf.global_variables_initializer()
+        with make_session(graph) as session:
+            session.run(initialize)
+            bias.load([0.5, -1.0, 2.0], session)  # which batch norm takes away again
+            activations, kernel = session.run((activations, kernel))
+    expected = np.zeros((BATCH, 3))
+    for bit in range(3):
+        for value in range(12):
+            if name == "dense":
+                expected[:, bit] += descriptor[:, value] * kernel[value, bit]
+            elif value // 4 == bit:  # each bit sees its own block alone
+                expected[:, bit] += descriptor[:, value] * kernel[bit, value % 4]
+    assert kernel.size == (36 if name == "dense" else 12)
+    expected = (expected - expected.mean(0)) / np.sqrt(expected.var(0) + 0.001)
+    np.testing.assert_allclose(activations, np.tanh(expected), atol=1e-5)
+
+
+def test_hash_layers_are_chosen_by_name():
+    assert set(model.HASH_LAYERS) == set(HASH_LAYERS)
+    scopes = {}
+    for name in HASH_LAYERS:
+        graph = training.build_training_graph(Config(num_bits=4, hash_layer=name), 3)
+        with graph.graph.as_default():
+            scopes[name] = {v.op.name.split("/")[1] for v in tf.trainable_variables()}
+        assert graph.network.hash_activations.shape.as_list() == [None, 4]
+    assert scopes["divide_and_encode"] - scopes["block"] == {"divide_and_encode"}
+    assert scopes["dense"] - scopes["block"] == {"dense_hashing"}
+
+
+def test_single_scale_pools_group_4_alone():
+    graph = training.build_training_graph(Config(num_bits=4, multi_scale=False), 3)
+    feature = graph.network.multi_scale_feature
+    assert feature.shape.as_list() == [None, 512]
+    rng = np.random.RandomState(0)
+    with make_session(graph.graph) as session:
+        session.run(graph.initialize)
+        group, feature = session.run((graph.network.groups[3], feature), {
+            graph.images: rng.standard_normal((BATCH, 32, 32, 3))})
+    np.testing.assert_allclose(feature, group.mean((1, 2)), rtol=1e-5, atol=1e-6)
+
+
+def test_locally_connected_against_a_loop():
+    rng = np.random.RandomState(3)
+    values = rng.standard_normal((BATCH, 3, 4, 2)).astype(np.float32)
+    with tf.Graph().as_default() as graph:
+        tf.set_random_seed(0)
+        with tf.variable_scope("local"):
+            output = model.locally_connected(tf.constant(values), 5)
+        kernels = {v.op.name.split("/")[1]: v for v in model.weight_kernels()}
+        initialize = tf.global_variables_initializer()
+        with make_session(graph) as session:
+            session.run(initialize)
+            output, kernels = session.run((output, kernels))
+    assert output.shape == (BATCH, 2, 3, 5) and len(kernels) == 6
+    for row in range(2):
+        for column in range(3):
+            window = values[:, row:row + 2, column:column + 2].reshape(BATCH, 8)
+            np.testing.assert_allclose(
+                output[:, row, column], window.dot(kernels["row%d_column%d" % (row, column)]),
+                atol=1e-5)
+
+
+def test_ddh():
+    """Sizes by hand: 32 -> 30, 15 -> 14, 7 -> 6, 3 -> 2; 3*3*60 + 2*2*80 = 860; then 4 a bit."""
+    config = Config.from_dict(dict(method="ddh", num_bits=6))
+    graph = training.build_training_graph(config, 11)
+    network = graph.network
+    assert [group.shape.as_list()[1:] for group in network.groups] == [
+        [15, 15, 20], [7, 7, 40], [3, 3, 60], [2, 2, 80]]
+    assert network.multi_scale_feature.shape.as_list() == [None, 860]
+    assert network.descriptor.shape.as_list() == [None, 24]
+    assert network.descriptor_logits is None
+    assert set(graph.losses) == {"total", "hash_classification", "quantization", "weight_decay"}
+    convolutions = 9 * 3 * 20 + 4 * 20 * 40 + 4 * 40 * 60 + 2 * (20 + 40 + 60)  # with batch norm
+    local = 4 * (4 * 60 * 80 + 80) + 2 * 80
+    rest = 860 * 24 + 24 + 2 * 24 + (4 + 1) * 6 + 2 * 6 + 6 * 11 + 11
+    assert graph.num_parameters == convolutions + local + rest
+
+
 def test_batch_norm_statistics_against_numpy():
     rng = np.random.RandomState(1)
     data = rng.normal(3, 2, (4, BATCH, 2, 3, 5)).astype(np.float32)
@@ -148,8 +239,9 @@ def test_initial_weights_hang_on_the_seed_and_differ_between_layers():
 def unreachable_ops(graph):
     """Names of ops that nothing which is ever run depends on, TensorFlow's own helpers left out."""
     ends = [graph.step, graph.accuracy.op, graph.weights_finite.op, graph.initialize,
-            graph.inference.hash_activations.op, graph.inference.hash_logits.op,
-            graph.inference.descriptor_logits.op]
+            graph.inference.hash_activations.op, graph.inference.hash_logits.op]
+    if graph.inference.descriptor_logits is not None:
+        ends.append(graph.inference.descriptor_logits.op)
     ends += [loss.op for loss in graph.losses.values()]
     names = graph.saver.as_saver_def()
     ends += [graph.graph.get_operation_by_name(name.split(":")[0])
@@ -167,8 +259,10 @@ def unreachable_ops(graph):
 
 
 def test_no_op_of_the_training_graph_is_unreachable():
-    graph = training.build_training_graph(Config(num_bits=4, weight_decay=0.0002), 3)
-    assert unreachable_ops(graph) == []
+    for method in ("ddh", "dcbh"):
+        config = Config.from_dict(dict(method=method, num_bits=4, weight_decay=0.0002))
+        graph = training.build_training_graph(config, 3)
+        assert unreachable_ops(graph) == []
     with graph.graph.as_default():
         tf.square(graph.accuracy, name="forgotten")
     assert unreachable_ops(graph) == ["forgotten"]

@@ -1,0 +1,318 @@
+"""The grid: its bookkeeping with a stub for main.py, tables of fixed results, and a real one."""
+
+import csv
+import json
+import os
+import re
+import signal
+import subprocess
+import sys
+import time
+from collections import OrderedDict
+
+import pytest
+from conftest import ROOT, assert_refused, clean_environment, run_script
+
+import reproduce
+import tables
+from config import Config, Failed, UserError
+from run_folder import RunFolder
+
+# Stands for main.py: makes a run folder with a made-up mAP, unless a file fail/METHOD or
+# hang/METHOD says otherwise, and notes its calls in calls.jsonl.
+STUB = """
+import argparse, json, os, sys, time
+from pathlib import Path
+sys.path.insert(0, %r)
+import config
+from run_folder import RunFolder
+
+parser = config.ArgumentParser()
+parser.add_argument("--run_dir")
+parser.add_argument("--resume", action="store_true")
+config.add_setting_arguments(parser)
+options = parser.parse_args()
+if options.resume:
+    folder = RunFolder.open(options.run_dir)
+    folder.lock()
+    settings = folder.read_config()
+else:
+    settings = config.Config.from_dict(config.setting_values(options))
+    folder = RunFolder.create(options.run_dir, settings)
+method = Path(options.run_dir).parent.name
+with open("calls.jsonl", "a") as stream:
+    stream.write(json.dumps([options.run_dir, options.resume,
+                             os.environ.get("CUDA_VISIBLE_DEVICES"), os.getpid()]) + "\\n")
+folder.begin(None, "stub", "data")
+if Path("hang", method).exists():
+    time.sleep(60)
+if Path("fail", method).exists():
+    print("error: no luck with", method)
+    sys.exit(2)
+folder.write_json("results.json", {
+    "mAP": settings.num_bits / 100 + settings.seed / 1000, "training_seconds": 1.5})
+folder.write_text("curves_within_radius.csv", "radius,precision,recall\\n0,0.5,0.25\\n1,0.25,1\\n")
+folder.finish("finished")
+folder.write_text("report.html", "report")
+""" % str(ROOT)
+GRID = ["--datasets", "orl", "--methods", "dcbh", "itq", "--bits", "12", "48", "--seeds", "0", "3",
+        "--out", "grid"]
+ORDER = ["orl/%s/%dbits_seed%d" % (method, bits, seed)
+         for seed in (0, 3) for method in ("dcbh", "itq") for bits in (12, 48)]
+
+
+@pytest.fixture
+def stubbed(tmp_path, monkeypatch):
+    """A folder to work in, where the stub stands for main.py."""
+    (tmp_path / "stub.py").write_text(STUB)
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr(reproduce, "TRAINER", (sys.executable, str(tmp_path / "stub.py")))
+    monkeypatch.delenv("CUDA_VISIBLE_DEVICES", raising=False)
+    return tmp_path
+
+
+def calls(folder):
+    """[run folder below grid/, resumed, CUDA_VISIBLE_DEVICES] of each call of the stub."""
+    path = folder / "calls.jsonl"
+    rows = [json.loads(line) for line in path.read_text().splitlines()] if path.exists() else []
+    return [[os.path.relpath(row[0], "grid")] + row[1:3] for row in rows]
+
+
+def mark(folder, what, method):
+    (folder / what).mkdir(exist_ok=True)
+    (folder / what / method).touch()
+
+
+def test_order_and_skipping(stubbed, capsys):
+    reproduce.main(GRID)
+    assert calls(stubbed) == [[name, False, None] for name in ORDER]
+    out = capsys.readouterr().out
+    assert "8 cells, 0 of them finished before" in out
+    assert "8/8  orl itq 48 bits seed 3: mAP 0.4830" in out
+    reproduce.main(GRID)
+    assert len(calls(stubbed)) == 8
+    assert "8 cells, 8 of them finished before" in capsys.readouterr().out
+
+
+@pytest.mark.usefixtures("stubbed")
+def test_a_cell_gets_all_its_settings():
+    reproduce.main(["--datasets", "orl", "--methods", "ddh", "block_length_2", "--bits", "24",
+                    "--seeds", "5", "--epochs", "7", "--out", "grid"])
+    ddh = Config.from_file("grid/orl/ddh/24bits_seed5/config.json")
+    assert ddh == Config.from_dict(dict(
+        dataset_flag="orl", method="ddh", num_bits=24, seed=5, epochs=7, authors_evaluation=True))
+    assert (ddh.hash_layer, ddh.block_length, ddh.center_weight) == ("divide_and_encode", 4, 0)
+    assert Config.from_file("grid/orl/block_length_2/24bits_seed5/config.json").block_length == 2
+
+
+def test_failed_cells_do_not_stop_the_rest(stubbed, capsys):
+    mark(stubbed, "fail", "dcbh")
+    with pytest.raises(Failed, match="4 of 8 cells failed"):
+        reproduce.main(GRID)
+    assert [call[0] for call in calls(stubbed)] == ORDER
+    err = capsys.readouterr().err
+    assert err.count("failed: orl dcbh") == 4 and "error: no luck with dcbh (grid/logs/" in err
+    text = (stubbed / "grid/tables.md").read_text(encoding="utf-8")
+    assert "4 of 8 runs are finished" in text and "ITQ" in text and "| DCBH" not in text
+    (stubbed / "fail/dcbh").unlink()
+    reproduce.main(GRID)  # takes up the failed ones alone
+    assert calls(stubbed)[8:] == [[name, True, None] for name in ORDER if "dcbh" in name]
+
+
+def test_jobs_have_a_device_each(stubbed, monkeypatch):
+    reproduce.main(GRID + ["--jobs", "2"])
+    assert sorted(call[0] for call in calls(stubbed)) == sorted(ORDER)
+    assert {call[2] for call in calls(stubbed)} == {"0", "1"}
+    monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "5,7,9")
+    assert list(reproduce.visible_devices(2)) == ["5", "7"]
+    assert list(reproduce.visible_devices(1)) == [None]
+    with pytest.raises(UserError, match="--jobs is 4"):
+        reproduce.visible_devices(4)
+
+
+def test_interrupted_and_killed_cells_are_taken_up_again(stubbed):
+    mark(stubbed, "hang", "itq")
+    code = ("import sys, reproduce, config; reproduce.TRAINER = (sys.executable, 'stub.py'); "
+            "config.run_command(reproduce.main)")
+    process = subprocess.Popen([sys.executable, "-c", code] + GRID, cwd=str(stubbed),
+                               env=clean_environment(PYTHONPATH=str(ROOT)),
+                               stdout=subprocess.PIPE, stderr=subprocess.PIPE)
+    while len(calls(stubbed)) < 3:
+        assert process.poll() is None
+        time.sleep(0.05)
+    process.send_signal(signal.SIGTERM)
+    out, err = process.communicate(timeout=60)
+    assert process.returncode == 128 + signal.SIGTERM
+    assert err.decode().strip() == "stopped; the same command goes on"
+    assert b"orl itq 12 bits seed 0: stopped" in out
+    child = json.loads((stubbed / "calls.jsonl").read_text().splitlines()[2])[3]
+    with pytest.raises(ProcessLookupError):  # no process is left behind
+        os.kill(child, 0)
+    assert (stubbed / "grid/tables.md").exists()
+    (stubbed / "hang/itq").unlink()
+    reproduce.main(GRID)
+    assert calls(stubbed)[3:] == [[ORDER[2], True, None]] + [
+        [name, False, None] for name in ORDER[3:]]
+
+
+def test_a_finished_cell_of_other_settings_is_refused(stubbed):
+    reproduce.main(GRID)
+    with pytest.raises(UserError, match="made with epochs 20, not 4"):
+        reproduce.main(GRID + ["--epochs", "4"])
+    reproduce.main(GRID + ["--encode_batch_size", "9"])  # has no bearing on the numbers
+    assert len(calls(stubbed)) == 8
+
+
+def test_data_sets_that_are_not_here(stubbed, capsys):
+    reproduce.main(["--methods", "lsh", "--bits", "12", "--seeds", "0", "--out", "grid"])
+    assert [call[0] for call in calls(stubbed)] == ["orl/lsh/12bits_seed0"]
+    assert "FaceScrub is not in data (data/README.md says" in capsys.readouterr().out
+    text = (stubbed / "grid/tables.md").read_text(encoding="utf-8")
+    section = text[text.index("## facescrub"):text.index("## orl")]
+    assert "| LSH on pixels |  |" in section  # an empty cell
+    assert re.search(r"\| DCBH, published \(UNVERIFIED .*\) \| 0\.7182 \|", section)
+    with pytest.raises(UserError, match="FaceScrub is not in data"):
+        reproduce.main(["--datasets", "1", "--out", "grid"])
+
+
+def test_dry_run_trains_nothing(stubbed, capsys, monkeypatch):
+    measured = []
+
+    def measure_cost(config):
+        measured.append(config.method)
+        return reproduce.Cost(start=10.0, image=0.05, operations=1e9)
+
+    monkeypatch.setattr(reproduce, "measure_cost", measure_cost)
+    reproduce.main(GRID[:4] + ["ddh", "lsh", "--bits", "12", "48", "--seeds", "0", "--epochs", "4",
+                               "--out", "grid", "--dry_run"])
+    lines = capsys.readouterr().out.splitlines()
+    # 10 s + 4 epochs * 280 images * 0.05 s
+    assert lines[0] == "orl dcbh 12 bits seed 0: about 66 s"
+    assert lines[4] == "orl lsh 12 bits seed 0: not trained"
+    assert "6 cells to run, about 4 min" in lines[6]
+    assert "4.5e+12 floating-point operations" in lines[6]
+    assert measured == ["dcbh", "ddh"]  # each network once
+    assert not (stubbed / "grid").exists() and not (stubbed / "calls.jsonl").exists()
+
+
+@pytest.mark.parametrize("arguments, words", [
+    (["--methods", "dcbh", "dhn"], ["'dhn' is none of dcbh"]),
+    (["--seeds", "1", "1"], ["--seeds names a value twice"]),
+    (["--jobs", "0"], ["--jobs is 0"]),
+    (["--bits", "12", "65"], ["num_bits is 65"]),
+    (["--datasets", "7"], ["dataset_flag is 7"]),
+    (["--num_bits", "12"], ["--num_bits"]),
+    (["--out", "stub.py", "--datasets", "orl"], ["stub.py", "cannot be written"]),
+])
+def test_mistakes(stubbed, arguments, words):
+    with pytest.raises(UserError) as error:
+        reproduce.main(arguments)
+    for word in words:
+        assert word in str(error.value)
+    assert calls(stubbed) == []
+
+
+# What a network costs
+
+
+def test_forward_operations_by_hand():
+    import training
+    graph = training.build_training_graph(Config(num_bits=12), 40)
+    convolutions = [(32, 3, 64), (32, 64, 64), (16, 64, 128), (16, 128, 128), (8, 128, 256),
+                    (8, 256, 256), (8, 256, 256), (4, 256, 512), (4, 512, 512), (4, 512, 512)]
+    products = sum(size * size * 9 * before * after for size, before, after in convolutions)
+    products += 768 * 72 + 12 * 40  # the descriptor, the hash classifier
+    assert reproduce.forward_operations(graph) == 2 * products
+
+
+def test_a_measured_cost_is_positive():
+    cost = reproduce.measure_cost(Config(method="ddh", num_bits=4, batch_size=8))
+    assert cost.start > 0 and cost.image > 0 and cost.operations > 1e6
+
+
+# Tables
+
+
+def table(tmp_path, datasets=("orl",)):
+    """Two methods; the second has one run, of 48 bits only."""
+    runs = []
+    for method, bits, seed, value in (("dcbh", 12, 0, 0.5), ("dcbh", 12, 1, 0.7),
+                                      ("dcbh", 48, 0, 0.8), ("<itq>", 48, 0, 0.25)):
+        folder = RunFolder.output(tmp_path / method.strip("<>") / ("%d_%d" % (bits, seed)))
+        folder.write_text("curves_within_radius.csv",
+                          "radius,precision,recall\n0,%s,0.25\n1,0.25,1\n" % value)
+        runs.append(tables.Run("orl", method, bits, seed, {
+            "mAP": value, "mAP_worst_case": value - 0.1, "mAP_best_case": value + 0.1,
+            "parameters": 1000}, folder))
+    return tables.Table(list(datasets), OrderedDict([("dcbh", "DCBH"), ("<itq>", "<ITQ>")]),
+                        [12, 48], runs)
+
+
+def test_markdown(tmp_path):
+    text = tables.markdown(table(tmp_path), ["made by hand"])
+    lines = text.splitlines()
+    assert "- made by hand" in lines
+    first = lines.index("### mAP, expected over tie orders")
+    # 0.5 and 0.7: mean 0.6, sample standard deviation sqrt(0.02)
+    assert lines[first + 2:first + 6] == [
+        "| | 12 bits | 48 bits |", "|---|---|---|",
+        "| DCBH | 0.6000 \u00b1 0.1414 | 0.8000 |", "| <ITQ> |  | 0.2500 |"]
+    assert "| DCBH | 0.500 \u00b1 0.141 / 0.700 \u00b1 0.141 | 0.700 / 0.900 |" in lines
+    assert "| DCBH | 1000 | 1000 |" in lines
+
+
+def test_csv(tmp_path):
+    folder = RunFolder.output(tmp_path)
+    folder.write_table("tables.csv", tables.csv_columns(table(tmp_path, ["orl", "facescrub"])))
+    with open(str(tmp_path / "tables.csv"), newline="") as stream:
+        rows = {(row["dataset"], row["result"], row["method"], row["source"]): row
+                for row in csv.DictReader(stream)}
+    row = rows["orl", "mAP", "dcbh", "this code"]
+    assert float(row["12_bits_mean"]) == pytest.approx(0.6)
+    assert float(row["12_bits_sd"]) == pytest.approx(0.02 ** 0.5)
+    assert (row["12_bits_seeds"], row["48_bits_seeds"], row["48_bits_sd"]) == ("2", "1", "")
+    assert rows["orl", "mAP", "<itq>", "this code"]["12_bits_mean"] == ""
+    published = [row for key, row in rows.items() if key[3].startswith("DCBH, published")]
+    assert len(published) == 1 and "UNVERIFIED" in published[0]["source"]
+    assert published[0]["48_bits_mean"] == "0.7862"
+
+
+def test_page(tmp_path):
+    path = tables.write_tables(RunFolder.output(tmp_path), table(tmp_path), ["made <by> hand"])
+    page = path.read_text(encoding="utf-8")
+    assert "&lt;ITQ&gt;" in page and "<ITQ>" not in page and "made &lt;by&gt; hand" in page
+    assert re.findall(r"<a href='([^']+)'>(\d+)</a>", page) == [
+        ("dcbh/12_0/report.html", "0"), ("dcbh/12_1/report.html", "1"),
+        ("dcbh/48_0/report.html", "0"), ("itq/48_0/report.html", "0")]
+    assert {one.name for one in (tmp_path / "figures").iterdir()} == {
+        "map_orl.png", "precision_recall_orl_48bits.png"}
+
+
+def test_curves_are_means_over_seeds(tmp_path):
+    curves = tables.precision_recall_curves(table(tmp_path), "orl", 12)
+    assert list(curves) == ["DCBH"]
+    assert curves["DCBH"].precision_within == pytest.approx([0.6, 0.25])
+    assert curves["DCBH"].recall_within == pytest.approx([0.25, 1.0])
+
+
+# The whole
+
+
+def test_a_real_grid(faces_dir):
+    words = ("--datasets", 1, "--methods", "dcbh", "lsh", "--bits", 8, "--seeds", 0,
+             "--epochs", 1, "--batch_size", 7, "--out", "grid")
+    process = run_script("reproduce.py", *words, cwd=faces_dir)
+    assert process.returncode == 0, process.stderr
+    assert process.stderr == ""
+    text = (faces_dir / "grid/tables.md").read_text(encoding="utf-8")
+    for method, title in (("dcbh", "DCBH, as released"), ("lsh", "LSH on pixels")):
+        run_dir = faces_dir / "grid/facescrub" / method / "8bits_seed0"
+        results = json.loads((run_dir / "results.json").read_text())
+        assert "| %s | %.4f |" % (title, results["mAP"]) in text
+        assert "| %s | %.4f |" % (title, results["mAP_authors_evaluation"]) in text
+        assert "| %s | %d |" % (title, results["parameters"]) in text
+        assert (run_dir / "report.html").exists()
+    process = run_script("reproduce.py", *words, cwd=faces_dir)
+    assert "2 cells, 2 of them finished before" in process.stdout
+    refused = run_script("reproduce.py", "--jobs", 0, cwd=faces_dir)
+    assert_refused(refused, "--jobs is 0")
