@@ -13,16 +13,16 @@ ROOT = Path(__file__).resolve().parent.parent
 sys.path.insert(0, str(ROOT))  # so that `pytest` alone works
 
 
-def command(script, *arguments):
+def command(script, *arguments, python=sys.executable):
     """The words that start one of our scripts."""
-    return [sys.executable, str(ROOT / script)] + [str(argument) for argument in arguments]
+    return [str(python), str(ROOT / script)] + [str(argument) for argument in arguments]
 
 
-def run_script(script, *arguments, cwd, **options):
+def run_script(script, *arguments, cwd, python=sys.executable, **options):
     """Runs a script to its end; returns the finished process with text output."""
-    return subprocess.run(command(script, *arguments), cwd=str(cwd), stdin=subprocess.DEVNULL,
-                          stdout=subprocess.PIPE, stderr=subprocess.PIPE,
-                          universal_newlines=True, timeout=300, **options)
+    return subprocess.run(command(script, *arguments, python=python), cwd=str(cwd),
+                          stdin=subprocess.DEVNULL, stdout=subprocess.PIPE,
+                          stderr=subprocess.PIPE, universal_newlines=True, timeout=300, **options)
 
 
 def assert_refused(process, *words, code=2):
