@@ -53,7 +53,8 @@ with warnings.catch_warnings(), _without_stderr():
         import tensorflow.compat.v1 as tf
     except ImportError as error:
         raise SystemExit("error: TensorFlow cannot be imported (%s); run: make run, or pip install "
-                         "-r requirements.txt (Python 3.7) or requirements-tf2.txt" % error)
+                         "-r requirements.txt (Python 3.7) or -r requirements-tf2.txt (Python "
+                         "3.10 to 3.12)" % error)
     tf.logging.set_verbosity(tf.logging.ERROR)
     tf.disable_eager_execution()  # TensorFlow 2's default; in 1.14 it is off
     try:  # as released; tflearn 0.5 does not import everywhere, and is needed for this alone
