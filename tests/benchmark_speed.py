@@ -1,11 +1,11 @@
-"""Images/s of training and of encoding, here and in a second environment, in alternating runs.
+"""Images/s of training and of encoding, here and in other environments, in alternating runs.
 
     python tests/benchmark_speed.py                                  this environment alone
-    python tests/benchmark_speed.py --peer .venv/bin/python          against another TensorFlow
     python tests/benchmark_speed.py --peer torch                     against PyTorch
+    python tests/benchmark_speed.py --peer .venv/bin/python torch    and another TensorFlow
 
-Each run is a process of its own; the two environments take turns, and the ratio is the median over
-rounds. PyTorch's network is the same one (channels-last, inference mode for encoding) with the same
+Each run is a process of its own; the environments take turns, and a ratio is the median over rounds
+of this environment's rate to a peer's. PyTorch's network is the same one (channels-last, inference mode for encoding) with the same
 losses, centers' rule and Adam; it is installed into .venv-torch and is no requirement of anything.
 """
 
@@ -165,7 +165,8 @@ def measure(python, framework, task, batch, seconds):
 def main():
     parser = argparse.ArgumentParser(description=__doc__,
                                      formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--peer", help="torch, or the Python of another TensorFlow environment")
+    parser.add_argument("--peer", nargs="+", default=[], metavar="PEER",
+                        help="torch, or the Python of another TensorFlow environment")
     parser.add_argument("--peer_python", help="with --peer torch: a Python that has it")
     parser.add_argument("--rounds", type=int, default=3)
     parser.add_argument("--seconds", type=float, default=10, help="of each run")
@@ -176,20 +177,19 @@ def main():
         make = torch_step if framework == "torch" else tensorflow_step
         print(rate(make(task, batch), batch, given.seconds))
         return
-    environments = [(sys.executable, "tensorflow")]
-    if given.peer == "torch":
-        environments.append((given.peer_python or torch_python(), "torch"))
-    elif given.peer:
-        environments.append((given.peer, "tensorflow"))
+    environments = [(sys.executable, "tensorflow")] + [
+        (given.peer_python or torch_python(), "torch") if peer == "torch" else (peer, "tensorflow")
+        for peer in given.peer]
     for task, batch in CASES:
         rounds = [[measure(python, framework, task, batch, given.seconds)
                    for python, framework in environments] for _ in range(given.rounds)]
-        line = "%s, batch %3d: %s images/s" % (task, batch, " and ".join(
-            "%.1f" % statistics.median(column) for column in zip(*rounds)))
-        if given.peer:
-            ratios = [own / peer for own, peer in rounds]
-            line += ", ratio %.2f (rounds %s)" % (
-                statistics.median(ratios), " ".join("%.2f" % ratio for ratio in ratios))
+        own, *others = zip(*rounds)
+        line = "%s, batch %3d: %.1f images/s" % (task, batch, statistics.median(own))
+        for peer, other in zip(given.peer, others):
+            ratios = [one / two for one, two in zip(own, other)]
+            line += "; %s %.1f, ratio %.2f (%s)" % (
+                peer, statistics.median(other), statistics.median(ratios),
+                " ".join("%.2f" % ratio for ratio in ratios))
         print(line, flush=True)
 
 

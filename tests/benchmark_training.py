@@ -5,7 +5,8 @@
 One epoch of the training loop (with its sums, checks, history, TensorBoard and checkpoint) and one
 of bare session runs on the same graph, session and batches are timed in turn. Printed: images/s of
 both by round, and the median ratio of loop to bare, once for the steps alone and once with the
-epoch's end (weights check and checkpoint).
+epoch's end (weights check and checkpoint); and the time a step that the loop spends outside
+TensorFlow, which is all of it but the inside of session.run.
 """
 
 import contextlib
@@ -34,15 +35,33 @@ def bare_epoch(graph, session, data, batch_size):
     return len(data.labels) / (time.perf_counter() - started)
 
 
+class StepTimer:
+    """Stands in for a session's run and adds up the seconds that training steps spend inside."""
+
+    def __init__(self, session, step):
+        self.seconds = 0.0
+        self._run, self._step = session.run, step
+        session.run = self
+
+    def __call__(self, fetches, *arguments, **options):
+        started = time.perf_counter()
+        try:
+            return self._run(fetches, *arguments, **options)
+        finally:
+            if isinstance(fetches, tuple) and fetches[0] is self._step:
+                self.seconds += time.perf_counter() - started
+
+
 def loop_epoch(trainer):
-    """Images/s of one epoch of the training loop: of its steps, and with its end."""
+    """Images/s of one epoch of the training loop, of its steps and with its end; steps' seconds."""
     trainer.config = trainer.config.__class__(**dict(
         trainer.config.to_dict(), epochs=trainer.progress.epoch + 1, evaluate_every=10 ** 6))
     started = time.perf_counter()
     with contextlib.redirect_stdout(io.StringIO()):
         trainer.train(lambda _: None)
     whole = len(trainer.data.labels) / (time.perf_counter() - started)
-    return float(trainer.folder.read_history()[-1]["images_per_second"]), whole
+    row = trainer.folder.read_history()[-1]
+    return row["images_per_second"], whole, row["seconds"]
 
 
 def main(rounds):
@@ -55,16 +74,21 @@ def main(rounds):
         trainer = training.Trainer(config, data, graph, session, run)
         trainer.start()
         bare_epoch(graph, session, data, config.batch_size)  # warm-up
-        steps, wholes = [], []
+        timer = StepTimer(session, graph.step)
+        steps, wholes, outside = [], [], []
         for number in range(1, rounds + 1):
             bare = bare_epoch(graph, session, data, config.batch_size)
-            loop, whole = loop_epoch(trainer)
+            timer.seconds = 0.0
+            loop, whole, seconds = loop_epoch(trainer)
+            outside.append((seconds - timer.seconds) / trainer.steps_per_epoch)
             steps.append(loop / bare)
             wholes.append(whole / bare)
             print("round %d: bare %.1f images/s, loop %.1f, with the epoch's end %.1f"
                   % (number, bare, loop, whole), flush=True)
-    print("median ratio to bare: steps %.3f, with the epoch's end %.3f"
-          % (statistics.median(steps), statistics.median(wholes)))
+    print("median ratio to bare: steps %.3f, with the epoch's end %.3f; outside TensorFlow: "
+          "%.2f ms of a step's %.0f ms" % (
+              statistics.median(steps), statistics.median(wholes),
+              1000 * statistics.median(outside), 1000 * seconds / trainer.steps_per_epoch))
 
 
 if __name__ == "__main__":
