@@ -5,8 +5,9 @@
     python tests/benchmark_speed.py --peer .venv/bin/python torch    and another TensorFlow
 
 Each run is a process of its own; the environments take turns, and a ratio is the median over rounds
-of this environment's rate to a peer's. PyTorch's network is the same one (channels-last, inference mode for encoding) with the same
-losses, centers' rule and Adam; it is installed into .venv-torch and is no requirement of anything.
+of this environment's rate to a peer's. PyTorch's network is the same one (channels-last, inference
+mode for encoding) with the same losses, centers' rule and Adam; it is installed into .venv-torch
+and is no requirement of anything.
 """
 
 import argparse
