@@ -19,12 +19,11 @@ from collections import OrderedDict, deque
 from pathlib import Path
 from typing import NamedTuple
 
-import numpy as np
 from tqdm import tqdm
 
 import config as settings
 import tables
-from config import DATASETS, ROOT, SHALLOW_METHODS, Config, UserError
+from config import DATASETS, ROOT, SHALLOW_METHODS, Config, UserError, find_dataset
 from run_folder import RunFolder
 
 # Methods of the grid: name -> (title, settings). All but the last four are DCBH with one setting
@@ -54,7 +53,6 @@ AXES = ("dataset_flag", "method", "num_bits", "seed", "authors_evaluation")
 IMMATERIAL = ("data_dir", "encode_batch_size")
 TRAINER = (sys.executable, str(ROOT / "main.py"))
 POLL_SECONDS = 0.2
-MEASURED_STEPS = 2
 
 
 class Cell(NamedTuple):
@@ -122,15 +120,16 @@ def make_cells(out, datasets, methods, bits, seeds, given):
     """
     cells = []
     for flag in datasets:
+        dataset = find_dataset(flag, given.get("data_dir", Config.data_dir)).name
         for seed in seeds:
             for method in methods:
                 for num_bits in bits:
-                    values = dict(given, dataset_flag=flag, num_bits=num_bits, seed=seed,
+                    values = dict(given, dataset_flag=dataset, num_bits=num_bits, seed=seed,
                                   authors_evaluation=True)
                     values.update(METHODS[method][1])
                     config = Config.from_dict(values)
                     cells.append(Cell(method, config, RunFolder(
-                        Path(out) / config.dataset.name / method
+                        Path(out) / dataset / method
                         / ("%dbits_seed%d" % (num_bits, seed)))))
     return cells
 
@@ -265,71 +264,13 @@ def duration(seconds):
     return "%.1f h" % (seconds / 3600)
 
 
-# Estimates
-
-
-class Cost(NamedTuple):
-    """What a network costs here.
-
-    Attributes:
-        start: seconds from building its graph to the end of the first step.
-        image: seconds of training for an image.
-        operations: floating-point operations of training for an image.
-    """
-
-    start: float
-    image: float
-    operations: float
-
-
-def measure_cost(config):
-    """The Cost of training config's network, from a few steps on random images."""
-    import training
-    from tensorflow_setup import make_session
-
-    classes = config.dataset.num_identities
-    rng = np.random.RandomState(0)
-    size = min(config.batch_size, config.dataset.num_train)
-    started = time.perf_counter()
-    graph = training.build_training_graph(config, classes)
-    feed = {graph.images: rng.standard_normal((size,) + tuple(graph.images.shape.as_list()[1:])),
-            graph.labels: rng.randint(0, classes, size)}
-    with make_session(graph.graph) as session:
-        session.run(graph.initialize)
-        times = [time.perf_counter()]
-        for _ in range(1 + MEASURED_STEPS):
-            session.run((graph.step, graph.losses), feed)
-            times.append(time.perf_counter())
-    return Cost(times[1] - started, (times[-1] - times[1]) / MEASURED_STEPS / size,
-                3 * forward_operations(graph))
-
-
-def forward_operations(graph):
-    """Floating-point operations of one image's forward pass: 2 a multiplication with a weight.
-
-    Backward, the same products are taken twice more: for the input's gradient and the weight's.
-    """
-    total = 0
-    for op in ancestors(graph.inference.hash_logits.op):
-        if op.type in ("Conv2D", "MatMul"):
-            outputs = np.prod(op.outputs[0].shape.as_list()[1:])  # of one image
-            total += 2 * outputs * np.prod(op.inputs[1].shape.as_list()[:-1])
-    return total
-
-
-def ancestors(op):
-    """All operations that `op` depends on, and itself."""
-    reached, ends = set(), [op]
-    while ends:
-        one = ends.pop()
-        if one not in reached:
-            reached.add(one)
-            ends += [tensor.op for tensor in one.inputs]
-    return reached
+# The plan
 
 
 def print_plan(cells):
     """Lists the cells with what they will take, from a few measured steps of each network."""
+    import estimate  # here alone: without it the grid's own process needs no TensorFlow
+
     costs, totals = {}, OrderedDict()
     for cell in cells:
         config = cell.config
@@ -343,7 +284,7 @@ def print_plan(cells):
             # Code length, hash layer and losses hardly change the time.
             key = config.method, config.dataset.name, config.batch_size
             if key not in costs:
-                costs[key] = measure_cost(config)
+                costs[key] = estimate.measure_cost(config)
             seconds = costs[key].start + images * costs[key].image
             operations = images * costs[key].operations
         print("%s: %s" % (cell.name, "about " + duration(seconds) if seconds else "not trained"),

@@ -13,8 +13,10 @@ from collections import OrderedDict
 import pytest
 from conftest import ROOT, assert_refused, clean_environment, run_script
 
+import estimate
 import reproduce
 import tables
+import training
 from config import Config, Failed, UserError
 from run_folder import RunFolder
 
@@ -159,6 +161,7 @@ def test_a_finished_cell_of_other_settings_is_refused(stubbed):
     reproduce.main(GRID)
     with pytest.raises(UserError, match="made with epochs 20, not 4"):
         reproduce.main(GRID + ["--epochs", "4"])
+    reproduce.main(["--datasets", "2"] + GRID[2:])  # the same data set by its number
     reproduce.main(GRID + ["--encode_batch_size", "9"])  # has no bearing on the numbers
     assert len(calls(stubbed)) == 8
 
@@ -180,9 +183,9 @@ def test_dry_run_trains_nothing(stubbed, capsys, monkeypatch):
 
     def measure_cost(config):
         measured.append(config.method)
-        return reproduce.Cost(start=10.0, image=0.05, operations=1e9)
+        return estimate.Cost(start=10.0, image=0.05, operations=1e9)
 
-    monkeypatch.setattr(reproduce, "measure_cost", measure_cost)
+    monkeypatch.setattr(estimate, "measure_cost", measure_cost)
     reproduce.main(GRID[:4] + ["ddh", "lsh", "--bits", "12", "48", "--seeds", "0", "--epochs", "4",
                                "--out", "grid", "--dry_run"])
     lines = capsys.readouterr().out.splitlines()
@@ -216,17 +219,16 @@ def test_mistakes(stubbed, arguments, words):
 
 
 def test_forward_operations_by_hand():
-    import training
     graph = training.build_training_graph(Config(num_bits=12), 40)
     convolutions = [(32, 3, 64), (32, 64, 64), (16, 64, 128), (16, 128, 128), (8, 128, 256),
                     (8, 256, 256), (8, 256, 256), (4, 256, 512), (4, 512, 512), (4, 512, 512)]
     products = sum(size * size * 9 * before * after for size, before, after in convolutions)
     products += 768 * 72 + 12 * 40  # the descriptor, the hash classifier
-    assert reproduce.forward_operations(graph) == 2 * products
+    assert estimate.forward_operations(graph) == 2 * products
 
 
 def test_a_measured_cost_is_positive():
-    cost = reproduce.measure_cost(Config(method="ddh", num_bits=4, batch_size=8))
+    cost = estimate.measure_cost(Config(method="ddh", num_bits=4, batch_size=8))
     assert cost.start > 0 and cost.image > 0 and cost.operations > 1e6
 
 

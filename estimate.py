@@ -1,0 +1,68 @@
+"""What training a network costs on this machine, from a few steps on random images."""
+
+import time
+from typing import NamedTuple
+
+import numpy as np
+
+import training
+from tensorflow_setup import make_session
+
+MEASURED_STEPS = 2
+
+
+class Cost(NamedTuple):
+    """What a network costs here.
+
+    Attributes:
+        start: seconds from building its graph to the end of the first step.
+        image: seconds of training for an image.
+        operations: floating-point operations of training for an image.
+    """
+
+    start: float
+    image: float
+    operations: float
+
+
+def measure_cost(config):
+    """The Cost of training config's network, from a few steps on random images."""
+    classes = config.dataset.num_identities
+    rng = np.random.RandomState(0)
+    size = min(config.batch_size, config.dataset.num_train)
+    started = time.perf_counter()
+    graph = training.build_training_graph(config, classes)
+    feed = {graph.images: rng.standard_normal((size,) + tuple(graph.images.shape.as_list()[1:])),
+            graph.labels: rng.randint(0, classes, size)}
+    with make_session(graph.graph) as session:
+        session.run(graph.initialize)
+        times = [time.perf_counter()]
+        for _ in range(1 + MEASURED_STEPS):
+            session.run((graph.step, graph.losses), feed)
+            times.append(time.perf_counter())
+    return Cost(times[1] - started, (times[-1] - times[1]) / MEASURED_STEPS / size,
+                3 * forward_operations(graph))
+
+
+def forward_operations(graph):
+    """Floating-point operations of one image's forward pass: 2 a multiplication with a weight.
+
+    Backward, the same products are taken twice more: for the input's gradient and the weight's.
+    """
+    total = 0
+    for op in ancestors(graph.inference.hash_logits.op):
+        if op.type in ("Conv2D", "MatMul"):
+            outputs = np.prod(op.outputs[0].shape.as_list()[1:])  # of one image
+            total += 2 * outputs * np.prod(op.inputs[1].shape.as_list()[:-1])
+    return total
+
+
+def ancestors(op):
+    """All operations that `op` depends on, and itself."""
+    reached, ends = set(), [op]
+    while ends:
+        one = ends.pop()
+        if one not in reached:
+            reached.add(one)
+            ends += [tensor.op for tensor in one.inputs]
+    return reached
