@@ -22,6 +22,7 @@ near_duplicates.csv.
 
 import contextlib
 import csv
+import ctypes
 import hashlib
 import json
 import multiprocessing
@@ -56,6 +57,7 @@ EXTENSIONS = (".jpg", ".jpeg", ".png", ".pgm", ".ppm", ".bmp", ".webp")
 LFW_BOX, LFW_SIZE = (68, 70, 182, 184), (250, 250)
 YOUTUBE_TRAIN_FRAMES = 40
 ROWS_A_FILE = 10000
+PR_SET_PDEATHSIG = 1  # Linux's prctl: the signal a process gets when its parent dies
 
 
 class Photo(NamedTuple):
@@ -250,14 +252,16 @@ def crop_box(size, box, fraction):
 
 def read_faces(photos, options):
     """Faces (or reasons why not) of all photos, in order, read by several processes."""
-    with multiprocessing.Pool(options.workers, initializer=_ignore_interrupt) as pool:
+    with multiprocessing.Pool(options.workers, initializer=_start_worker) as pool:
         return list(tqdm(pool.imap(read_face, ((photo, options) for photo in photos), 16),
                          total=len(photos), unit=" images", desc="reading", disable=None))
 
 
-def _ignore_interrupt():
+def _start_worker():
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # the parent process stops the pool
     signal.signal(signal.SIGTERM, signal.SIG_DFL)
+    if sys.platform == "linux":  # a parent that is killed outright takes its workers along
+        ctypes.CDLL(None).prctl(PR_SET_PDEATHSIG, signal.SIGKILL)
 
 
 # Faces -> splits
