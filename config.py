@@ -142,7 +142,8 @@ class Config:
                           "no use for them" % ", ".join(METHODS), choices=tuple(METHODS))
     num_bits: int = setting(48, "K, bits of a code; the paper has 12, 24, 36, 48", 1, 64)
     block_length: int = setting(
-        6, "L, descriptor values a block (one block a bit; ddh: 4)", 2, 64)
+        6, "L, descriptor values a block (one block a bit; ddh: 4); with 2, block hashing's bits "
+        "are always on", 2, 64)
     hash_layer: str = setting("block", "layer that turns the descriptor into hash activations: %s "
                               "(ddh: divide_and_encode)" % ", ".join(HASH_LAYERS),
                               choices=HASH_LAYERS)

@@ -254,7 +254,7 @@ def block_hashing(descriptor, num_bits, _batch_norm=None):
 
     h_k = tanh(max(softmax(block_k)) - 0.5), in [tanh(1/L - 0.5), tanh(0.5)]; for L = 6
     [-0.3215, 0.4621]. A bit is on when one of its block's values takes at least half of the
-    softmax's mass.
+    softmax's mass; of two values one always does, so that L = 2 says nothing.
 
     Args:
         descriptor: float32 [B, K * L].

@@ -87,6 +87,11 @@ def test_block_hashing_range_of_six():
     assert sharp[0] == pytest.approx(0.4621172, abs=1e-6)  # tanh(1/2)
 
 
+def test_a_block_of_two_is_always_on():
+    descriptor = np.random.RandomState(0).normal(0, 3, (50, 8))
+    assert block_hash(descriptor, 4).min() >= 0
+
+
 def test_blocks_are_consecutive():
     descriptor = np.zeros((1, 12))
     descriptor[0, 6:9] = [9, 0, 0]  # inside the third of four blocks of three
