@@ -185,6 +185,9 @@ class Runner:
         """Runs all cells; a failed one does not stop the rest.
 
         SIGINT and SIGTERM are passed on: running cells save and stop, no further one starts.
+
+        Raises:
+            UserError: a log cannot be written; running cells are stopped first.
         """
         RunFolder.output(self.log_folder)
         previous = {number: signal.signal(number, self._stop)
@@ -201,6 +204,9 @@ class Runner:
                         sys.stdout.flush()
                         bar.update()
         finally:
+            for process in self.running:  # there are any only if we stop by an error
+                process.terminate()
+                process.wait()
             for number, handler in previous.items():
                 signal.signal(number, handler)
 
@@ -210,11 +216,14 @@ class Runner:
         if device is not None:
             environment["CUDA_VISIBLE_DEVICES"] = device
         log = self.log_folder / (cell.name.replace(" ", "_") + ".log")
-        with open(str(log), "wb") as stream:
-            # A session of its own: Ctrl-C in a terminal reaches it through us alone, once.
-            process = subprocess.Popen(cell.command(), stdin=subprocess.DEVNULL, stdout=stream,
-                                       stderr=subprocess.STDOUT, env=environment,
-                                       start_new_session=True)
+        try:
+            with open(str(log), "wb") as stream:
+                # A session of its own: Ctrl-C in a terminal reaches it through us alone, once.
+                process = subprocess.Popen(cell.command(), stdin=subprocess.DEVNULL, stdout=stream,
+                                           stderr=subprocess.STDOUT, env=environment,
+                                           start_new_session=True)
+        except OSError as error:
+            raise UserError("%s cannot be written: %s" % (log, error.strerror))
         self.running[process] = cell, device, log, time.perf_counter()
 
     def _collect(self, process, started):

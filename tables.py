@@ -301,7 +301,7 @@ def write_tables(folder, table, facts):
     """
     folder.write_text("tables.md", markdown(table, facts))
     folder.write_table("tables.csv", csv_columns(table))
-    parts = ["<ul class=soft>%s</ul>" % "".join("<li>%s</li>" % html.escape(fact)
+    parts = ["<ul class=soft>%s</ul>" % "".join("<li>%s</li>" % html.escape(fact.replace("`", ""))
                                                 for fact in facts)]
     for dataset in table.datasets:
         parts.append("<h2>%s</h2>" % html.escape(dataset))

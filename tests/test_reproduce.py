@@ -157,6 +157,22 @@ def test_interrupted_and_killed_cells_are_taken_up_again(stubbed):
         [name, False, None] for name in ORDER[3:]]
 
 
+def test_a_log_that_cannot_be_written_ends_the_grid(stubbed, monkeypatch):
+    mark(stubbed, "hang", "dcbh")
+    (stubbed / "grid/logs/orl_itq_12_bits_seed_0.log").mkdir(parents=True)
+    started = []
+
+    def start(*arguments, popen=subprocess.Popen, **options):
+        started.append(popen(*arguments, **options))
+        return started[-1]
+
+    monkeypatch.setattr(subprocess, "Popen", start)
+    with pytest.raises(UserError, match="orl_itq_12_bits_seed_0.log cannot be written"):
+        reproduce.main(["--datasets", "orl", "--methods", "dcbh", "itq", "--bits", "12",
+                        "--seeds", "0", "--out", "grid", "--jobs", "2"])
+    assert [process.returncode for process in started] == [-signal.SIGTERM]  # not left behind
+
+
 def test_a_finished_cell_of_other_settings_is_refused(stubbed):
     reproduce.main(GRID)
     with pytest.raises(UserError, match="made with epochs 20, not 4"):
