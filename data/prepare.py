@@ -22,10 +22,8 @@ near_duplicates.csv.
 
 import contextlib
 import csv
-import ctypes
 import hashlib
 import json
-import multiprocessing
 import os
 import pickle
 import shutil
@@ -33,6 +31,7 @@ import signal
 import sys
 import warnings
 from collections import Counter, OrderedDict
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import NamedTuple, Optional
 
@@ -57,7 +56,6 @@ EXTENSIONS = (".jpg", ".jpeg", ".png", ".pgm", ".ppm", ".bmp", ".webp")
 LFW_BOX, LFW_SIZE = (68, 70, 182, 184), (250, 250)
 YOUTUBE_TRAIN_FRAMES = 40
 ROWS_A_FILE = 10000
-PR_SET_PDEATHSIG = 1  # Linux's prctl: the signal a process gets when its parent dies
 
 
 class Photo(NamedTuple):
@@ -204,25 +202,23 @@ def _evenly(items, count):
 # Photos -> faces
 
 
-def read_face(job):
-    """Reads, crops and resizes one photo. Runs in a worker process.
+def read_face(photo, options):
+    """Reads, crops and resizes one photo. Runs in several threads at once.
 
     Args:
-        job: (Photo, options); of the options size, crop_box, crop_fraction, verify_sha256, source.
+        photo: a Photo.
+        options: of them size, crop_box, crop_fraction, verify_sha256 and source.
 
     Returns:
         A Face, or text that says why there is none.
     """
-    photo, options = job
     try:
         data = photo.path.read_bytes()
         sha256 = hashlib.sha256(data).hexdigest()
         if options.verify_sha256 and photo.sha256 and sha256 != photo.sha256.lower():
             return "sha256 differs from the list's"
-        with warnings.catch_warnings():
-            warnings.simplefilter("error")  # images of a size that threatens memory, damaged tags
-            with Image.open(str(photo.path)) as image:
-                image = ImageOps.exif_transpose(image).convert("RGB")
+        with Image.open(str(photo.path)) as image:
+            image = ImageOps.exif_transpose(image).convert("RGB")
         if options.source == "lfw" and image.size != LFW_SIZE:
             return "size is %dx%d, not LFW's 250x250" % image.size
         box = crop_box(image.size, photo.box or options.crop_box, options.crop_fraction)
@@ -251,17 +247,17 @@ def crop_box(size, box, fraction):
 
 
 def read_faces(photos, options):
-    """Faces (or reasons why not) of all photos, in order, read by several processes."""
-    with multiprocessing.Pool(options.workers, initializer=_start_worker) as pool:
-        return list(tqdm(pool.imap(read_face, ((photo, options) for photo in photos), 16),
-                         total=len(photos), unit=" images", desc="reading", disable=None))
-
-
-def _start_worker():
-    signal.signal(signal.SIGINT, signal.SIG_IGN)  # the parent process stops the pool
-    signal.signal(signal.SIGTERM, signal.SIG_DFL)
-    if sys.platform == "linux":  # a parent that is killed outright takes its workers along
-        ctypes.CDLL(None).prctl(PR_SET_PDEATHSIG, signal.SIGKILL)
+    """Faces (or reasons why not) of all photos, in order, read by several threads."""
+    with warnings.catch_warnings(), ThreadPoolExecutor(options.workers) as pool:
+        # Images of a size that threatens memory, and damaged tags, are refused.
+        for category in (Image.DecompressionBombWarning, UserWarning):
+            warnings.simplefilter("error", category)
+        faces = pool.map(lambda photo: read_face(photo, options), photos)
+        try:
+            return list(tqdm(faces, total=len(photos), unit=" images", desc="reading",
+                             disable=None))
+        finally:
+            faces.close()  # after an interruption, the photos that are not begun are not read
 
 
 # Faces -> splits
@@ -454,7 +450,7 @@ def parse_command_line(arguments):
     parser.add_argument("--seed", type=int, default=0, help="of the split and the file order (0)")
     parser.add_argument("--data_dir", type=Path, default=Path("data"), metavar="DIR",
                         help="where the data set goes (default: data)")
-    parser.add_argument("--workers", type=int, default=os.cpu_count(), help="processes (all cores)")
+    parser.add_argument("--workers", type=int, default=os.cpu_count(), help="threads (all cores)")
     parser.add_argument("--overwrite", action="store_true", help="replace a data set of this name")
     options = parser.parse_args(arguments)
     if options.min_images is None:

@@ -179,13 +179,13 @@ def test_modes_and_orientation(tmp_path):
     for mode in ("L", "P", "RGBA", "LA", "1", "I"):
         path = save(photo(1).convert("L" if mode in ("LA", "1", "I") else "RGB").convert(mode),
                     tmp_path / ("%s.png" % mode))
-        assert prepare.read_face((prepare.Photo(path, "x"), options)).row.shape == (3072,)
+        assert prepare.read_face(prepare.Photo(path, "x"), options).row.shape == (3072,)
     upright = photo(2)
     exif = Image.Exif()
     exif[0x0112] = 6  # turned by 90 degrees
     turned = save(upright.transpose(Image.ROTATE_90), tmp_path / "turned.png", exif=exif)
     plain = save(upright, tmp_path / "plain.png")
-    rows = [prepare.read_face((prepare.Photo(path, "x"), options)).row for path in (turned, plain)]
+    rows = [prepare.read_face(prepare.Photo(path, "x"), options).row for path in (turned, plain)]
     np.testing.assert_array_equal(*rows)
 
 
