@@ -166,12 +166,14 @@ def test_damaged_images_are_listed_not_fatal(tmp_path, photos):
     assert "3 images: cannot be read" in output and "1 files are no images" in output
 
 
-def test_picture_bombs_are_refused(photos, monkeypatch):
-    monkeypatch.setattr(Image, "MAX_IMAGE_PIXELS", 100)
+@pytest.mark.parametrize("share", [0.1, 0.7], ids=["an error to Pillow", "a warning"])
+def test_picture_bombs_are_refused(photos, monkeypatch, share):
     options = prepare.parse_command_line(["--source", "folder", "--images", "x", "--name", "n"])
     path = next((photos / "Ann").glob("0.jpg"))
-    assert "cannot be read (Decompression" in prepare.read_face((prepare.Photo(path, "Ann"),
-                                                                 options))
+    with Image.open(str(path)) as image:
+        monkeypatch.setattr(Image, "MAX_IMAGE_PIXELS", int(share * image.width * image.height))
+    face, = prepare.read_faces([prepare.Photo(path, "Ann")], options)
+    assert "cannot be read (Decompression" in face
 
 
 def test_modes_and_orientation(tmp_path):
