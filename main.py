@@ -25,7 +25,7 @@ dataset_flag = 2
 
 RUNS_DIR = "runs"
 # A resumed run keeps all its settings but these.
-CHANGEABLE = ("epochs", "evaluate_every", "encode_batch_size", "authors_evaluation")
+CHANGEABLE = ("data_dir", "epochs", "evaluate_every", "encode_batch_size", "authors_evaluation")
 
 
 def parse_command_line(arguments):

@@ -5,8 +5,8 @@
     python reproduce.py --dry_run                      the cells, and how long they will take
 
 Each cell is a run of main.py, in OUT/DATASET/METHOD/KBITS_seedS. The same command again skips
-finished cells and goes on with interrupted ones. Any setting of config.py can be given, for all
-cells. Results: OUT/tables.md, tables.csv, figures/ and report.html.
+finished cells and goes on with interrupted ones. Settings of config.py that the methods do not vary
+can be given, for all cells. Results: OUT/tables.md, tables.csv, figures/ and report.html.
 """
 
 import contextlib
@@ -47,9 +47,10 @@ METHODS = OrderedDict([
     ("itq", ("ITQ on pixels", dict(method="itq"))),
 ])
 PAPER_BITS = (12, 24, 36, 48)
-# Settings that the grid owns, so that they are not given for all cells.
-AXES = ("dataset_flag", "method", "num_bits", "seed", "authors_evaluation")
-# Settings that have no bearing on a cell's numbers.
+# Settings that the grid varies itself, so that they are not given for all cells.
+AXES = ("dataset_flag", "num_bits", "seed", "authors_evaluation") + tuple(
+    sorted({name for _, values in METHODS.values() for name in values}))
+# Settings that have no bearing on a cell's numbers, and so may change when it is resumed.
 IMMATERIAL = ("data_dir", "encode_batch_size")
 TRAINER = (sys.executable, str(ROOT / "main.py"))
 POLL_SECONDS = 0.2
@@ -95,11 +96,11 @@ class Cell(NamedTuple):
     def command(self):
         """The words that start or resume the run."""
         words = list(TRAINER) + ["--run_dir", str(self.folder)]
-        if self.folder.holds_run():
-            return words + ["--resume"]
+        resume = self.folder.holds_run()
         for name, value in self.config.to_dict().items():
-            words += ["--" + name, str(value)]
-        return words
+            if not resume or name in IMMATERIAL:
+                words += ["--" + name, str(value)]
+        return words + ["--resume"] * resume
 
 
 def make_cells(out, datasets, methods, bits, seeds, given):
@@ -116,11 +117,13 @@ def make_cells(out, datasets, methods, bits, seeds, given):
         A list of Cells.
 
     Raises:
-        UserError: a setting is refused.
+        UserError: a setting is refused, or a data set named twice.
     """
+    names = [find_dataset(flag, given.get("data_dir", Config.data_dir)).name for flag in datasets]
+    if len(set(names)) < len(names):
+        raise UserError("--datasets names a data set twice")
     cells = []
-    for flag in datasets:
-        dataset = find_dataset(flag, given.get("data_dir", Config.data_dir)).name
+    for dataset in names:
         for seed in seeds:
             for method in methods:
                 for num_bits in bits:
@@ -253,10 +256,10 @@ class Runner:
 
 
 def visible_devices(jobs):
-    """A deque of one CUDA_VISIBLE_DEVICES a job; [None], to leave it as it is, for one job."""
-    if jobs == 1:
-        return deque([None])
+    """A deque of one CUDA_VISIBLE_DEVICES a job; None leaves it as it is."""
     visible = os.environ.get("CUDA_VISIBLE_DEVICES")
+    if jobs == 1 or (visible is not None and visible.strip() in ("", "-1")):
+        return deque([None] * jobs)
     devices = (visible.split(",") if visible is not None else [str(one) for one in range(jobs)])
     if len(devices) < jobs:
         raise UserError("--jobs is %d but CUDA_VISIBLE_DEVICES=%r names fewer devices"
@@ -335,7 +338,8 @@ def parse_command_line(arguments):
                         help="default: 0 1 2")
     parser.add_argument("--out", default="runs/grid", metavar="DIR", help="default: runs/grid")
     parser.add_argument("--jobs", type=int, default=1,
-                        help="cells at a time, one a GPU (default: 1)")
+                        help="cells at a time, one a GPU; name those with CUDA_VISIBLE_DEVICES "
+                             "unless they are 0, 1, ... (default: 1)")
     parser.add_argument("--dry_run", action="store_true",
                         help="list the cells with estimated times, and train nothing")
     settings.add_setting_arguments(parser, leave_out=AXES)
@@ -355,7 +359,7 @@ def parse_command_line(arguments):
 def main(arguments):
     """Runs the grid, or says what it would take; writes the tables of what is finished."""
     options, given = parse_command_line(arguments)
-    flags = [int(one) if one.isdigit() else one for one in options.datasets or ()]
+    flags = [int(one) if one.isdecimal() else one for one in options.datasets or ()]
     cells = make_cells(options.out, flags or sorted(DATASETS), options.methods, options.bits,
                        options.seeds, given)
     for cell in cells:
@@ -367,7 +371,7 @@ def main(arguments):
     out = RunFolder.output(options.out)
     out.lock()
     todo = [cell for cell in runnable if not cell.finished()]
-    print("%d cells, %d of them finished before" % (len(cells), len(cells) - len(todo)))
+    print("%d cells, %d of them finished before" % (len(cells), len(runnable) - len(todo)))
     runner = Runner(todo, options.jobs, out.path / "logs")
     runner.run()
     write_tables(out, cells, options)

@@ -137,9 +137,10 @@ class RunFolder:
             fcntl.flock(self._lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except OSError:
             raise UserError("%s is in use by another process; wait for it or stop it" % self.path)
-        for leftover in self.path.rglob(".*.tmp"):  # of a killed process
-            with contextlib.suppress(OSError):
-                leftover.unlink()
+        for pattern in (".*.tmp", "*/.*.tmp"):  # no deeper: runs below a grid's folder may live
+            for leftover in self.path.glob(pattern):  # of a killed process
+                with contextlib.suppress(OSError):
+                    leftover.unlink()
 
     def subfolder(self, name):
         """Path of a subfolder, as text for TensorFlow."""

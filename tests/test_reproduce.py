@@ -128,6 +128,9 @@ def test_jobs_have_a_device_each(stubbed, monkeypatch):
     monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "5,7,9")
     assert list(reproduce.visible_devices(2)) == ["5", "7"]
     assert list(reproduce.visible_devices(1)) == [None]
+    monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "-1")  # no GPU: any number of jobs
+    assert list(reproduce.visible_devices(3)) == [None] * 3
+    monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "5,7,9")
     with pytest.raises(UserError, match="--jobs is 4"):
         reproduce.visible_devices(4)
 
@@ -185,7 +188,9 @@ def test_a_finished_cell_of_other_settings_is_refused(stubbed):
 def test_data_sets_that_are_not_here(stubbed, capsys):
     reproduce.main(["--methods", "lsh", "--bits", "12", "--seeds", "0", "--out", "grid"])
     assert [call[0] for call in calls(stubbed)] == ["orl/lsh/12bits_seed0"]
-    assert "FaceScrub is not in data (data/README.md says" in capsys.readouterr().out
+    out = capsys.readouterr().out
+    assert "FaceScrub is not in data (data/README.md says" in out
+    assert "3 cells, 0 of them finished before" in out
     text = (stubbed / "grid/tables.md").read_text(encoding="utf-8")
     section = text[text.index("## facescrub"):text.index("## orl")]
     assert "| LSH on pixels |  |" in section  # an empty cell
@@ -220,6 +225,9 @@ def test_dry_run_trains_nothing(stubbed, capsys, monkeypatch):
     (["--jobs", "0"], ["--jobs is 0"]),
     (["--bits", "12", "65"], ["num_bits is 65"]),
     (["--datasets", "7"], ["dataset_flag is 7"]),
+    (["--datasets", "\u00b2"], ["dataset_flag is '\u00b2'"]),
+    (["--datasets", "2", "orl"], ["--datasets names a data set twice"]),
+    (["--weight_decay", "0.001"], ["--weight_decay"]),  # the methods vary it
     (["--num_bits", "12"], ["--num_bits"]),
     (["--out", "stub.py", "--datasets", "orl"], ["stub.py", "cannot be written"]),
 ])
