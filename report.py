@@ -27,7 +27,8 @@ p, td, th { overflow-wrap: anywhere; } .soft { color: var(--soft); }
 .numbers { display: flex; flex-wrap: wrap; gap: 12px; }
 .numbers div { background: var(--card); border-radius: 8px; padding: 10px 16px; }
 .numbers b { display: block; font-size: 1.5em; }
-a { color: inherit; } .figures { display: grid; gap: 14px;
+a { color: inherit; }
+.figures { display: grid; gap: 14px;
   grid-template-columns: repeat(auto-fill, minmax(min(100%, 380px), 1fr)); }
 figure { margin: 0 0 14px; background: var(--card); border-radius: 8px; padding: 8px; }
 figure svg { width: 100%; height: auto; display: block; }

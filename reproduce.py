@@ -28,7 +28,7 @@ from run_folder import RunFolder
 
 # Methods of the grid: name -> (title, settings). All but the last four are DCBH with one setting
 # changed; its block length is 6.
-METHODS = OrderedDict([
+GRID_METHODS = OrderedDict([
     ("dcbh", ("DCBH, as released", {})),
     ("weight_decay", ("DCBH, weight decay 0.0002", dict(weight_decay=0.0002))),
     ("no_center", ("DCBH, no center-clustering loss", dict(center_weight=0.0))),
@@ -49,7 +49,7 @@ METHODS = OrderedDict([
 PAPER_BITS = (12, 24, 36, 48)
 # Settings that the grid varies itself, so that they are not given for all cells.
 AXES = ("dataset_flag", "num_bits", "seed", "authors_evaluation") + tuple(
-    sorted({name for _, values in METHODS.values() for name in values}))
+    sorted({name for _, values in GRID_METHODS.values() for name in values}))
 # Settings that have no bearing on a cell's numbers, and so may change when it is resumed.
 IMMATERIAL = ("data_dir", "encode_batch_size")
 TRAINER = (sys.executable, str(ROOT / "main.py"))
@@ -60,7 +60,7 @@ class Cell(NamedTuple):
     """One run of the grid.
 
     Attributes:
-        method: a key of METHODS.
+        method: a key of GRID_METHODS.
         config: the run's resolved Config.
         folder: its RunFolder, which may not exist yet.
     """
@@ -109,7 +109,7 @@ def make_cells(out, datasets, methods, bits, seeds, given):
     Args:
         out: folder of the grid.
         datasets: flags or names of data sets.
-        methods: keys of METHODS.
+        methods: keys of GRID_METHODS.
         bits, seeds: ints.
         given: dict of settings for all cells; a method's own settings go before them.
 
@@ -129,7 +129,7 @@ def make_cells(out, datasets, methods, bits, seeds, given):
                 for num_bits in bits:
                     values = dict(given, dataset_flag=dataset, num_bits=num_bits, seed=seed,
                                   authors_evaluation=True)
-                    values.update(METHODS[method][1])
+                    values.update(GRID_METHODS[method][1])
                     config = Config.from_dict(values)
                     cells.append(Cell(method, config, RunFolder(
                         Path(out) / dataset / method
@@ -315,7 +315,7 @@ def write_tables(out, cells, options):
     """Writes the tables of the cells that are finished, if there are any."""
     table = tables.Table(
         list(OrderedDict.fromkeys(cell.config.dataset.name for cell in cells)),
-        OrderedDict((name, METHODS[name][0]) for name in options.methods), options.bits,
+        OrderedDict((name, GRID_METHODS[name][0]) for name in options.methods), options.bits,
         [tables.Run(cell.config.dataset.name, cell.method, cell.config.num_bits, cell.config.seed,
                     cell.folder.read_json("results.json"), cell.folder)
          for cell in cells if cell.finished()])
@@ -330,8 +330,8 @@ def parse_command_line(arguments):
     parser = settings.ArgumentParser(description=__doc__)
     parser.add_argument("--datasets", nargs="+", metavar="FLAG",
                         help="flags or names of data sets (default: 0 1 2)")
-    parser.add_argument("--methods", nargs="+", default=list(METHODS), metavar="NAME",
-                        help="default: all of %s" % ", ".join(METHODS))
+    parser.add_argument("--methods", nargs="+", default=list(GRID_METHODS), metavar="NAME",
+                        help="default: all of %s" % ", ".join(GRID_METHODS))
     parser.add_argument("--bits", nargs="+", type=int, default=list(PAPER_BITS), metavar="K",
                         help="code lengths (default: 12 24 36 48)")
     parser.add_argument("--seeds", nargs="+", type=int, default=[0, 1, 2], metavar="S",
@@ -345,8 +345,8 @@ def parse_command_line(arguments):
     settings.add_setting_arguments(parser, leave_out=AXES)
     options = parser.parse_args(arguments)
     for name in options.methods:
-        if name not in METHODS:
-            raise UserError("--methods: %r is none of %s" % (name, ", ".join(METHODS)))
+        if name not in GRID_METHODS:
+            raise UserError("--methods: %r is none of %s" % (name, ", ".join(GRID_METHODS)))
     for name in ("datasets", "methods", "bits", "seeds"):
         values = getattr(options, name) or []
         if len(set(values)) < len(values):

@@ -31,7 +31,6 @@ def _without_stderr():
         os.close(kept)
 
 
-
 def gpu_hidden_or_absent():
     """Why no NVIDIA GPU can be used, as far as can be told before TensorFlow; None if one may."""
     visible = os.environ.get("CUDA_VISIBLE_DEVICES")

@@ -19,6 +19,7 @@ case "$*" in
   *) echo "$0 $*" >> asked; [ -z "$FAILS" ] ;;
 esac
 """
+PYENV = "pyenv/versions/%s/bin/python"  # below the folder that stands for a machine
 TOOLS = ("make", "sh", "ls", "sort", "rm", "mkdir", "ln", "touch", "readlink", "echo")
 
 
@@ -40,7 +41,8 @@ def add_python(machine, path):
 
 
 def make(machine, *arguments, **variables):
-    environment = dict(PATH=str(machine / "bin"), HOME=str(machine), **variables)
+    environment = dict(PATH=str(machine / "bin"), HOME=str(machine),
+                       PYENV_ROOT=str(machine / "pyenv"), **variables)
     return subprocess.run(["make"] + list(arguments), cwd=str(machine), env=environment,
                           stdout=subprocess.PIPE, stderr=subprocess.PIPE, universal_newlines=True)
 
@@ -54,9 +56,8 @@ def last_asked(machine):
     (["bin/python3.7", "bin/python3.11"], ["TF=1"], ".venv/bin/python"),
     (["bin/python3.7", "bin/python3.11"], ["TF=2"], ".venv-tf2/bin/python"),
     (["bin/python3.10"], [], ".venv-tf2/bin/python"),
-    ([".pyenv/versions/3.7.9/bin/python", ".pyenv/versions/3.7.16/bin/python"], [],
-     ".venv/bin/python"),
-    ([".pyenv/versions/3.12.1/bin/python"], [], ".venv-tf2/bin/python"),
+    ([PYENV % "3.7.9", PYENV % "3.7.10"], [], ".venv/bin/python"),
+    ([PYENV % "3.12.0"], [], ".venv-tf2/bin/python"),
 ], ids=str)
 def test_environment_that_runs(machine, pythons, arguments, expected):
     for path in pythons:
@@ -66,7 +67,7 @@ def test_environment_that_runs(machine, pythons, arguments, expected):
     assert last_asked(machine) == expected + " main.py --epochs 2"
     chosen = not arguments and expected.startswith(".venv-tf2")
     assert ("no Python 3.7 was found" in process.stdout) == chosen
-    if "3.7.16" in str(pythons):
+    if PYENV % "3.7.10" in pythons:
         assert os.path.realpath(str(machine / expected)) == str(machine / pythons[1])
     again = make(machine, "run", *arguments)
     assert again.returncode == 0 and "creating" not in again.stdout
