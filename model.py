@@ -9,7 +9,7 @@ from typing import NamedTuple
 import numpy as np
 
 from config import IMAGE_CHANNELS, IMAGE_SIZE
-from tensorflow_setup import global_avg_pool, tf
+from runtime.tensorflow_setup import global_avg_pool, tf
 
 # Output channels of the 3x3 convolutions of each group; a 2x2 max-pooling ends each group.
 GROUPS = ((64, 64), (128, 128), (256, 256, 256), (512, 512, 512))

@@ -22,9 +22,9 @@ from typing import NamedTuple
 from tqdm import tqdm
 
 import config as settings
-import tables
 from config import DATASETS, ROOT, SHALLOW_METHODS, Config, UserError, find_dataset
-from run_folder import RunFolder
+from reports import tables
+from runtime.run_folder import RunFolder
 
 # Methods of the grid: name -> (title, settings). All but the last four are DCBH with one setting
 # changed; its block length is 6.
@@ -281,7 +281,9 @@ def duration(seconds):
 
 def print_plan(cells):
     """Lists the cells with what they will take, from a few measured steps of each network."""
-    import estimate  # here alone: without it the grid's own process needs no TensorFlow
+    from experiments import (
+        estimate,  # here alone: without it the grid's own process needs no TensorFlow
+    )
 
     costs, totals = {}, OrderedDict()
     for cell in cells:

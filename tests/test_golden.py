@@ -12,9 +12,9 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-import training
 from config import Config
-from tensorflow_setup import make_session, tf
+from runtime.tensorflow_setup import make_session, tf
+from training import loop as training
 
 # Relative. In double precision our gradient norms are the release's to 7e-6 (computed once, in
 # PyTorch). In single precision TensorFlow 2, with and without oneDNN, and PyTorch all round one

@@ -4,9 +4,9 @@ import numpy as np
 import pytest
 
 import losses
-import training
 from config import Config
-from tensorflow_setup import make_session, tf
+from runtime.tensorflow_setup import make_session, tf
+from training import loop as training
 
 
 def value(tensor_of, *arrays):

@@ -4,9 +4,9 @@ import numpy as np
 import pytest
 
 import model
-import training
 from config import DATASETS, HASH_LAYERS, Config
-from tensorflow_setup import make_session, tf
+from runtime.tensorflow_setup import make_session, tf
+from training import loop as training
 
 # Batch sizes are odd and unlike every other dimension, so that a swapped axis cannot pass.
 BATCH = 7

@@ -1,6 +1,6 @@
 """Photographs -> a data set that main.py trains on: data/NAME.
 
-    python data/prepare.py --source folder --images DIR --name myfaces
+    python prepare.py --source folder --images DIR --name myfaces
     python main.py --dataset_flag myfaces
 
 Sources:
@@ -28,7 +28,6 @@ import os
 import pickle
 import shutil
 import signal
-import sys
 import warnings
 from collections import Counter, OrderedDict
 from concurrent.futures import ThreadPoolExecutor
@@ -39,9 +38,7 @@ import numpy as np
 from PIL import Image, ImageOps
 from tqdm import tqdm
 
-sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
-
-from config import (  # noqa: E402
+from config import (
     DATASET_NAME,
     DATASETS,
     IMAGE_SIZE,
@@ -50,7 +47,7 @@ from config import (  # noqa: E402
     UserError,
     run_command,
 )
-from describe import NEAR_BITS, describe, near_pairs, perceptual_hash, report_lines  # noqa: E402
+from faces.describe import NEAR_BITS, describe, near_pairs, perceptual_hash, report_lines
 
 EXTENSIONS = (".jpg", ".jpeg", ".png", ".pgm", ".ppm", ".bmp", ".webp")
 LFW_BOX, LFW_SIZE = (68, 70, 182, 184), (250, 250)
@@ -508,7 +505,7 @@ def main(arguments):
         signal.signal(number, _interrupt)
     photos, notes = find_photos(options)
     if not photos:
-        raise UserError("--images %s: no images for --source %s (python data/prepare.py --help "
+        raise UserError("--images %s: no images for --source %s (python prepare.py --help "
                         "says how they must lie)" % (options.images, options.source))
     bad = [photo for photo in photos if not photo.identity.isprintable()]
     if bad:

@@ -5,9 +5,8 @@ import pytest
 from conftest import run_script
 from scipy.stats import ortho_group
 
-import baselines
-import metrics
 from config import UserError
+from retrieval import baselines, metrics
 
 
 def test_lsh_preserves_angles_in_expectation():

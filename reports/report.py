@@ -12,7 +12,7 @@ from collections import OrderedDict
 
 import matplotlib
 
-import figures
+from reports import figures
 
 STYLE = """
 :root { color-scheme: light dark; --ink: #1d2430; --soft: #5b6675; --page: #fff; --card: #f5f6f8;

@@ -1,8 +1,8 @@
 """Images/s of training and of encoding, here and in other environments, in alternating runs.
 
-    python tests/benchmark_speed.py                                  this environment alone
-    python tests/benchmark_speed.py --peer torch                     against PyTorch
-    python tests/benchmark_speed.py --peer .venv/bin/python torch    and another TensorFlow
+    python -m benchmarks.speed                                  this environment alone
+    python -m benchmarks.speed --peer torch                     against PyTorch
+    python -m benchmarks.speed --peer .venv/bin/python torch    and another TensorFlow
 
 Each run is a process of its own; the environments take turns, and a ratio is the median over rounds
 of this environment's rate to a peer's. PyTorch's network is the same one (channels-last, inference
@@ -20,8 +20,6 @@ from pathlib import Path
 import numpy as np
 
 ROOT = Path(__file__).resolve().parent.parent
-sys.path.insert(0, str(ROOT))
-
 NUM_BITS, BLOCK_LENGTH, NUM_CLASSES = 48, 6, 530
 CASES = [(task, batch) for task in ("training", "encoding") for batch in (64, 256)]
 
@@ -47,10 +45,10 @@ def rate(step, batch, seconds):
 
 
 def tensorflow_step(task, batch):
-    import encode
-    import training
     from config import Config
-    from tensorflow_setup import make_session
+    from retrieval import encode
+    from runtime.tensorflow_setup import make_session
+    from training import loop as training
 
     config = Config(dataset_flag=1, num_bits=NUM_BITS, encode_batch_size=batch)
     graph = training.build_training_graph(config, NUM_CLASSES)
@@ -158,8 +156,9 @@ def torch_python():
 def measure(python, framework, task, batch, seconds):
     """Images/s from a process of its own."""
     output = subprocess.run(
-        [python, __file__, "--worker", framework, task, str(batch), "--seconds", str(seconds)],
-        check=True, stdout=subprocess.PIPE, universal_newlines=True).stdout
+        [python, "-m", "benchmarks.speed", "--worker", framework, task, str(batch),
+         "--seconds", str(seconds)], cwd=str(ROOT), check=True,
+        stdout=subprocess.PIPE, universal_newlines=True).stdout
     return float(output.split()[-1])
 
 

@@ -5,8 +5,8 @@ from typing import NamedTuple
 
 import numpy as np
 
-import training
-from tensorflow_setup import make_session
+from runtime.tensorflow_setup import make_session
+from training import loop as training
 
 MEASURED_STEPS = 2
 

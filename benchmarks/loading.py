@@ -1,6 +1,6 @@
 """Time and peak memory of loading a data set of FaceScrub's size.
 
-    python tests/benchmark_loading.py [uint8|float32]
+    python -m benchmarks.loading [uint8|float32]
 
 Writes synthetic pixels in the real format (67,177 and 2,650 rows of 3,072 values, one file a split,
 as Python 3 pickles of protocol 2) to a temporary folder, then loads them as main.py does, in a
@@ -17,10 +17,8 @@ from pathlib import Path
 
 import numpy as np
 
-sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
-
-import data_loader  # noqa: E402
-from config import Config  # noqa: E402
+import data_loader
+from config import Config
 
 
 def write(folder, dtype):

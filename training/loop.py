@@ -21,7 +21,7 @@ import data_loader
 import losses as loss_terms
 import model
 from config import IMAGE_CHANNELS, IMAGE_SIZE, Failed, UserError
-from tensorflow_setup import tf
+from runtime.tensorflow_setup import tf
 
 
 class TrainingDiverged(Failed):

@@ -5,13 +5,13 @@ from collections import OrderedDict
 
 import numpy as np
 
-import baselines
 import data_loader
 import model
-import training
 from config import SHALLOW_METHODS, UserError
-from metrics import Codes
-from tensorflow_setup import device_line, make_session
+from retrieval import baselines
+from retrieval.metrics import Codes
+from runtime.tensorflow_setup import device_line, make_session
+from training import loop as training
 
 
 def encode(network, session, images, batch_size):

@@ -14,7 +14,7 @@ import numpy as np
 import pytest
 from conftest import ROOT, clean_environment, run_script, tiny_faces, write_pickle
 
-from run_folder import RunFolder
+from runtime.run_folder import RunFolder
 
 OTHER_TF = 2 if sys.version_info < (3, 8) else 1
 
@@ -28,9 +28,9 @@ SAVE_RESTORED = """
 import sys
 import numpy as np
 import data_loader
-import training
-from run_folder import RunFolder
-from tensorflow_setup import make_session, tf
+from training import loop as training
+from runtime.run_folder import RunFolder
+from runtime.tensorflow_setup import make_session, tf
 
 folder = RunFolder.open(sys.argv[1])
 config = folder.read_config()

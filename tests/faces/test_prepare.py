@@ -11,17 +11,14 @@ from collections import Counter
 
 import numpy as np
 import pytest
-from conftest import ROOT, assert_refused, command, run_script
+from conftest import assert_refused, command, run_script
 from PIL import Image
 
 import data_loader
+import prepare
 from config import Config, UserError
 
-sys.path.insert(0, str(ROOT / "data"))
-
-import prepare  # noqa: E402
-
-PREPARE = "data/prepare.py"
+PREPARE = "prepare.py"
 
 
 def photo(seed, size=(40, 40), mode="RGB"):

@@ -11,9 +11,8 @@ import statistics
 from collections import OrderedDict
 from typing import NamedTuple
 
-import figures
-import report
 from config import ROOT, UserError
+from reports import figures, report
 
 PUBLISHED = ROOT / "data" / "published_map.csv"
 

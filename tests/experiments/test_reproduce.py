@@ -13,12 +13,12 @@ from collections import OrderedDict
 import pytest
 from conftest import ROOT, assert_refused, clean_environment, run_script
 
-import estimate
 import reproduce
-import tables
-import training
 from config import Config, Failed, UserError
-from run_folder import RunFolder
+from experiments import estimate
+from reports import tables
+from runtime.run_folder import RunFolder
+from training import loop as training
 
 # Stands for main.py: makes a run folder with a made-up mAP, unless a file fail/METHOD or
 # hang/METHOD says otherwise, and notes its calls in calls.jsonl.
@@ -27,7 +27,7 @@ import argparse, json, os, sys, time
 from pathlib import Path
 sys.path.insert(0, %r)
 import config
-from run_folder import RunFolder
+from runtime.run_folder import RunFolder
 
 parser = config.ArgumentParser()
 parser.add_argument("--run_dir")

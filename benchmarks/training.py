@@ -1,6 +1,6 @@
 """How much main.py's loop costs beyond the bare session runs of the same steps.
 
-    python tests/benchmark_training.py [rounds]
+    python -m benchmarks.training [rounds]
 
 One epoch of the training loop (with its sums, checks, history, TensorBoard and checkpoint) and one
 of bare session runs on the same graph, session and batches are timed in turn. Printed: images/s of
@@ -17,13 +17,11 @@ import tempfile
 import time
 from pathlib import Path
 
-sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
-
-import data_loader  # noqa: E402
-import training  # noqa: E402
-from config import Config  # noqa: E402
-from run_folder import RunFolder  # noqa: E402
-from tensorflow_setup import device_line, make_session  # noqa: E402
+import data_loader
+from config import Config
+from runtime.run_folder import RunFolder
+from runtime.tensorflow_setup import device_line, make_session
+from training import loop as training
 
 
 def bare_epoch(graph, session, data, batch_size):

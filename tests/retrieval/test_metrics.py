@@ -11,8 +11,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from sklearn.metrics import average_precision_score
 
-import metrics
 from config import UserError
+from retrieval import metrics
 
 
 def counts(items, relevant):
@@ -296,5 +296,5 @@ def test_map_at_more_ranks_than_the_gallery_has_is_map():
 
 
 def test_needs_neither_tensorflow_nor_pillow():
-    script = "import sys, metrics; sys.exit(any(m in sys.modules for m in ('tensorflow', 'PIL')))"
+    script = "import sys; from retrieval import metrics; sys.exit(any(m in sys.modules for m in ('tensorflow', 'PIL')))"
     assert subprocess.run([sys.executable, "-c", script], cwd=str(ROOT)).returncode == 0

@@ -1,6 +1,6 @@
 """Time and memory of the whole evaluation at the paper's sizes, against a naive double loop.
 
-    python tests/benchmark_evaluate.py
+    python -m benchmarks.evaluation
 
 Codes are random (nearly all distinct: the hardest case) or collapsed to few distinct ones, as
 trained codes are. The naive loop compares a query with every gallery item and walks down the
@@ -11,15 +11,11 @@ peak memory is its own.
 
 import multiprocessing
 import resource
-import sys
 import time
-from pathlib import Path
 
 import numpy as np
 
-sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
-
-import metrics  # noqa: E402
+from retrieval import metrics
 
 SIZES = (("FaceScrub", 67177, 2650, 530), ("YouTube Faces", 63800, 7975, 1595))
 NUM_BITS = 48

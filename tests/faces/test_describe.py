@@ -5,8 +5,8 @@ import pytest
 from conftest import assert_refused, run_script, tiny_faces, write_pickle
 from PIL import Image
 
-import describe
 from config import Config
+from faces import describe
 
 
 def description(folder, train, test):
@@ -74,7 +74,7 @@ def test_near_pairs_in_blocks(monkeypatch):
                      if np.count_nonzero(hashes[a] != hashes[b]) <= 2]
 
 
-@pytest.mark.parametrize("script", ["describe.py", "data_loader.py"])
+@pytest.mark.parametrize("script", ["describe.py"])
 def test_the_command_on_orl(tmp_path, script):
     process = run_script(script, "2", cwd=tmp_path)
     assert process.returncode == 0, process.stderr

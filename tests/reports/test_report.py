@@ -9,12 +9,11 @@ from conftest import assert_refused, run_script, tiny_faces
 from PIL import Image
 
 import data_loader
-import figures
-import metrics
-import report
 from config import UserError
 from evaluate import load_codes
-from run_folder import RunFolder
+from reports import figures, report
+from retrieval import metrics
+from runtime.run_folder import RunFolder
 
 CODES = metrics.checked_codes(
     np.array([[1, 1, 1], [1, 1, -1], [1, -1, -1], [1, -1, 1]]), np.array([0, 0, 1, 1]),

@@ -13,7 +13,7 @@ from matplotlib.ticker import MaxNLocator
 from PIL import Image, ImageDraw, ImageFont
 
 import data_loader
-import metrics
+from retrieval import metrics
 
 # Readable on white and on near-black, and told apart with any colour vision.
 COLOURS = ("#2878c8", "#d9650f", "#1f9e76", "#b85fa6", "#a8860b", "#7a7a7a")
