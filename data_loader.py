@@ -14,7 +14,8 @@ from typing import NamedTuple
 import numpy as np
 from PIL import Image
 
-from config import IMAGE_CHANNELS, IMAGE_SIZE, UserError
+from config import IMAGE_CHANNELS, IMAGE_SIZE
+from runtime.errors import UserError
 
 ROW_LENGTH = IMAGE_CHANNELS * IMAGE_SIZE * IMAGE_SIZE
 ORL_IDENTITIES, ORL_TRAIN_IMAGES, ORL_TEST_IMAGES = 40, 7, 3
@@ -41,11 +42,11 @@ class ImageSet(NamedTuple):
     stored_dtype: str
 
 
-def load_dataset(config):
-    """Loads both splits of the data set that `config` names.
+def load_dataset(dataset):
+    """Loads both splits of a data set.
 
     Args:
-        config: a Config; dataset_flag and data_dir are used.
+        dataset: a config.Dataset, from config.find_dataset.
 
     Returns:
         (train, test): two ImageSets, each normalised with its own mean and std (as released).
@@ -53,11 +54,10 @@ def load_dataset(config):
     Raises:
         UserError: files missing or malformed, labels out of range; the message names the file.
     """
-    dataset = config.dataset
     if dataset.source == "orl":
         splits = load_orl()
     else:
-        splits = [read_pickle_folder(Path(config.data_dir) / folder, dataset)
+        splits = [read_pickle_folder(folder, dataset)
                   for folder in (dataset.train_folder, dataset.test_folder)]
     return tuple(normalise(images, labels) for images, labels in splits)
 
@@ -384,21 +384,21 @@ def steps_per_epoch(num_images, batch_size):
     return -(-num_images // batch_size)
 
 
-def identity_names(config):
+def identity_names(dataset):
     """Names of the identities by label, or None where the data set has none.
 
     A prepared data set keeps them in labels.txt, one a line.
     """
-    if config.dataset.source == "orl":
+    if dataset.source == "orl":
         return ["s%d" % (person + 1) for person in range(ORL_IDENTITIES)]
-    if config.dataset.source == "pickles":
+    path = dataset.labels_file
+    if path is None:
         return None
-    path = Path(config.data_dir) / config.dataset.name / "labels.txt"
     try:
         names = path.read_text(encoding="utf-8").split("\n")[:-1]
     except (OSError, ValueError) as error:
         raise UserError("%s cannot be read: %s" % (path, error))
-    if len(names) != config.dataset.num_identities:
+    if len(names) != dataset.num_identities:
         raise UserError("%s has %d lines for %d identities; prepare the data again"
-                        % (path, len(names), config.dataset.num_identities))
+                        % (path, len(names), dataset.num_identities))
     return names

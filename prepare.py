@@ -42,12 +42,12 @@ from config import (
     DATASET_NAME,
     DATASETS,
     IMAGE_SIZE,
-    ArgumentParser,
-    Config,
-    UserError,
-    run_command,
+    ROOT,
+    find_dataset,
 )
 from faces.describe import NEAR_BITS, describe, near_pairs, perceptual_hash, report_lines
+from runtime.command_line import ArgumentParser, run_command
+from runtime.errors import UserError
 
 EXTENSIONS = (".jpg", ".jpeg", ".png", ".pgm", ".ppm", ".bmp", ".webp")
 LFW_BOX, LFW_SIZE = (68, 70, 182, 184), (250, 250)
@@ -445,8 +445,8 @@ def parse_command_line(arguments):
                         help="of images of one identity whose perceptual hashes differ in %d of "
                              "64 bits or fewer, keep the first" % NEAR_BITS)
     parser.add_argument("--seed", type=int, default=0, help="of the split and the file order (0)")
-    parser.add_argument("--data_dir", type=Path, default=Path("data"), metavar="DIR",
-                        help="where the data set goes (default: data)")
+    parser.add_argument("--data_dir", type=Path, default=ROOT / "data", metavar="DIR",
+                        help="where the data set goes (default: %(default)s)")
     parser.add_argument("--workers", type=int, default=os.cpu_count(), help="threads (all cores)")
     parser.add_argument("--overwrite", action="store_true", help="replace a data set of this name")
     options = parser.parse_args(arguments)
@@ -541,10 +541,10 @@ def print_summary(options, notes, photos, fates, names, near, target):
         print("The network takes images of %d pixels a side: main.py cannot train on these."
               % IMAGE_SIZE)
         return
-    description, _, _ = describe(Config(dataset_flag=options.name, data_dir=str(options.data_dir)))
+    description, _, _ = describe(find_dataset(options.name, options.data_dir))
     print("\n".join(report_lines(description)))
     print("python main.py --dataset_flag %s%s" % (options.name, "" if str(
-        options.data_dir) == "data" else " --data_dir %s" % options.data_dir))
+        options.data_dir) == str(ROOT / "data") else " --data_dir %s" % options.data_dir))
 
 
 def _interrupt(*_):

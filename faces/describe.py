@@ -6,7 +6,6 @@
 A contact sheet is drawn to --sheet.
 """
 
-from pathlib import Path
 from typing import NamedTuple
 
 import imagehash
@@ -15,7 +14,9 @@ from PIL import Image, ImageDraw
 from tqdm import tqdm
 
 import data_loader
-from config import ArgumentParser, Config, UserError
+from config import ROOT, find_dataset
+from runtime.command_line import ArgumentParser
+from runtime.errors import UserError
 
 # Of the 64 bits of a perceptual hash, copies of one photograph, resized or compressed anew, differ
 # in few. How often chance alone comes as near shows in pairs of different people: in 1,612
@@ -82,8 +83,8 @@ def hash_images(data, title):
 # The description
 
 
-def describe(config):
-    """Describes the data set that a Config names.
+def describe(dataset):
+    """Describes a data set, a config.Dataset.
 
     Returns:
         (Description, train, test): two ImageSets.
@@ -91,10 +92,9 @@ def describe(config):
     Raises:
         UserError: files missing or malformed.
     """
-    dataset = config.dataset
-    train, test = data_loader.load_dataset(config)
+    train, test = data_loader.load_dataset(dataset)
     lines = ["%s, %d identities" % (dataset.title, dataset.num_identities)]
-    lines += _folder_lines(config)
+    lines += _folder_lines(dataset)
     problems = []
     for name, split, expected, folder in (
             ("training", train, dataset.num_train, dataset.train_folder),
@@ -103,7 +103,7 @@ def describe(config):
         if len(split.labels) < expected:
             problems.append("%d of %d %s images are missing%s" % (
                 expected - len(split.labels), expected, name,
-                " from %s/%s" % (config.data_dir, folder) if folder else ""))
+                " from %s" % folder if folder else ""))
         if split.std == 0:
             problems.append("all pixels of the %s images are equal" % name)
         absent = np.setdiff1d(np.arange(dataset.num_identities), split.labels)
@@ -114,15 +114,14 @@ def describe(config):
     return Description(lines, problems), train, test
 
 
-def _folder_lines(config):
-    dataset = config.dataset
+def _folder_lines(dataset):
     if dataset.source == "orl":
         return []
     lines = []
     for folder in (dataset.train_folder, dataset.test_folder):
-        paths = data_loader.folder_files(Path(config.data_dir) / folder, dataset)
-        lines.append("  %s/%s: %d file%s, %.1f MB" % (
-            config.data_dir, folder, len(paths), "s" * (len(paths) != 1),
+        paths = data_loader.folder_files(folder, dataset)
+        lines.append("  %s: %d file%s, %.1f MB" % (
+            folder, len(paths), "s" * (len(paths) != 1),
             sum(path.stat().st_size for path in paths) / 1e6))
     return lines
 
@@ -205,15 +204,15 @@ def main(arguments):
     """Describes the data set that the command line names."""
     parser = ArgumentParser(description=__doc__)
     parser.add_argument("dataset", help="0, 1, 2 or a prepared data set's name")
-    parser.add_argument("--data_dir", default="data", help="folder of the data sets (data)")
+    parser.add_argument("--data_dir", default=str(ROOT / "data"),
+                        help="folder of the data sets (default: %(default)s)")
     parser.add_argument("--sheet", metavar="FILE.png",
                         help="where to draw the contact sheet (default: contact_sheet_NAME.png)")
     given = parser.parse_args(arguments)
-    flag = int(given.dataset) if given.dataset.isdigit() else given.dataset
-    config = Config(dataset_flag=flag, data_dir=given.data_dir)
-    description, train, test = describe(config)
+    dataset = find_dataset(given.dataset, given.data_dir)
+    description, train, test = describe(dataset)
     print("\n".join(report_lines(description)))
-    path = given.sheet or "contact_sheet_%s.png" % config.dataset.name
+    path = given.sheet or "contact_sheet_%s.png" % dataset.name
     try:
         contact_sheet(train, test).save(path, "PNG")
     except OSError as error:

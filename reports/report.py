@@ -107,7 +107,7 @@ def write_report(folder, evaluation, codes, splits=None, names=None):
     parts += ["<h2>All results</h2>", _table(results, "columns")]
     if folder.holds_run():
         parts += ["<details open><summary>Settings</summary>",
-                  _table(folder.read_config().to_dict(), "columns", str), "</details>"]
+                  _table(folder.read_settings(), "columns", str), "</details>"]
         for number, entry in enumerate(folder.provenance(), 1):
             parts += ["<details><summary>Provenance, start %d</summary>" % number,
                       _table(dict(entry, command_line=" ".join(entry["command_line"]))),

@@ -11,8 +11,9 @@ import statistics
 from collections import OrderedDict
 from typing import NamedTuple
 
-from config import ROOT, UserError
+from config import ROOT
 from reports import figures, report
+from runtime.errors import UserError
 
 PUBLISHED = ROOT / "data" / "published_map.csv"
 

@@ -9,7 +9,7 @@ from typing import NamedTuple
 import numpy as np
 import scipy.linalg
 
-from config import UserError
+from runtime.errors import UserError
 
 ITQ_ITERATIONS = 50  # as in Gong and Lazebnik
 CHUNK = 4096  # images converted to float64 at a time

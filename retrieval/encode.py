@@ -7,9 +7,10 @@ import numpy as np
 
 import data_loader
 import model
-from config import SHALLOW_METHODS, UserError
+from config import SHALLOW_METHODS
 from retrieval import baselines
 from retrieval.metrics import Codes
+from runtime.errors import UserError
 from runtime.tensorflow_setup import device_line, make_session
 from training import loop as training
 

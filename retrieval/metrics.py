@@ -13,7 +13,7 @@ from typing import NamedTuple, Optional
 
 import numpy as np
 
-from config import UserError
+from runtime.errors import UserError
 
 # A block of this many queries x gallery items is compared at once: its product, indices and
 # histogram stay in a processor's second-level cache, and memory is bounded by it.

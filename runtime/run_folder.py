@@ -29,7 +29,9 @@ from pathlib import Path
 
 import numpy as np
 
-from config import ROOT, Config, UserError
+from runtime.errors import UserError
+
+ROOT = Path(__file__).resolve().parent.parent
 
 CONTENTS = ("config.json", "provenance.json", "uncommitted.diff", "history.csv", "tensorboard",
             "checkpoints", "results.json", "codes.npz", "curves_at_n.csv",
@@ -61,7 +63,7 @@ class RunFolder:
         return folder
 
     @classmethod
-    def create(cls, path, config, overwrite=False):
+    def create(cls, path, settings, overwrite=False):
         """A new, locked folder at `path` with the settings in it.
 
         Raises:
@@ -85,11 +87,11 @@ class RunFolder:
                 elif entry.exists() and name != "lock":
                     entry.unlink()
             (folder.path / "checkpoints").mkdir()
-        folder.write_config(config)  # which makes it a run
+        folder.write_settings(settings)  # which makes it a run
         return folder
 
     @classmethod
-    def create_numbered(cls, base, config):
+    def create_numbered(cls, base, settings):
         """A new, locked folder at `base` or, where that exists, base_2, base_3 and so on."""
         base = Path(base)
         with _writing(base):
@@ -102,7 +104,7 @@ class RunFolder:
                     break
                 except FileExistsError:
                     number += 1
-        return cls.create(path, config)
+        return cls.create(path, settings)
 
     @classmethod
     def open_newest(cls, base):
@@ -199,13 +201,16 @@ class RunFolder:
 
     # Settings and provenance
 
-    def read_config(self):
-        """The run's Config."""
-        return Config.from_file(self.path / "config.json")
+    def read_settings(self):
+        """The run's settings, as a dict. Raises UserError if they cannot be read."""
+        values = self.read_json("config.json")
+        if not isinstance(values, dict):
+            raise UserError("%s must hold a JSON object of settings" % (self.path / "config.json"))
+        return values
 
-    def write_config(self, config):
-        """Writes the resolved settings."""
-        self.write_json("config.json", config.to_dict())
+    def write_settings(self, settings):
+        """Writes the settings, a dict of plain values."""
+        self.write_json("config.json", settings)
 
     def check_data(self, data_digest):
         """Raises UserError if the run was begun on other data (see data_loader.data_digest)."""

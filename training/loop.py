@@ -20,7 +20,8 @@ from tqdm import tqdm
 import data_loader
 import losses as loss_terms
 import model
-from config import IMAGE_CHANNELS, IMAGE_SIZE, Failed, UserError
+from config import IMAGE_CHANNELS, IMAGE_SIZE
+from runtime.errors import Failed, UserError
 from runtime.tensorflow_setup import tf
 
 

@@ -296,5 +296,6 @@ def test_map_at_more_ranks_than_the_gallery_has_is_map():
 
 
 def test_needs_neither_tensorflow_nor_pillow():
-    script = "import sys; from retrieval import metrics; sys.exit(any(m in sys.modules for m in ('tensorflow', 'PIL')))"
+    script = ("import sys; from retrieval import metrics; "
+              "sys.exit(any(name in sys.modules for name in ('tensorflow', 'PIL')))")
     assert subprocess.run([sys.executable, "-c", script], cwd=str(ROOT)).returncode == 0

@@ -1,0 +1,142 @@
+"""What all commands share: how they start, end and refuse, and settings as command-line options."""
+
+import argparse
+import dataclasses
+import errno
+import os
+import re
+import sys
+
+from runtime.errors import UserError, one_line
+from runtime.settings import nearest_names, parse_value, value_types
+
+
+def run_command(main):
+    """Runs a command's main function; a user error ends in one line, not a traceback.
+
+    A reader of our output that goes away (`| head -1`), a full disk behind it or a closed output
+    ends nothing: the command finishes its work in silence.
+
+    Args:
+        main: function of the command line's arguments.
+    """
+    _protect_output()
+    try:
+        main(sys.argv[1:])
+    except UserError as error:
+        print("error: %s" % one_line(error, 2000), file=sys.stderr)
+        sys.exit(error.exit_code)
+    except KeyboardInterrupt:
+        print("\nstopped", file=sys.stderr)
+        sys.exit(130)
+    except MemoryError:
+        print("error: out of memory; smaller batches or fewer images need less", file=sys.stderr)
+        sys.exit(1)
+
+
+class _LossyStream:
+    """A text stream that drops what can't be written, once writing has failed."""
+
+    def __init__(self, stream):
+        self._stream = stream
+
+    def write(self, text):
+        return self._try(lambda: self._stream.write(text), len(text))
+
+    def flush(self):
+        self._try(self._stream.flush, None)
+
+    def _try(self, action, otherwise):
+        try:
+            return action()
+        except (BrokenPipeError, ValueError):  # ValueError: the stream was closed
+            self._drop()
+        except OSError as error:
+            if error.errno not in (errno.ENOSPC, errno.EIO, errno.EBADF, errno.EDQUOT):
+                raise
+            self._drop()
+        return otherwise
+
+    def _drop(self):
+        self._stream = open(os.devnull, "w")
+
+    def __getattr__(self, name):
+        return getattr(self._stream, name)
+
+
+def _protect_output():
+    """Standard output and error never raise: a lost line of text must not lose a result."""
+    for name in ("stdout", "stderr"):
+        stream = getattr(sys, name)
+        if stream is None:  # the shell closed it: `>&-`
+            stream = open(os.devnull, "w")
+        elif hasattr(stream, "reconfigure"):
+            # Names may hold what the terminal's encoding lacks, or bytes that are no text.
+            stream.reconfigure(errors="backslashreplace")
+        setattr(sys, name, _LossyStream(stream))
+
+
+class ArgumentParser(argparse.ArgumentParser):
+    """An argument parser whose refusals are UserErrors, and that takes no shortened options."""
+
+    def __init__(self, **options):
+        super().__init__(allow_abbrev=False, formatter_class=argparse.RawDescriptionHelpFormatter,
+                         **options)
+        # argparse knows -1 and -.5 as values, but takes -1e-3 for an option.
+        self._negative_number_matcher = re.compile(r"-(\d+\.?\d*|\.\d+)([eE][+-]?\d+)?\Z")
+
+    def error(self, message):
+        raise UserError("%s; --help lists what can be set" % message)
+
+    def parse_args(self, args=None, namespace=None):
+        """The options. Raises UserError for an unknown one, with the nearest that there are."""
+        options, unknown = self.parse_known_args(args, namespace)
+        if unknown:
+            raise UserError(self._unknown(unknown[0]))
+        return options
+
+    def _unknown(self, argument):
+        names = [name for action in self._actions for name in action.option_strings
+                 if name.startswith("--")]
+        if not argument.startswith("-"):
+            return ("unexpected argument %r; settings are given as --name value%s"
+                    % (argument, " (a data set as --dataset_flag %s)" % argument
+                       if "--dataset_flag" in names else ""))
+        name = argument.split("=")[0]
+        underscored = "--" + name[2:].replace("-", "_")
+        alike = [underscored] if underscored in names else nearest_names(name, names)
+        return "unknown setting %s; %s--help lists all" % (
+            name, "did you mean %s? " % " or ".join(alike) if alike else "")
+
+
+def add_setting_arguments(parser, settings_class, leave_out=(), defaults=None):
+    """Gives a parser one option a setting; setting_values reads them back.
+
+    Args:
+        parser: an ArgumentParser.
+        settings_class: a dataclass of settings (runtime.settings).
+        leave_out: names that get no option.
+        defaults: dict of defaults to state in the help, for those that depend on something.
+    """
+    for field in dataclasses.fields(settings_class):
+        if field.name not in leave_out:
+            value = (defaults or {}).get(field.name, field.default)
+            default = "" if value is None else " (default: %s)" % (value,)
+            types = "|".join(kind.__name__.upper() for kind in value_types(field))
+            parser.add_argument("--" + field.name, metavar=types, help=(
+                field.metadata["help"] + default).replace("%", "%%"))
+
+
+def setting_values(options, settings_class):
+    """The settings that a command line names, as a dict.
+
+    Args:
+        options: what a parser with add_setting_arguments has read.
+        settings_class: the same as there.
+
+    Raises:
+        UserError: a value of the wrong type.
+    """
+    return {field.name: parse_value(field, getattr(options, field.name))
+            for field in dataclasses.fields(settings_class)
+            if getattr(options, field.name, None) is not None}

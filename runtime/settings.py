@@ -1,0 +1,92 @@
+"""Typed settings: fields of a frozen dataclass with a meaning, a range and a way to be read.
+
+A class of settings declares its fields with `setting` and passes values through `checked_value`.
+"""
+
+import dataclasses
+import difflib
+import math
+import re
+from typing import Union
+
+from runtime.errors import UserError
+
+TRUTH = {"true": True, "yes": True, "1": True, "false": False, "no": False, "0": False}
+WHOLE_NUMBER = re.compile(r"[+-]?[0-9]{1,18}\Z")  # longer ones fit no setting and no array index
+
+
+def setting(default, help, low=None, high=None, choices=None):
+    """A field of a settings class: default, meaning with unit and source, inclusive range, choices.
+    """
+    return dataclasses.field(
+        default=default, metadata=dict(help=help, low=low, high=high, choices=choices))
+
+
+def setting_names(settings_class):
+    """Names of all settings of a class, in the order of their definition."""
+    return [field.name for field in dataclasses.fields(settings_class)]
+
+
+def value_types(field):
+    """The types a field's value may have, None left out."""
+    types = field.type.__args__ if getattr(field.type, "__origin__", None) is Union else (
+        field.type,)
+    return tuple(kind for kind in types if kind is not type(None))
+
+
+def parse_value(field, text):
+    """A command-line argument as the field's type. Raises UserError that says what it takes."""
+    types = value_types(field)
+    if bool in types:
+        if text.lower() not in TRUTH:
+            raise UserError("%s takes true or false, not %r" % (field.name, text[:40]))
+        return TRUTH[text.lower()]
+    if int in types and WHOLE_NUMBER.match(text):
+        return int(text)
+    if str in types:
+        return text
+    if float in types:
+        try:
+            return float(text)
+        except ValueError:
+            pass
+    raise UserError("%s takes a %snumber%s, not %r" % (
+        field.name, "" if float in types else "whole ", _range(field), text[:40]))
+
+
+def checked_value(field, value):
+    """`value` if it has the field's type and range; a whole number may stand for a float.
+
+    Raises:
+        UserError: it has not; the message names the setting and what it takes.
+    """
+    types = value_types(field)
+    if value is None and field.default is None:
+        return None
+    if types == (float,) and isinstance(value, int) and not isinstance(value, bool):
+        value = float(value)
+    if not isinstance(value, types) or (isinstance(value, bool) and bool not in types):
+        raise UserError("%s must be of type %s, not %.60r" % (
+            field.name, " or ".join(kind.__name__ for kind in types), value))
+    choices = field.metadata["choices"]
+    if choices and value not in choices:
+        raise UserError("%s is %.60r; valid values: %s" % (field.name, value, ", ".join(choices)))
+    low, high = field.metadata["low"], field.metadata["high"]
+    if isinstance(value, (int, float)) and not isinstance(value, bool):
+        outside = (low is not None and value < low) or (high is not None and value > high)
+        if outside or not math.isfinite(value):
+            raise UserError("%s is %.60r; it must be a finite number%s"
+                            % (field.name, value, _range(field)))
+    return value
+
+
+def nearest_names(name, names):
+    """The names most like `name`, most alike first; may be empty."""
+    return difflib.get_close_matches(name, names, n=3, cutoff=0.6)
+
+
+def _range(field):
+    low, high = field.metadata["low"], field.metadata["high"]
+    if low is not None and high is not None:
+        return " from %s to %s" % (low, high)
+    return " of at least %s" % low if low is not None else ""
