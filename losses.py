@@ -35,11 +35,11 @@ def center_loss(descriptors, centers, labels):
     return 0.5 * tf.reduce_sum(tf.square(descriptors - tf.gather(centers, labels)))
 
 
-def center_moves(descriptors, centers, labels, alpha):
+def center_updates(descriptors, centers, labels, alpha):
     """How far each center moves by its own rule (Wen et al., ECCV 2016, equation 4).
 
     For class j with n_j descriptors f_i in the batch:
-    move_j = alpha * sum_i (c_j - f_i) / (1 + n_j), to be subtracted from c_j.
+    update_j = alpha * sum_i (c_j - f_i) / (1 + n_j), to be subtracted from c_j.
 
     Args:
         descriptors: float32 [B, D].
@@ -48,7 +48,7 @@ def center_moves(descriptors, centers, labels, alpha):
         alpha: rate of the rule; the release has 1.
 
     Returns:
-        float32 [B, D]: each image's share of its class's move; shares of a class add up.
+        float32 [B, D]: each image's share of its class's update; shares of a class add up.
     """
     # [B, B] -> [B]: how often each image's class is in the batch
     counts = tf.reduce_sum(

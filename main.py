@@ -3,18 +3,13 @@
 Everything in config.py can be set on the command line (python main.py --help).
 """
 
-import dataclasses
-import sys
+import os
 
-import config as settings
 import data_loader
-import evaluate
-from config import Config, UserError
-from reports import report
-from retrieval import encode
+from config import METHODS, Config, resolve
+from runtime.command_line import ArgumentParser, add_setting_arguments, run_command, setting_values
+from runtime.errors import UserError
 from runtime.run_folder import RunFolder
-from runtime.tensorflow_setup import device_line, make_session, tf
-from training import loop as training
 
 # Which data set to train on; --dataset_flag overrides it.
 #   0  YouTube Faces   pickles below data/, see data/README.md
@@ -29,7 +24,7 @@ CHANGEABLE = ("data_dir", "epochs", "evaluate_every", "encode_batch_size", "auth
 
 
 def parse_command_line(arguments):
-    """The command line's words.
+    """The command line's arguments.
 
     Args:
         arguments: list of str.
@@ -39,150 +34,92 @@ def parse_command_line(arguments):
         settings that the command line names.
 
     Raises:
-        UserError: an unknown word or a value of the wrong type.
+        UserError: an unknown option or a value of the wrong type.
     """
-    parser = settings.ArgumentParser(description=__doc__)
+    parser = ArgumentParser(description=__doc__)
     parser.add_argument("--run_dir", help="folder of the run (default: %s/DATASET_KBITS_seedS, "
                                           "or the next free number)" % RUNS_DIR)
     parser.add_argument("--resume", action="store_true",
                         help="go on with the run in run_dir (default: the newest of that name)")
     parser.add_argument("--overwrite", action="store_true", help="replace the run in run_dir")
-    settings.add_setting_arguments(parser)
-    options, unknown = parser.parse_known_args(arguments)
-    if unknown:
-        raise UserError("unknown setting %s; valid settings: %s"
-                        % (" ".join(unknown), ", ".join(settings.setting_names())))
-    given = settings.setting_values(options)
+    add_setting_arguments(parser, Config)
+    options = parser.parse_args(arguments)
+    given = setting_values(options, Config)
+    if options.run_dir == "":
+        raise UserError("--run_dir is empty; name a folder, or leave it out")
     if options.resume and options.overwrite:
         raise UserError("--resume goes on with a run and --overwrite replaces it: give one of them")
+    if "data_dir" in given:  # the run must find its data from any working directory
+        given["data_dir"] = os.path.abspath(given["data_dir"])
     return options, given
 
 
 def open_run(options, given):
-    """The Config and the locked folder of the run to start or to resume.
+    """The settings of the run to start or to resume, and its locked folder.
 
     Args:
         options, given: see parse_command_line.
 
     Returns:
-        (config, folder). A new run's folder is not created yet: folder is None.
+        (config, dataset, folder). A new run's folder is not created yet: folder is None.
 
     Raises:
         UserError: nothing to resume, or a setting that a resumed run cannot change.
     """
-    values = dict(dataset_flag=dataset_flag)
-    values.update(given)
-    config = Config.from_dict(values)
-    if not options.resume:
-        return config, None
-    folder = (RunFolder.open(options.run_dir) if options.run_dir
-              else RunFolder.open_newest(default_run_dir(config)))
-    config = folder.read_config()
+    if options.resume and options.run_dir:
+        folder = RunFolder.open(options.run_dir)
+    else:
+        values = dict(dataset_flag=dataset_flag)
+        values.update(given)
+        config, dataset = resolve(values)
+        if not options.resume:
+            return config, dataset, None
+        folder = RunFolder.open_newest(default_run_dir(config, dataset))
+    trained = Config.from_dict(folder.read_settings())
     for name, value in given.items():
-        if name not in CHANGEABLE and value != getattr(config, name):
+        if name not in CHANGEABLE and value != getattr(trained, name):
             raise UserError("%s was trained with %s %r; a resumed run can change only %s" % (
-                folder, name, getattr(config, name), ", ".join(CHANGEABLE)))
+                folder, name, getattr(trained, name), ", ".join(CHANGEABLE)))
     folder.lock()
-    return dataclasses.replace(config, **given), folder
+    return resolve(dict(trained.to_dict(), **given)) + (folder,)
 
 
-def default_run_dir(config):
+def default_run_dir(config, dataset):
     """runs/DATASET_KBITS_seedS; another method than dcbh stands after the data set."""
     method = "" if config.method == "dcbh" else "_" + config.method
     return "%s/%s%s_%dbits_seed%d" % (
-        RUNS_DIR, config.dataset.name, method, config.num_bits, config.seed)
+        RUNS_DIR, dataset.name, method, config.num_bits, config.seed)
 
 
-def create_run(options, config):
+def create_run(options, config, dataset):
     """The new, locked RunFolder that options and config ask for."""
-    if options.run_dir:
-        return RunFolder.create(options.run_dir, config, options.overwrite)
-    return RunFolder.create_numbered(default_run_dir(config), config)
+    if options.run_dir is not None:
+        return RunFolder.create(options.run_dir, config.to_dict(), options.overwrite)
+    return RunFolder.create_numbered(default_run_dir(config, dataset), config.to_dict())
 
 
 def main(arguments):
     """One run: settings, data, graph, training, evaluation."""
     options, given = parse_command_line(arguments)
-    config, folder = open_run(options, given)
-    train, test = data_loader.load_dataset(config)
+    config, dataset, folder = open_run(options, given)
+    train, test = data_loader.load_dataset(dataset)
+    names = data_loader.identity_names(dataset)
     digest = data_loader.data_digest(train, test)
     if folder is None:  # only now: settings and data are good
-        folder = create_run(options, config)
+        folder = create_run(options, config, dataset)
     folder.check_data(digest)
-    folder.write_config(config)
-    print("%s: %d training images (the gallery), %d queries, %d identities"
-          % (config.dataset.title, len(train.labels), len(test.labels),
-             config.dataset.num_identities))
-    for note in data_loader.count_notes(config.dataset, train, test):
+    folder.write_settings(config.to_dict())
+    print("%s: %d training images (the gallery), %d queries, %d identities%s"
+          % (dataset.title, len(train.labels), len(test.labels), dataset.num_identities,
+             "; from %s" % dataset.train_folder.parent if dataset.train_folder else ""))
+    for note in data_loader.count_notes(dataset, train, test):
         print(note)
-    if config.method in settings.SHALLOW_METHODS:
-        run_baseline(config, folder, digest, train, test)
-    else:
-        run_network(config, folder, digest, train, test)
-
-
-def run_baseline(config, folder, digest, train, test):
-    """Fits a projection of the pixels and evaluates its codes."""
-    print("run folder: %s" % folder, flush=True)
-    folder.begin(None, "CPU (numpy)", digest)
-    codes, facts = encode.encode_projected(config, train, test)
-    evaluation = evaluate.save_evaluation(folder, codes, facts,
-                                          authors_evaluation=config.authors_evaluation)
-    finish(folder, evaluation, codes, train, test)
-
-
-def run_network(config, folder, digest, train, test):
-    """Builds the graph, trains it in a session from the start or the last checkpoint, evaluates."""
-    graph = training.build_training_graph(config, config.dataset.num_identities)
-    with make_session(graph.graph) as session:
-        device = device_line(session)
-        print("%s\nrun folder: %s" % (device, folder), flush=True)
-        folder.begin(tf.VERSION, device, digest)
-        trainer = training.Trainer(config, train, graph, session, folder)
-        if folder.has_checkpoint():
-            trainer.resume()
-            print("resuming after epoch %d, step %d"
-                  % (trainer.progress.epoch, trainer.progress.step), flush=True)
-        else:
-            trainer.start()
-        run_training(trainer, train, test)
-
-
-def run_training(trainer, train, test):
-    """Trains and evaluates; notes in the run's provenance how it ended."""
-    folder = trainer.folder
-
-    def evaluate_best(state):
-        nonlocal codes, evaluation
-        codes, facts = encode.encode_trained(
-            trainer.graph, trainer.session, folder, train, test, state)
-        evaluation = evaluate.save_evaluation(
-            folder, codes, facts, authors_evaluation=trainer.config.authors_evaluation)
-        trainer.say("evaluation after epoch %d, with the weights of epoch %d: mAP %.4f" % (
-            state["epoch"], state["best_epoch"], evaluation.results["mAP"]))
-
-    codes = evaluation = None
-    try:
-        trainer.train(evaluate_best)
-    except training.Interrupted as stop:
-        folder.finish(str(stop))
-        print("saved after epoch %d, step %d; to go on: python main.py --resume --run_dir %s" % (
-            trainer.progress.epoch, trainer.progress.step, folder), file=sys.stderr)
-        sys.exit(128 + stop.signal_number)
-    except UserError as error:
-        folder.finish("error: %s" % error)
-        raise
-    finish(folder, evaluation, codes, train, test)
-
-
-def finish(folder, evaluation, codes, train, test):
-    """Notes that the run is finished, prints its results and writes its report."""
-    folder.finish("finished")
-    print(report.results_table(evaluation.results), flush=True)
-    print("report: %s" % report.write_report(
-        folder, evaluation, codes, (train, test),
-        data_loader.identity_names(folder.read_config())))
+    print("run folder: %s\nstarting TensorFlow" % folder.path.resolve(), flush=True)
+    # Imported here: a mistake in a setting is told before TensorFlow's seconds.
+    from experiments import run
+    method = run.train_network if METHODS[config.method].features else run.fit_projection
+    method(run.Run(config, dataset, folder, train, test, digest, names))
 
 
 if __name__ == "__main__":
-    settings.run_command(main)
+    run_command(main)

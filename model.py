@@ -30,7 +30,7 @@ class Network(NamedTuple):
             DCBH without multi_scale: [B, 512], of group 4 alone.
         descriptor: [B, D], not negative.
         hash_activations: [B, K]; the range is the hash layer's.
-        hash_logits: [B, C], the hash classifier's, on the hash activations.
+        hash_logits: [B, C], the hash classifier's, on the hash activations; None without one.
         descriptor_logits: [B, C], the descriptor classifier's; None without one.
         update_moving_statistics: an op to run once with each training step; None for inference.
     """
@@ -100,23 +100,24 @@ class BatchNorm:
             return normalised
 
 
-def build_network(images, *, num_bits, block_length, num_classes, training, method="dcbh",
-                  hash_layer="block", multi_scale=True, descriptor_classifier=True,
+def build_network(images, *, scope, features, hash_layer, num_bits, block_length, training,
+                  num_classes=None, multi_scale=True, descriptor_classifier=True,
                   batch_norm_decay=0.9, batch_norm_epsilon=0.001):
     """Builds the network in the current graph; a second call shares the first one's variables.
 
-    Initial weights hang on the graph's seed (tf.set_random_seed) and each variable's name.
+    Initial weights depend on the graph's seed (tf.set_random_seed) and each variable's name alone.
 
     Args:
         images: float32 [B, 32, 32, 3], normalised as in data_loader.normalise.
+        scope: variable scope of the whole, the method's name; checkpoints carry it.
+        features: what builds the convolutions, such as dcbh_features.
+        hash_layer: what makes hash activations of the descriptor, such as block_hashing.
         num_bits: K.
         block_length: L.
-        num_classes: C.
         training: Python bool; whether batch norm uses the batch's statistics.
-        method: "dcbh" or "ddh": whose convolutions.
-        hash_layer: a key of HASH_LAYERS.
-        multi_scale: for "dcbh", whether group 3 is pooled beside group 4.
-        descriptor_classifier: whether there is one.
+        num_classes: C; None leaves both classifiers out, which codes have no need of.
+        multi_scale: whether the second last group is pooled beside the last one.
+        descriptor_classifier: whether there is one beside the hash classifier.
         batch_norm_decay, batch_norm_epsilon: see BatchNorm.
 
     Returns:
@@ -126,21 +127,19 @@ def build_network(images, *, num_bits, block_length, num_classes, training, meth
         ValueError: images have another shape.
     """
     images.shape.assert_is_compatible_with([None, IMAGE_SIZE, IMAGE_SIZE, IMAGE_CHANNELS])
-    with tf.variable_scope(method, reuse=tf.AUTO_REUSE):
+    with tf.variable_scope(scope, reuse=tf.AUTO_REUSE):
         batch_norm = BatchNorm(training, batch_norm_decay, batch_norm_epsilon)
-        if method == "ddh":
-            groups, feature = ddh_features(images, batch_norm)
-        else:
-            groups, feature = dcbh_features(images, batch_norm, multi_scale)
+        groups, feature = features(images, batch_norm, multi_scale)
 
         with tf.variable_scope("descriptor"):
             descriptor = tf.nn.relu(batch_norm(linear(feature, num_bits * block_length)))  # [B, D]
 
-        hash_activations = HASH_LAYERS[hash_layer](descriptor, num_bits, batch_norm)  # [B, K]
-        with tf.variable_scope("hash_classifier"):
-            hash_logits = linear(hash_activations, num_classes)  # [B, C]
-        descriptor_logits = None
-        if descriptor_classifier:
+        hash_activations = hash_layer(descriptor, num_bits, batch_norm)  # [B, K]
+        hash_logits = descriptor_logits = None
+        if num_classes:
+            with tf.variable_scope("hash_classifier"):
+                hash_logits = linear(hash_activations, num_classes)  # [B, C]
+        if num_classes and descriptor_classifier:
             with tf.variable_scope("descriptor_classifier"):
                 descriptor_logits = linear(descriptor, num_classes)  # [B, C]
     return Network(images, tuple(groups), feature, descriptor, hash_activations,
@@ -151,7 +150,7 @@ def build_network(images, *, num_bits, block_length, num_classes, training, meth
 # Convolutions
 
 
-def dcbh_features(images, batch_norm, multi_scale):
+def dcbh_features(images, batch_norm, multi_scale=True):
     """DCBH's VGG-style groups: float32 [B, 32, 32, 3] -> (list of 4 groups, [B, 768 or 512])."""
     groups = []
     features = images
@@ -163,19 +162,18 @@ def dcbh_features(images, batch_norm, multi_scale):
             features = max_pool(features)
         groups.append(features)
     # The paper's figure draws the second pooling on the last convolution before max-pooling;
-    # the release takes it after (README, table of deviations: as released).
+    # the release takes it after (docs/reproduction.md, deviation l: as released).
     pooled = [global_avg_pool(groups[3], name="pool_group4")]
     if multi_scale:
         pooled.append(global_avg_pool(groups[2], name="pool_group3"))
     return groups, tf.concat(pooled, axis=1)  # [B, 512 + 256]
 
 
-def ddh_features(images, batch_norm):
+def ddh_features(images, batch_norm, _multi_scale=True):
     """DDH's convolutions: float32 [B, 32, 32, 3] -> (list of 4 layers' outputs, [B, 860]).
 
-    Known of DDH are sizes and channels. Chosen here: no padding, under which a 32x32 image ends on
-    whole numbers (30, 15, 14, 7, 6, 3, 2); batch norm and ReLU after the locally connected layer,
-    too; merged means flattened and concatenated.
+    Known of DDH are sizes and channels. Chosen here: no padding (30, 15, 14, 7, 6, 3, 2 pixels a
+    side); batch norm and ReLU after the locally connected layer, too; merged means concatenated.
     """
     groups = []
     features = images
@@ -209,8 +207,8 @@ def convolution(features, channels, batch_norm, size=3, padding="SAME"):
 
 def max_pool(features):
     """2x2 max-pooling: float32 [B, height, width, channels] -> [B, height / 2, width / 2, ...]."""
-    return tf.nn.max_pool(
-        features, ksize=[1, 2, 2, 1], strides=[1, 2, 2, 1], padding="SAME", name="max_pool")
+    size = [1, 2, 2, 1]
+    return tf.nn.max_pool(features, ksize=size, strides=size, padding="SAME", name="max_pool")
 
 
 def locally_connected(features, channels):
@@ -245,8 +243,8 @@ def linear(values, size):
     return tf.matmul(values, kernel) + bias
 
 
-# Hash layers: descriptor float32 [B, K * L] -> hash activations [B, K]. A bit is on where its
-# activation is not negative. All take (descriptor, num_bits, batch_norm).
+# Hash layers: (descriptor float32 [B, K * L], num_bits, batch_norm) -> hash activations [B, K]. A
+# bit is on where its activation is not negative (retrieval.codes.signs).
 
 
 def block_hashing(descriptor, num_bits, _batch_norm=None):
@@ -298,10 +296,6 @@ def dense_hashing(descriptor, num_bits, batch_norm):
         return tf.tanh(batch_norm(linear(descriptor, num_bits)))  # [B, K]
 
 
-HASH_LAYERS = {"block": block_hashing, "divide_and_encode": divide_and_encode,
-               "dense": dense_hashing}
-
-
 def _blocks(descriptor, num_bits):
     """[B, K * L] -> [B, K, L]: consecutive values make a block."""
     size = int(descriptor.shape[-1])
@@ -311,15 +305,10 @@ def _blocks(descriptor, num_bits):
     return tf.reshape(descriptor, [-1, num_bits, size // num_bits])
 
 
-def class_centers(num_classes, descriptor_size, method="dcbh"):
+def class_centers(num_classes, descriptor_size, scope):
     """The trainable variable that holds one center a class: float32 [C, D], Xavier uniform."""
-    with tf.variable_scope(method, reuse=tf.AUTO_REUSE):
+    with tf.variable_scope(scope, reuse=tf.AUTO_REUSE):
         return _variable("centers", [num_classes, descriptor_size])
-
-
-def codes_from_activations(hash_activations):
-    """Hash activations -> bits as numpy int8 of the same shape: +1 where h >= 0, else -1."""
-    return (hash_activations >= 0).astype("int8") * 2 - 1
 
 
 def weight_kernels():
@@ -329,11 +318,10 @@ def weight_kernels():
 
 
 def _variable(name, shape, initializer=None, trainable=True):
-    """A float32 resource variable, whose reads and writes happen in the order the graph states.
+    """A float32 resource variable: its reads and writes happen in the order the graph states.
 
-    The default initializer is Xavier (Glorot) uniform, seeded by the variable's full name: with
-    one seed for all, kernels of the same shape would start equal; with TensorFlow's own choice,
-    they would hang on the order in which the graph was built.
+    The default initializer is Xavier (Glorot) uniform, seeded by the variable's full name: with one
+    seed, kernels of one shape would start equal; with none, depend on the order of building.
     """
     if initializer is None:
         full_name = "%s/%s" % (tf.get_variable_scope().name, name)

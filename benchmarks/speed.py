@@ -48,10 +48,10 @@ def tensorflow_step(task, batch):
     from config import Config
     from retrieval import encode
     from runtime.tensorflow_setup import make_session
-    from training import loop as training
+    from training.graph import build_step_graph
 
     config = Config(dataset_flag=1, num_bits=NUM_BITS, encode_batch_size=batch)
-    graph = training.build_training_graph(config, NUM_CLASSES)
+    graph = build_step_graph(config, NUM_CLASSES)
     session = make_session(graph.graph)
     session.run(graph.initialize)
     images, labels = inputs(batch)

@@ -18,10 +18,12 @@ import time
 from pathlib import Path
 
 import data_loader
-from config import Config
+from config import resolve
 from runtime.run_folder import RunFolder
 from runtime.tensorflow_setup import device_line, make_session
-from training import loop as training
+from training.graph import build_step_graph
+from training.loop import Trainer
+from training.recorder import Recorder
 
 
 def bare_epoch(graph, session, data, batch_size):
@@ -56,20 +58,22 @@ def loop_epoch(trainer):
         trainer.config.to_dict(), epochs=trainer.progress.epoch + 1, evaluate_every=10 ** 6))
     started = time.perf_counter()
     with contextlib.redirect_stdout(io.StringIO()):
-        trainer.train(lambda _: None)
+        for _ in trainer.train():
+            pass
+        trainer.recorder.wait()
     whole = len(trainer.data.labels) / (time.perf_counter() - started)
-    row = trainer.folder.read_history()[-1]
+    row = trainer.recorder.folder.read_history()[-1]
     return row["images_per_second"], whole, row["seconds"]
 
 
 def main(rounds):
-    config = Config(dataset_flag=2)
-    data, _ = data_loader.load_dataset(config)
-    graph = training.build_training_graph(config, config.dataset.num_identities)
+    config, dataset = resolve(dict(dataset_flag=2))
+    data, _ = data_loader.load_dataset(dataset)
+    graph = build_step_graph(config, dataset.num_identities)
     with tempfile.TemporaryDirectory() as folder, make_session(graph.graph) as session:
         print(device_line(session))
-        run = RunFolder.create(Path(folder) / "run", config)
-        trainer = training.Trainer(config, data, graph, session, run)
+        run = RunFolder.create(Path(folder) / "run", config.to_dict())
+        trainer = Trainer(config, data, graph, session, Recorder(run, graph, session, {}))
         trainer.start()
         bare_epoch(graph, session, data, config.batch_size)  # warm-up
         timer = StepTimer(session, graph.step)

@@ -6,7 +6,7 @@ from typing import NamedTuple
 import numpy as np
 
 from runtime.tensorflow_setup import make_session
-from training import loop as training
+from training.graph import build_step_graph
 
 MEASURED_STEPS = 2
 
@@ -25,13 +25,13 @@ class Cost(NamedTuple):
     operations: float
 
 
-def measure_cost(config):
-    """The Cost of training config's network, from a few steps on random images."""
-    classes = config.dataset.num_identities
+def measure_cost(config, dataset):
+    """The Cost of training the network of a Config on a Dataset, from a few steps on noise."""
+    classes = dataset.num_identities
     rng = np.random.RandomState(0)
-    size = min(config.batch_size, config.dataset.num_train)
+    size = min(config.batch_size, dataset.num_train)
     started = time.perf_counter()
-    graph = training.build_training_graph(config, classes)
+    graph = build_step_graph(config, classes)
     feed = {graph.images: rng.standard_normal((size,) + tuple(graph.images.shape.as_list()[1:])),
             graph.labels: rng.randint(0, classes, size)}
     with make_session(graph.graph) as session:
@@ -50,7 +50,7 @@ def forward_operations(graph):
     Backward, the same products are taken twice more: for the input's gradient and the weight's.
     """
     total = 0
-    for op in ancestors(graph.inference.hash_logits.op):
+    for op in ancestors(graph.network.hash_logits.op):
         if op.type in ("Conv2D", "MatMul"):
             outputs = np.prod(op.outputs[0].shape.as_list()[1:])  # of one image
             total += 2 * outputs * np.prod(op.inputs[1].shape.as_list()[:-1])
@@ -61,8 +61,8 @@ def ancestors(op):
     """All operations that `op` depends on, and itself."""
     reached, ends = set(), [op]
     while ends:
-        one = ends.pop()
-        if one not in reached:
-            reached.add(one)
-            ends += [tensor.op for tensor in one.inputs]
+        current = ends.pop()
+        if current not in reached:
+            reached.add(current)
+            ends += [tensor.op for tensor in current.inputs]
     return reached

@@ -9,6 +9,7 @@ from typing import NamedTuple
 import numpy as np
 import scipy.linalg
 
+from retrieval.codes import signs
 from runtime.errors import UserError
 
 ITQ_ITERATIONS = 50  # as in Gong and Lazebnik
@@ -28,28 +29,12 @@ class Projection(NamedTuple):
 
     def encode(self, images):
         """Codes of images [N, ...] of P values each: int8 [N, K], -1 or +1."""
-        return np.concatenate([(projected >= 0).astype(np.int8) * 2 - 1
-                               for projected in self._projected(images)])
+        return np.concatenate([signs(projected) for projected in self._projected(images)])
 
     def _projected(self, images):
         flat = images.reshape(len(images), -1)
         for start in range(0, len(flat), CHUNK):
             yield (flat[start:start + CHUNK] - self.mean).dot(self.columns)
-
-
-def fit(method, images, num_bits, seed):
-    """The projection of a method of config.SHALLOW_METHODS.
-
-    Args:
-        method: "lsh", "pcah" or "itq".
-        images: float [N, ...], P values each.
-        num_bits: K.
-        seed: of the random projections (lsh) and of the first rotation (itq).
-
-    Returns:
-        A Projection.
-    """
-    return {"lsh": fit_lsh, "pcah": fit_pcah, "itq": fit_itq}[method](images, num_bits, seed)
 
 
 def fit_lsh(images, num_bits, seed):

@@ -1,4 +1,4 @@
-"""Images -> codes, with the weights of a session, of a run's best checkpoint, or by a baseline."""
+"""Images -> codes of a run's gallery and queries, by its weights or by a fitted projection."""
 
 import time
 from collections import OrderedDict
@@ -6,13 +6,12 @@ from collections import OrderedDict
 import numpy as np
 
 import data_loader
-import model
-from config import SHALLOW_METHODS
-from retrieval import baselines
-from retrieval.metrics import Codes
+from config import METHODS, Config, find_dataset, implementation
+from retrieval.codes import Codes, signs
 from runtime.errors import UserError
-from runtime.tensorflow_setup import device_line, make_session
-from training import loop as training
+from runtime.tensorflow_setup import device_line, make_session, tf
+from training.checkpoints import restore
+from training.graph import build_inference_graph
 
 
 def encode(network, session, images, batch_size):
@@ -21,101 +20,145 @@ def encode(network, session, images, batch_size):
     Args:
         network: a model.Network built for inference.
         session: a tf.Session with its weights.
-        images: float32 [n, 32, 32, 3], normalised.
+        images: float32 [n, 32, 32, 3], normalised; n >= 1.
         batch_size: images a session run.
 
     Returns:
         int8 [n, K], -1 or +1.
     """
     return np.concatenate([
-        model.codes_from_activations(session.run(
-            network.hash_activations, {network.images: images[start:start + batch_size]}))
+        signs(session.run(network.hash_activations,
+                          {network.images: images[start:start + batch_size]}))
         for start in range(0, len(images), batch_size)])
 
 
-def encode_splits(network, session, train, test, batch_size):
-    """Codes of both splits (data_loader.ImageSets): the training set is the gallery."""
-    return Codes(encode(network, session, train.images, batch_size), train.labels,
-                 encode(network, session, test.images, batch_size), test.labels,
-                 train.fingerprints, test.fingerprints)
-
-
-def encode_trained(graph, session, folder, train, test, state):
-    """Codes of both splits by a session's weights, and what results.json says of them.
+def encode_splits(network, session, config, dataset, train, test):
+    """Codes of both splits; the training set is the gallery.
 
     Args:
-        graph: a training.TrainingGraph.
-        session: a tf.Session with its weights.
-        folder: the RunFolder that they come from.
+        network, session: see encode.
+        config, dataset: the run's Config and Dataset.
         train, test: data_loader.ImageSets.
-        state: dict with best_epoch, the epoch whose weights these are, and epoch, the number of
-            finished ones.
 
     Returns:
-        (Codes, facts): facts is an OrderedDict of plain values.
+        (Codes, metadata): metadata is an OrderedDict of plain values for results.json.
     """
-    config = folder.read_config()
     started = time.perf_counter()
-    codes = encode_splits(graph.inference, session, train, test, config.encode_batch_size)
-    encoding_seconds = time.perf_counter() - started
-    training_seconds = sum(row["seconds"] for row in folder.read_history())
-    return codes, OrderedDict([
-        ("dataset", config.dataset.name), ("method", config.method),
-        ("epoch", state["best_epoch"]), ("trained_epochs", state["epoch"]),
-        ("parameters", graph.num_parameters), ("training_seconds", round(training_seconds, 3)),
-        ("encoding_seconds", round(encoding_seconds, 3))])
+    codes = Codes(encode(network, session, train.images, config.encode_batch_size), train.labels,
+                  encode(network, session, test.images, config.encode_batch_size), test.labels,
+                  train.fingerprints, test.fingerprints)
+    return codes, _metadata(config, dataset,
+                            encoding_seconds=round(time.perf_counter() - started, 3))
 
 
-def encode_projected(config, train, test):
-    """Fits the baseline that `config` names; codes and facts as of encode_trained."""
+def training_metadata(folder, state, num_parameters):
+    """What results.json says of the training behind some weights.
+
+    Args:
+        folder: the RunFolder.
+        state: dict saved with the weights (training.loop.Progress).
+        num_parameters: trainable values, centers included.
+
+    Returns:
+        An OrderedDict of plain values.
+    """
+    seconds = sum(row["seconds"] for row in folder.read_history()) + state.get("seconds", 0.0)
+    return OrderedDict(epoch=state["best_epoch"], trained_epochs=state["epoch"],
+                       parameters=num_parameters, training_seconds=round(seconds, 3))
+
+
+def encode_projected(config, dataset, train, test):
+    """Fits the projection that `config` names; (Codes, metadata) as of encode_splits."""
     started = time.perf_counter()
-    projection = baselines.fit(config.method, train.images, config.num_bits, config.seed)
+    projection = implementation(METHODS[config.method].fit)(
+        train.images, config.num_bits, config.seed)
     fitted = time.perf_counter()
     gallery, queries = [projection.encode(split.images) for split in (train, test)]
     encoded = time.perf_counter()
-    return Codes(gallery, train.labels, queries, test.labels,
-                 train.fingerprints, test.fingerprints), OrderedDict([
-        ("dataset", config.dataset.name), ("method", config.method),
-        ("parameters", projection.columns.size + projection.mean.size),
-        ("training_seconds", round(fitted - started, 3)),
-        ("encoding_seconds", round(encoded - fitted, 3))])
+    codes = Codes(gallery, train.labels, queries, test.labels,
+                  train.fingerprints, test.fingerprints)
+    return codes, _metadata(
+        config, dataset, parameters=projection.columns.size + projection.mean.size,
+        training_seconds=round(fitted - started, 3), encoding_seconds=round(encoded - fitted, 3))
 
 
-def encode_run(folder):
-    """Codes of a run's gallery and queries, from its best checkpoint; training may be going on.
+def _metadata(config, dataset, **values):
+    return OrderedDict([("dataset", dataset.name), ("method", config.method)], **values)
 
-    A baseline has no checkpoint: it is fitted again.
+
+def open_run(folder, data_dir=None):
+    """The settings and the data of a run, as it was trained.
 
     Args:
         folder: a RunFolder.
+        data_dir: folder of the data sets where it has moved since; by default the run's own.
 
     Returns:
-        (codes, facts, train, test): see encode_trained; train and test are ImageSets.
+        (config, dataset, train, test): Config, Dataset and two ImageSets.
 
     Raises:
-        UserError: no checkpoint yet, or a damaged one; see also data_loader.load_dataset.
+        UserError: the data is not the run's, or missing, or damaged.
     """
-    config = folder.read_config()
-    projected = config.method in SHALLOW_METHODS
-    if not projected:
-        folder.checkpoint("best")  # before the long work: is there one?
-    train, test = data_loader.load_dataset(config)
+    values = folder.read_settings()
+    if data_dir is not None:
+        values["data_dir"] = data_dir
+    config = Config.from_dict(values)
+    dataset = find_dataset(config.dataset_flag, config.data_dir)
+    train, test = data_loader.load_dataset(dataset)
     folder.check_data(data_loader.data_digest(train, test))
-    if projected:
-        return encode_projected(config, train, test) + (train, test)
-    graph = training.build_training_graph(config, config.dataset.num_identities)
+    return config.for_dataset(dataset), dataset, train, test
+
+
+def encode_run(folder, data_dir=None):
+    """Codes of a run's gallery and queries, from its best checkpoint; training may be going on.
+
+    A projection has no checkpoint: it is fitted again.
+
+    Args:
+        folder, data_dir: see open_run.
+
+    Returns:
+        (codes, metadata, dataset, train, test): see encode_splits and open_run.
+
+    Raises:
+        UserError: no checkpoint yet, or a damaged one; see also open_run.
+    """
+    network = METHODS[Config.from_dict(folder.read_settings()).method].features
+    if network:
+        folder.checkpoint("best")  # before the long work: is there one?
+    config, dataset, train, test = open_run(folder, data_dir)
+    if not network:
+        return encode_projected(config, dataset, train, test) + (dataset, train, test)
+    graph = build_inference_graph(config)
     with make_session(graph.graph) as session:
         print(device_line(session), flush=True)
-        state = _restore_best(graph, session, folder)
-        return encode_trained(graph, session, folder, train, test, state) + (train, test)
+        state, prefix = restore_best(graph, session, folder)
+        codes, metadata = encode_splits(graph.inference, session, config, dataset, train, test)
+    metadata.update(training_metadata(folder, state, count_parameters(prefix)))
+    return codes, metadata, dataset, train, test
 
 
-def _restore_best(graph, session, folder):
-    """Restores `best`, which a training process may replace between our reads of its files."""
+def restore_best(graph, session, folder):
+    """Loads a run's best weights; training may replace them between our reads of its files.
+
+    Args:
+        graph: a training.graph.InferenceGraph.
+        session: a tf.Session on it.
+        folder: a RunFolder.
+
+    Returns:
+        (state, prefix): the dict saved with the weights, and the checkpoint's path prefix.
+    """
     while True:
         prefix, _ = folder.checkpoint("best")
         try:
-            return training.restore(graph, session, folder, "best")
+            return restore(graph.saver, session, folder, "best"), prefix
         except UserError:
             if folder.checkpoint("best")[0] == prefix:  # nobody replaced it: it is damaged
                 raise
+
+
+def count_parameters(prefix):
+    """Trainable values of a checkpoint, centers included: those that Adam keeps moments of."""
+    shapes = tf.train.NewCheckpointReader(prefix).get_variable_to_shape_map()
+    return sum(int(np.prod(shape)) for name, shape in shapes.items() if name + "/Adam" in shapes)

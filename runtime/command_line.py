@@ -140,3 +140,13 @@ def setting_values(options, settings_class):
     return {field.name: parse_value(field, getattr(options, field.name))
             for field in dataclasses.fields(settings_class)
             if getattr(options, field.name, None) is not None}
+
+
+def duration(seconds):
+    """Seconds as text for people: "41 s", "2 min 41 s", "3 h 05 min"."""
+    seconds = int(round(seconds))
+    if seconds < 60:
+        return "%d s" % seconds
+    if seconds < 3600:
+        return "%d min %02d s" % divmod(seconds, 60)
+    return "%d h %02d min" % divmod(seconds // 60, 60)

@@ -63,7 +63,7 @@ with warnings.catch_warnings(), _without_stderr():
             """Mean over rows and columns: [B, height, width, channels] -> [B, channels]."""
             return tf.reduce_mean(incoming, axis=[1, 2], name=name)
 
-__all__ = ["tf", "global_avg_pool", "make_session", "device_line"]
+__all__ = ["tf", "global_avg_pool", "make_session", "device_line", "error_reason"]
 
 
 def make_session(graph):
@@ -89,3 +89,15 @@ def device_line(session):
         reason = ("an NVIDIA driver is running but TensorFlow found no usable GPU; it needs %s; "
                   "TF_CPP_MIN_LOG_LEVEL=0 shows what is missing" % needs)
     return prefix + "CPU (%s)" % reason
+
+
+def error_reason(error):
+    """The line of a TensorFlow error that says what went wrong.
+
+    TensorFlow 2 wraps it in "Graph execution error:" and a stack trace of the graph's making.
+    """
+    message = (getattr(error, "message", None) or str(error)).split("Original stack trace")[0]
+    noise = ("Graph execution error", "Detected at node", "File ", "Node:", "[[")
+    lines = [line.strip() for line in message.splitlines()
+             if line.strip() and not line.strip().startswith(noise)]
+    return lines[0] if lines else type(error).__name__

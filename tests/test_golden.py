@@ -14,7 +14,7 @@ import pytest
 
 from config import Config
 from runtime.tensorflow_setup import make_session, tf
-from training import loop as training
+from training.graph import build_step_graph
 
 # Relative. In double precision our gradient norms are the release's to 7e-6 (computed once, in
 # PyTorch). In single precision TensorFlow 2, with and without oneDNN, and PyTorch all round one
@@ -67,7 +67,7 @@ def case(request):
     shape = (golden["steps"], golden["batch"])
     images = np.clip(0.1 * rng.standard_normal(shape + (32, 32, 3)), -1, 1).astype(np.float32)
     labels = rng.randint(0, golden["num_classes"], size=shape)
-    graph = training.build_training_graph(
+    graph = build_step_graph(
         Config(num_bits=golden["num_bits"]), golden["num_classes"])
     with graph.graph.as_default():
         variables = {role(variable.op.name): variable for variable in tf.trainable_variables()}

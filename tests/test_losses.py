@@ -6,7 +6,7 @@ import pytest
 import losses
 from config import Config
 from runtime.tensorflow_setup import make_session, tf
-from training import loop as training
+from training.graph import build_step_graph
 
 
 def value(tensor_of, *arrays):
@@ -41,8 +41,8 @@ def test_center_loss_is_a_sum_over_the_batch():
     assert value(losses.center_loss, DESCRIPTORS, CENTERS, LABELS) == pytest.approx(16.0)
 
 
-def test_center_moves_with_a_class_twice_once_and_never():
-    moves = value(lambda f, c, y: losses.center_moves(f, c, y, 1.0), DESCRIPTORS, CENTERS, LABELS)
+def test_center_updates_with_a_class_twice_once_and_never():
+    moves = value(lambda f, c, y: losses.center_updates(f, c, y, 1.0), DESCRIPTORS, CENTERS, LABELS)
     moved = CENTERS.copy()
     np.subtract.at(moved, LABELS, moves)
     # class 0: 0 - ((0-1) + (0-3)) / 3, 0 - ((0-2) + (0-4)) / 3; class 1: 4 - (4-5) / 2
@@ -50,7 +50,7 @@ def test_center_moves_with_a_class_twice_once_and_never():
 
 
 def test_alpha_scales_the_moves():
-    full, half = [value(lambda f, c, y, a=alpha: losses.center_moves(f, c, y, a),
+    full, half = [value(lambda f, c, y, a=alpha: losses.center_updates(f, c, y, a),
                         DESCRIPTORS, CENTERS, LABELS) for alpha in (1.0, 0.5)]
     np.testing.assert_allclose(half, full / 2)
 
@@ -71,7 +71,7 @@ def test_known_cluster_centers_are_recovered():
         f, y = tf.placeholder(tf.float32, [None, 3]), tf.placeholder(tf.int32, [None])
         centers = tf.get_variable("centers", [4, 3], use_resource=True)
         move = centers.scatter_sub(
-            tf.IndexedSlices(losses.center_moves(f, centers.read_value(), y, 1.0), y))
+            tf.IndexedSlices(losses.center_updates(f, centers.read_value(), y, 1.0), y))
         initialize = tf.global_variables_initializer()
     with make_session(graph) as session:
         session.run(initialize)
@@ -90,7 +90,7 @@ def batch():
 def test_order_of_a_step(batch, learning_rate):
     """The loss from the old centers, then their move, then Adam on the moved ones."""
     config = Config(num_bits=3, center_weight=0.25, learning_rate=learning_rate)
-    graph = training.build_training_graph(config, 4)
+    graph = build_step_graph(config, 4)
     images, labels = batch
     with graph.graph.as_default(), make_session(graph.graph) as session:
         session.run(graph.initialize)
@@ -125,7 +125,7 @@ def test_order_of_a_step(batch, learning_rate):
      "dcbh/descriptor_classifier/kernel")])
 def test_a_weight_of_zero_leaves_a_part_out(setting, term, variable):
     for weight, there in ((0.5, True), (0.0, False)):
-        graph = training.build_training_graph(Config(num_bits=3, **{setting: weight}), 4)
+        graph = build_step_graph(Config(num_bits=3, **{setting: weight}), 4)
         with graph.graph.as_default():
             names = [v.op.name for v in tf.trainable_variables()]
         assert (term in graph.losses, variable in names) == (there, there)
@@ -141,7 +141,7 @@ def test_weight_decay_enters_the_total_only_where_set(batch):
     images, labels = batch
     totals = {}
     for decay in (0.0, 0.0002):
-        graph = training.build_training_graph(Config(num_bits=3, weight_decay=decay), 4)
+        graph = build_step_graph(Config(num_bits=3, weight_decay=decay), 4)
         with graph.graph.as_default(), make_session(graph.graph) as session:
             session.run(graph.initialize)
             kernels = session.run(

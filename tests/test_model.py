@@ -4,12 +4,18 @@ import numpy as np
 import pytest
 
 import model
-from config import DATASETS, HASH_LAYERS, Config
+from config import DATASETS, HASH_LAYERS, METHODS, Config, implementation
+from retrieval.codes import signs
 from runtime.tensorflow_setup import make_session, tf
-from training import loop as training
+from training.graph import build_step_graph
 
 # Batch sizes are odd and unlike every other dimension, so that a swapped axis cannot pass.
 BATCH = 7
+
+
+def build_dcbh(images, **options):
+    return model.build_network(images, scope="dcbh", features=model.dcbh_features,
+                               hash_layer=model.block_hashing, **options)
 
 
 @pytest.mark.parametrize("flag, num_bits, count", [
@@ -18,9 +24,8 @@ def test_parameter_counts(flag, num_bits, count):
     with tf.Graph().as_default():
         classes = DATASETS[flag].num_identities
         images = tf.placeholder(tf.float32, [None, 32, 32, 3])
-        model.build_network(images, num_bits=num_bits, block_length=6, num_classes=classes,
-                            training=True)
-        model.class_centers(classes, num_bits * 6)
+        build_dcbh(images, num_bits=num_bits, block_length=6, num_classes=classes, training=True)
+        model.class_centers(classes, num_bits * 6, "dcbh")
         assert sum(np.prod(variable.shape.as_list())
                    for variable in tf.trainable_variables()) == count
 
@@ -32,8 +37,8 @@ def passes():
     with tf.Graph().as_default() as graph:
         tf.set_random_seed(0)
         images = tf.placeholder(tf.float32, [None, 32, 32, 3])
-        networks = [model.build_network(images, num_bits=5, block_length=3, num_classes=11,
-                                        training=mode) for mode in (True, False)]
+        networks = [build_dcbh(images, num_bits=5, block_length=3, num_classes=11, training=mode)
+                    for mode in (True, False)]
         initialize = tf.global_variables_initializer()
     with make_session(graph) as session:
         session.run(initialize)
@@ -78,7 +83,7 @@ def test_block_hashing_by_hand():
     # softmax(log 3, 0) = (3/4, 1/4); softmax(0, log 4) = (1/5, 4/5); softmax(0, 0) = (1/2, 1/2)
     activations = block_hash([[np.log(3), 0, 0, np.log(4), 0, 0]], 3)
     np.testing.assert_allclose(activations, [[0.24491866, 0.29131261, 0.0]], atol=1e-7)
-    assert model.codes_from_activations(activations).tolist() == [[1, 1, 1]]
+    assert signs(activations).tolist() == [[1, 1, 1]]
 
 
 def test_block_hashing_range_of_six():
@@ -99,7 +104,7 @@ def test_blocks_are_consecutive():
 
 
 def test_zero_gives_bit_plus_one():
-    codes = model.codes_from_activations(np.array([[0.0, -0.0, -1e-7, 1e-7]], np.float32))
+    codes = signs(np.array([[0.0, -0.0, -1e-7, 1e-7]], np.float32))
     assert codes.tolist() == [[1, 1, -1, 1]] and codes.dtype == np.int8
 
 
@@ -116,7 +121,7 @@ def test_learned_hash_layers_against_numpy(name):
     with tf.Graph().as_default() as graph:
         tf.set_random_seed(0)
         with tf.variable_scope("test", reuse=tf.AUTO_REUSE):
-            activations = model.HASH_LAYERS[name](
+            activations = implementation(HASH_LAYERS[name])(
                 tf.constant(descriptor), 3, model.BatchNorm(True, 0.9, 0.001))
         kernel, bias = [[v for v in tf.trainable_variables() if v.op.name.endswith(end)][0]
                         for end in ("/kernel", "/bias")]
@@ -137,11 +142,16 @@ def test_learned_hash_layers_against_numpy(name):
     np.testing.assert_allclose(activations, np.tanh(expected), atol=1e-5)
 
 
+def test_the_tables_of_methods_name_functions_that_are_there():
+    for method in METHODS.values():
+        assert bool(method.features) != bool(method.fit)
+        assert callable(implementation(method.features or method.fit))
+
+
 def test_hash_layers_are_chosen_by_name():
-    assert set(model.HASH_LAYERS) == set(HASH_LAYERS)
     scopes = {}
     for name in HASH_LAYERS:
-        graph = training.build_training_graph(Config(num_bits=4, hash_layer=name), 3)
+        graph = build_step_graph(Config(num_bits=4, hash_layer=name), 3)
         with graph.graph.as_default():
             scopes[name] = {v.op.name.split("/")[1] for v in tf.trainable_variables()}
         assert graph.network.hash_activations.shape.as_list() == [None, 4]
@@ -150,7 +160,7 @@ def test_hash_layers_are_chosen_by_name():
 
 
 def test_single_scale_pools_group_4_alone():
-    graph = training.build_training_graph(Config(num_bits=4, multi_scale=False), 3)
+    graph = build_step_graph(Config(num_bits=4, multi_scale=False), 3)
     feature = graph.network.multi_scale_feature
     assert feature.shape.as_list() == [None, 512]
     rng = np.random.RandomState(0)
@@ -185,7 +195,7 @@ def test_locally_connected_against_a_loop():
 def test_ddh():
     """Sizes by hand: 32 -> 30, 15 -> 14, 7 -> 6, 3 -> 2; 3*3*60 + 2*2*80 = 860; then 4 a bit."""
     config = Config.from_dict(dict(method="ddh", num_bits=6))
-    graph = training.build_training_graph(config, 11)
+    graph = build_step_graph(config, 11)
     network = graph.network
     assert [group.shape.as_list()[1:] for group in network.groups] == [
         [15, 15, 20], [7, 7, 40], [3, 3, 60], [2, 2, 80]]
@@ -226,9 +236,9 @@ def test_batch_norm_statistics_against_numpy():
                 (flat - mean) / np.sqrt(variance + 0.001), atol=1e-4)
 
 
-def test_initial_weights_hang_on_the_seed_and_differ_between_layers():
+def test_initial_weights_depend_on_the_seed_and_differ_between_layers():
     def kernels(seed):
-        graph = training.build_training_graph(Config(num_bits=4, seed=seed), 3)
+        graph = build_step_graph(Config(num_bits=4, seed=seed), 3)
         with graph.graph.as_default(), make_session(graph.graph) as session:
             session.run(graph.initialize)
             return session.run({v.op.name: v for v in model.weight_kernels()})
@@ -244,7 +254,7 @@ def test_initial_weights_hang_on_the_seed_and_differ_between_layers():
 def unreachable_ops(graph):
     """Names of ops that nothing which is ever run depends on, TensorFlow's own helpers left out."""
     ends = [graph.step, graph.accuracy.op, graph.weights_finite.op, graph.initialize,
-            graph.inference.hash_activations.op, graph.inference.hash_logits.op]
+            graph.inference.hash_activations.op]
     if graph.inference.descriptor_logits is not None:
         ends.append(graph.inference.descriptor_logits.op)
     ends += [loss.op for loss in graph.losses.values()]
@@ -266,7 +276,7 @@ def unreachable_ops(graph):
 def test_no_op_of_the_training_graph_is_unreachable():
     for method in ("ddh", "dcbh"):
         config = Config.from_dict(dict(method=method, num_bits=4, weight_decay=0.0002))
-        graph = training.build_training_graph(config, 3)
+        graph = build_step_graph(config, 3)
         assert unreachable_ops(graph) == []
     with graph.graph.as_default():
         tf.square(graph.accuracy, name="forgotten")

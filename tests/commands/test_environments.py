@@ -20,7 +20,7 @@ OTHER_TF = 2 if sys.version_info < (3, 8) else 1
 
 # One batch is the whole training set: each epoch is one step, and its loss is that of the weights
 # before it. So the first epoch after a resume shows the restored weights alone.
-ONE_STEP_EPOCHS = ("--dataset_flag", 1, "--num_bits", 8, "--batch_size", 30,
+ONE_STEP_EPOCHS = ("--dataset_flag", 1, "--data_dir", "data", "--num_bits", 8, "--batch_size", 30,
                    "--evaluate_every", 1000)
 
 # What a checkpoint restores to: weights, statistics and Adam's slots, and what comes of them.
@@ -28,16 +28,18 @@ SAVE_RESTORED = """
 import sys
 import numpy as np
 import data_loader
-from training import loop as training
+from config import resolve
 from runtime.run_folder import RunFolder
 from runtime.tensorflow_setup import make_session, tf
+from training.checkpoints import restore
+from training.graph import build_step_graph
 
 folder = RunFolder.open(sys.argv[1])
-config = folder.read_config()
-_, test = data_loader.load_dataset(config)
-graph = training.build_training_graph(config, config.dataset.num_identities)
+config, dataset = resolve(folder.read_settings())
+_, test = data_loader.load_dataset(dataset)
+graph = build_step_graph(config, dataset.num_identities)
 with make_session(graph.graph) as session:
-    training.restore(graph, session, folder, "last")
+    restore(graph.saver, session, folder, "last")
     with graph.graph.as_default():
         values = {variable.op.name: variable for variable in tf.global_variables()}
     values["query_activations"] = graph.inference.hash_activations

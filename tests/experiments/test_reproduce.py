@@ -18,7 +18,7 @@ from config import Config, Failed, UserError
 from experiments import estimate
 from reports import tables
 from runtime.run_folder import RunFolder
-from training import loop as training
+from training.graph import build_step_graph
 
 # Stands for main.py: makes a run folder with a made-up mAP, unless a file fail/METHOD or
 # hang/METHOD says otherwise, and notes its calls in calls.jsonl.
@@ -243,7 +243,7 @@ def test_mistakes(stubbed, arguments, words):
 
 
 def test_forward_operations_by_hand():
-    graph = training.build_training_graph(Config(num_bits=12), 40)
+    graph = build_step_graph(Config(num_bits=12), 40)
     convolutions = [(32, 3, 64), (32, 64, 64), (16, 64, 128), (16, 128, 128), (8, 128, 256),
                     (8, 256, 256), (8, 256, 256), (4, 256, 512), (4, 512, 512), (4, 512, 512)]
     products = sum(size * size * 9 * before * after for size, before, after in convolutions)

@@ -1,0 +1,132 @@
+"""Binary codes: how they are made of real values, checked and read. Needs numpy alone."""
+
+import zipfile
+import zlib
+from pathlib import Path
+from typing import NamedTuple, Optional
+
+import numpy as np
+
+from runtime.errors import UserError
+
+MAX_BITS = 4096  # of codes from elsewhere; float32 products of signs are exact far beyond it
+
+
+class Codes(NamedTuple):
+    """Gallery and queries, as codes.npz holds them.
+
+    Attributes:
+        gallery_codes: int8 [N, K], -1 or +1.
+        gallery_labels: [N], integers or strings.
+        query_codes: int8 [Q, K].
+        query_labels: [Q].
+        gallery_fingerprints, query_fingerprints: uint64 [N] and [Q], equal for equal images; None
+            where the images are unknown.
+    """
+
+    gallery_codes: np.ndarray
+    gallery_labels: np.ndarray
+    query_codes: np.ndarray
+    query_labels: np.ndarray
+    gallery_fingerprints: Optional[np.ndarray] = None
+    query_fingerprints: Optional[np.ndarray] = None
+
+
+def signs(values):
+    """The codes of real values: int8 of the same shape, +1 where a value is >= 0, else -1."""
+    return (values >= 0).astype(np.int8) * 2 - 1
+
+
+def checked_codes(gallery_codes, gallery_labels, query_codes, query_labels,
+                  gallery_fingerprints=None, query_fingerprints=None, source="codes"):
+    """The arrays as Codes.
+
+    Args:
+        gallery_codes, query_codes: [N, K] and [Q, K], of values -1 and +1, any numeric type.
+        gallery_labels, query_labels: [N] and [Q], integers or strings.
+        gallery_fingerprints, query_fingerprints: see Codes.
+        source: what to call the arrays in an error message.
+
+    Raises:
+        UserError: an array is empty, holds other values, or its shape does not fit the others'.
+    """
+    def refuse(message, *values):
+        raise UserError("%s: %s" % (source, message % values))
+
+    splits = []
+    for name, codes, labels, fingerprints in (
+            ("gallery", gallery_codes, gallery_labels, gallery_fingerprints),
+            ("query", query_codes, query_labels, query_fingerprints)):
+        codes, labels = np.asarray(codes), np.asarray(labels)
+        if codes.ndim != 2 or 0 in codes.shape:
+            refuse("%s_codes must have shape [images, num_bits], neither of them 0; it has %s",
+                   name, codes.shape)
+        if codes.shape[1] > MAX_BITS:
+            refuse("%s_codes has %d bits; at most %d are taken", name, codes.shape[1], MAX_BITS)
+        if codes.dtype.kind not in "iuf" or not np.all(np.abs(codes) == 1):
+            refuse("%s_codes must be -1 or +1 everywhere", name)
+        if labels.shape != codes.shape[:1]:
+            refuse("%s_codes has %d rows but %s_labels has shape %s",
+                   name, len(codes), name, labels.shape)
+        if labels.dtype.kind not in "iuUS":
+            refuse("%s_labels must be integers or strings, not %s", name, labels.dtype)
+        if fingerprints is not None and np.shape(fingerprints) != labels.shape:
+            refuse("%s_fingerprints must have shape %s", name, labels.shape)
+        splits.append((codes.astype(np.int8), labels, fingerprints))
+    (gallery, gallery_labels, _), (queries, query_labels, _) = splits
+    if gallery.shape[1] != queries.shape[1]:
+        refuse("gallery_codes has %d bits, query_codes %d", gallery.shape[1], queries.shape[1])
+    if (gallery_labels.dtype.kind in "iu") != (query_labels.dtype.kind in "iu"):
+        refuse("gallery_labels holds %s but query_labels %s",
+               gallery_labels.dtype, query_labels.dtype)
+    return Codes(gallery, gallery_labels, queries, query_labels,
+                 gallery_fingerprints, query_fingerprints)
+
+
+def distinct(codes):
+    """Distinct rows of codes [N, K], how often each occurs (float64), each row's index among them.
+    """
+    packed = np.packbits(codes > 0, axis=1)
+    keys = packed.view("V%d" % packed.shape[1])[:, 0]
+    _, first, origin, counts = np.unique(
+        keys, return_index=True, return_inverse=True, return_counts=True)
+    return codes[first], counts.astype(np.float64), origin.reshape(-1)
+
+
+def bit_correlation(codes):
+    """Correlation between bits: int8 [N, K] -> float64 [K, K]; 0 for a constant bit."""
+    bits = codes.astype(np.float32)  # sums of up to 2^24 signs are exact
+    mean = bits.sum(axis=0).astype(np.float64) / len(bits)
+    covariance = bits.T.dot(bits).astype(np.float64) / len(bits) - np.outer(mean, mean)
+    deviations = np.sqrt(np.diag(covariance))
+    scale = np.where(deviations > 0, deviations, np.inf)
+    return covariance / scale[:, None] / scale
+
+
+def effective_bits(codes):
+    """How many bits of codes (int8 [N, K]) carry anything.
+
+    Returns:
+        (varying, independent): bits that are not constant, and the rank of their correlation. The
+        rank counts a bit out that is a linear combination of others (a copy, a complement).
+    """
+    correlation = bit_correlation(codes)
+    varying = int(np.count_nonzero(np.diag(correlation)))
+    return varying, int(np.linalg.matrix_rank(correlation)) if varying else 0
+
+
+def load_codes(path):
+    """Codes from an .npz file. Raises UserError if it is missing, damaged or malformed."""
+    if not Path(path).exists():
+        raise UserError("%s: no such file" % path)
+    if not zipfile.is_zipfile(str(path)):
+        raise UserError("%s is not an .npz file" % path)
+    try:
+        with np.load(str(path), allow_pickle=False) as arrays:
+            found = {name: arrays[name] for name in Codes._fields if name in arrays.files}
+    except (OSError, ValueError, KeyError, zipfile.BadZipFile, zlib.error) as error:
+        raise UserError("%s cannot be read as codes: %s" % (path, error))
+    missing = [name for name in Codes._fields[:4] if name not in found]
+    if missing:
+        raise UserError("%s lacks the array %s" % (path, ", ".join(missing)))
+    return checked_codes(source=path, **found)

@@ -1,0 +1,192 @@
+"""An encoder on its own: weights without training, which turns face images into codes anywhere.
+
+    DIR/encoder.json    method, bits, data set, crop, pixel statistics, settings, provenance
+    DIR/saved_model/    of a network: its weights as a SavedModel, for TensorFlow Serving and
+                        converters (serving_default: uint8 images [n, 32, 32, 3] -> int8 codes)
+    DIR/projection.npz  of a projection: mean and columns
+"""
+
+import os
+from collections import OrderedDict
+
+import numpy as np
+
+import data_loader
+from config import IMAGE_CHANNELS, IMAGE_SIZE, METHODS, Config, implementation
+from retrieval.baselines import Projection
+from retrieval.encode import encode, open_run, restore_best
+from runtime.errors import UserError
+from runtime.output_folder import OutputFolder
+from runtime.tensorflow_setup import error_reason, make_session, tf
+from training.graph import build_inference_graph, build_network
+
+FORMAT = 1
+
+
+class Encoder:
+    """Codes of face images, by an exported encoder. Open one with `Encoder.open`.
+
+    Attributes:
+        metadata: dict, the encoder.json: method, num_bits, dataset, crop, mean, std, ...
+    """
+
+    def __init__(self, metadata, encode_normalised, close):
+        self.metadata = metadata
+        self._encode_normalised = encode_normalised
+        self.close = close
+
+    @classmethod
+    def open(cls, path):
+        """The encoder in a folder that export_encoder wrote. Raises UserError if it is damaged."""
+        folder = OutputFolder(path)
+        metadata = _read_metadata(folder)
+        config = Config.from_dict(metadata["settings"])
+        if not METHODS[config.method].features:
+            return cls(metadata, _read_projection(folder).encode, lambda: None)
+        session, graph = _open_network(folder, config)
+        return cls(metadata, lambda images: encode(
+            graph.inference, session, images, config.encode_batch_size), session.close)
+
+    def __enter__(self):
+        return self
+
+    def __exit__(self, *_):
+        self.close()
+
+    def encode(self, images):
+        """Codes of images, normalised with the training set's statistics.
+
+        Args:
+            images: uint8 [n, 32, 32, 3], RGB, cut out of photographs as metadata["crop"] says.
+
+        Returns:
+            int8 [n, K], -1 or +1.
+
+        Raises:
+            ValueError: images of another shape or type.
+        """
+        images = np.asarray(images)
+        if images.dtype != np.uint8 or images.shape[1:] != (IMAGE_SIZE, IMAGE_SIZE, IMAGE_CHANNELS):
+            raise ValueError("images must be uint8 [n, %d, %d, %d], not %s %s" % (
+                IMAGE_SIZE, IMAGE_SIZE, IMAGE_CHANNELS, images.dtype, images.shape))
+        if not len(images):
+            return np.zeros((0, self.metadata["num_bits"]), np.int8)
+        return self._encode_normalised(data_loader.normalise_images(
+            images, self.metadata["mean"], self.metadata["std"],
+            self.metadata["pixel_range"]))
+
+
+def export_encoder(folder, path, data_dir=None):
+    """Writes a run's best weights as an encoder.
+
+    Args:
+        folder: a RunFolder.
+        path: folder to write, new or an encoder's.
+        data_dir: see retrieval.encode.open_run. The data is needed: its pixel statistics go with
+            the weights.
+
+    Returns:
+        The encoder.json, a dict.
+
+    Raises:
+        UserError: no checkpoint yet, a damaged one, or a folder that holds something else.
+    """
+    config, dataset, train, _ = open_run(folder, data_dir)
+    out = OutputFolder.create(path, "encoder")
+    out.lock()
+    provenance = folder.provenance()
+    metadata = OrderedDict(
+        format=FORMAT, method=config.method, num_bits=config.num_bits, dataset=dataset.name,
+        identities=data_loader.identity_names(dataset), crop=dataset.crop, mean=train.mean,
+        std=train.std, pixel_range=list(train.pixel_range), run=str(folder.path.resolve()),
+        data=provenance[0].get("data") if provenance else None, settings=config.to_dict(),
+        provenance=provenance)
+    if METHODS[config.method].features:
+        state = _export_network(folder, out, config, train)
+        metadata.update(epoch=state["best_epoch"])
+    else:
+        projection = implementation(METHODS[config.method].fit)(
+            train.images, config.num_bits, config.seed)
+        out.write_arrays("projection.npz", **projection._asdict())
+    out.write_json("encoder.json", metadata)  # last: without it there is no encoder
+    return metadata
+
+
+def _read_metadata(folder):
+    metadata = folder.read_json("encoder.json")
+    numbers = ("format", "num_bits", "mean", "std")
+    if not (isinstance(metadata, dict) and isinstance(metadata.get("settings"), dict)
+            and all(isinstance(metadata.get(name), (int, float)) for name in numbers)
+            and isinstance(metadata.get("pixel_range"), list)):
+        raise UserError("%s/encoder.json is not what evaluate.py --export writes; export again"
+                        % folder)
+    if metadata["format"] != FORMAT:
+        raise UserError("%s was written by another version (format %r); export again"
+                        % (folder, metadata["format"]))
+    return metadata
+
+
+def _read_projection(folder):
+    arrays = folder.read_arrays("projection.npz", ("mean", "columns"))
+    return Projection(**arrays)
+
+
+def _export_network(folder, out, config, train):
+    """Writes saved_model/ with the run's best weights; returns the dict saved with those."""
+    graph = build_inference_graph(config)
+    with make_session(graph.graph) as session:
+        state, _ = restore_best(graph, session, folder)
+        with graph.graph.as_default():
+            weights = tf.global_variables()
+            values = session.run([variable.read_value() for variable in weights])
+    temporary = out.path / (".saved_model.%d.tmp" % os.getpid())
+    with tf.Graph().as_default() as serving:
+        pixels = tf.placeholder(tf.uint8, [None, IMAGE_SIZE, IMAGE_SIZE, IMAGE_CHANNELS], "images")
+        normalised = _normalised(pixels, train)
+        network = build_network(config, normalised, False)
+        codes = tf.where(network.hash_activations >= 0, tf.ones_like(network.hash_activations),
+                         -tf.ones_like(network.hash_activations))
+        codes = tf.cast(codes, tf.int8, name="codes")
+        by_name = dict(zip((variable.op.name for variable in weights), values))
+        with make_session(serving) as session:
+            session.run(tf.global_variables_initializer())
+            for variable in tf.global_variables():
+                if variable.op.name in by_name:
+                    variable.load(by_name[variable.op.name], session)
+            builder = tf.saved_model.Builder(str(temporary))
+            builder.add_meta_graph_and_variables(
+                session, [tf.saved_model.SERVING], strip_default_attrs=True,
+                signature_def_map={"serving_default": tf.saved_model.predict_signature_def(
+                    {"images": pixels}, {"codes": codes})})
+            builder.save()
+    out.replace_folder("saved_model", temporary)
+    return state
+
+
+def _normalised(pixels, train):
+    """data_loader.normalise_images as tensors: uint8 [n, 32, 32, 3] -> float32.
+
+    The statistics are variables: constants would be folded into others that round differently.
+    """
+    low, high = train.pixel_range
+    with tf.variable_scope("normalisation"):
+        values = [tf.get_variable(name, [], tf.float32, tf.constant_initializer(value),
+                                  trainable=False, use_resource=True)
+                  for name, value in (("low", low), ("scale", (high - low) / 255.0),
+                                      ("mean", train.mean), ("divisor", train.std + 1e-5))]
+    low, scale, mean, divisor = values
+    raw = low + tf.cast(pixels, tf.float32) * scale
+    return tf.clip_by_value(0.1 * (raw - mean) / divisor, -1.0, 1.0)
+
+
+def _open_network(folder, config):
+    """(session, InferenceGraph) with the weights of saved_model/."""
+    graph = build_inference_graph(config)
+    session = make_session(graph.graph)
+    try:
+        graph.saver.restore(session, str(folder.path / "saved_model/variables/variables"))
+    except (tf.errors.OpError, ValueError) as error:
+        session.close()
+        raise UserError("%s/saved_model cannot be read (%s); export again"
+                        % (folder, error_reason(error)))
+    return session, graph

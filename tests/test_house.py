@@ -1,0 +1,111 @@
+"""The rules of docs/design.md, held against the code: imports go one way, sizes stay readable."""
+
+import ast
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+from conftest import ROOT
+
+# From the ground up: a module imports from its own rank or a lower one.
+RANKS = [
+    {"runtime"},
+    {"config"},
+    {"data_loader", "model", "losses"},
+    {"training", "retrieval", "faces"},
+    {"reports", "experiments"},
+    {"benchmarks"},
+]
+COMMANDS = {"main", "evaluate", "reproduce", "prepare", "describe", "search"}
+RANK = {room: rank for rank, rooms in enumerate(RANKS) for room in rooms}
+RANK.update({command: len(RANKS) for command in COMMANDS})
+# What codes and metrics may import beside the standard library: they run without TensorFlow.
+NUMPY_ALONE = ("retrieval.codes", "retrieval.metrics")
+MOST_LINES, MOST_FUNCTION_LINES = 330, 60
+
+
+def source_files():
+    """Path below the root -> syntax tree, of all our modules but the tests."""
+    tracked = subprocess.run(["git", "-C", str(ROOT), "ls-files", "-co", "--exclude-standard",
+                              "*.py"], check=True, stdout=subprocess.PIPE, universal_newlines=True)
+    paths = [Path(line) for line in tracked.stdout.splitlines()]
+    return {path: ast.parse((ROOT / path).read_text(encoding="utf-8")) for path in paths
+            if path.parts[0] not in ("tests", "docs") and (ROOT / path).exists()}
+
+
+FILES = source_files()
+MODULES = {".".join(path.with_suffix("").parts): path for path in FILES}
+
+
+def imported_modules(path):
+    """Names of our modules that one imports, anywhere in it."""
+    found = set()
+    for node in ast.walk(FILES[path]):
+        if isinstance(node, ast.Import):
+            names = [alias.name for alias in node.names]
+        elif isinstance(node, ast.ImportFrom):
+            assert node.level == 0, "%s: relative import" % path
+            names = [node.module] + [node.module + "." + alias.name for alias in node.names]
+        else:
+            continue
+        found.update(name for name in names if name in MODULES)
+    return found
+
+
+def test_every_module_has_a_rank():
+    assert {name.split(".")[0] for name in MODULES} <= set(RANK)
+    assert len(MODULES) > 20
+
+
+def test_imports_go_one_way():
+    for name, path in MODULES.items():
+        for other in imported_modules(path):
+            assert other.split(".")[0] not in COMMANDS, "%s imports the command %s" % (name, other)
+            assert RANK[other.split(".")[0]] <= RANK[name.split(".")[0]], (
+                "%s imports %s, which stands above it" % (name, other))
+
+
+def test_no_cycles():
+    imports = {name: imported_modules(path) - {name} for name, path in MODULES.items()}
+    while imports:
+        leaves = {name for name, others in imports.items() if not others & set(imports)}
+        assert leaves, "these import one another in a circle: %s" % sorted(imports)
+        imports = {name: others for name, others in imports.items() if name not in leaves}
+
+
+def test_tensorflow_has_one_door():
+    for path, tree in FILES.items():
+        for node in ast.walk(tree):
+            names = ([alias.name for alias in node.names] if isinstance(node, ast.Import)
+                     else [node.module] if isinstance(node, ast.ImportFrom) else [])
+            if any(name.split(".")[0] in ("tensorflow", "tflearn") for name in names):
+                assert str(path) == "runtime/tensorflow_setup.py"
+
+
+@pytest.mark.parametrize("module", NUMPY_ALONE)
+def test_codes_and_metrics_need_numpy_alone(module):
+    """Imported where every package but numpy (and what numpy itself brings) is hidden."""
+    script = """
+import sys, numpy
+allowed = set(sys.modules)
+import importlib
+importlib.import_module(%r)
+foreign = {name.split(".")[0] for name in set(sys.modules) - allowed
+           if "site-packages" in (getattr(sys.modules[name], "__file__", None) or "")}
+sys.exit(", ".join(sorted(foreign - {"numpy"})) or 0)
+""" % module
+    process = subprocess.run([sys.executable, "-c", script], cwd=str(ROOT),
+                             stderr=subprocess.PIPE, universal_newlines=True)
+    assert process.returncode == 0, process.stderr
+
+
+def test_modules_and_functions_stay_readable():
+    for path, tree in FILES.items():
+        lines = len((ROOT / path).read_text(encoding="utf-8").splitlines())
+        assert lines <= MOST_LINES, "%s has %d lines" % (path, lines)
+        for node in ast.walk(tree):
+            if isinstance(node, ast.FunctionDef):
+                last = max(getattr(child, "lineno", 0) for child in ast.walk(node))
+                assert last - node.lineno < MOST_FUNCTION_LINES, (
+                    "%s: %s is too long" % (path, node.name))

@@ -1,0 +1,102 @@
+"""Checkpoints of a training session: written beside the next epoch, read whole or refused."""
+
+import contextlib
+import threading
+
+from runtime.errors import Failed, UserError
+from runtime.tensorflow_setup import error_reason, make_session, tf
+
+
+class CheckpointWriter:
+    """Writes snapshots of all variables as TensorFlow checkpoints, in a thread of its own.
+
+    An epoch's end waits only for the copy of the variables (95 MB at 48 bits), not for the disk.
+    One snapshot is under way at a time. A snapshot counts once its writing has ended, so that a
+    process killed in between goes back to the one before it.
+
+    Args:
+        graph: a training.graph.StepGraph.
+        session: a tf.Session on it.
+    """
+
+    def __init__(self, graph, session):
+        self._session = session
+        with graph.graph.as_default():
+            variables = tf.global_variables()
+            self._values = [variable.read_value() for variable in variables]
+        with tf.Graph().as_default() as writing:
+            self._prefix = tf.placeholder(tf.string, [])
+            self._inputs = [tf.placeholder(variable.dtype.base_dtype, variable.shape)
+                            for variable in variables]
+            # What tf.train.Saver runs, which reads the result.
+            self._save = tf.raw_ops.SaveV2(
+                prefix=self._prefix, tensor_names=[variable.op.name for variable in variables],
+                shape_and_slices=[""] * len(variables), tensors=self._inputs)
+        self._writing = make_session(writing)
+        self._thread = self._error = None
+
+    def start(self, finish):
+        """Takes a snapshot and returns; `finish(write)` then runs in the thread.
+
+        Args:
+            finish: function of a function `write(prefix)`, which writes the snapshot.
+
+        Raises:
+            UserError: the snapshot before this one could not be written.
+        """
+        self.wait()
+        snapshot = self._session.run(self._values)
+        self._thread = threading.Thread(target=self._run, args=(finish, snapshot))
+        self._thread.start()
+
+    def wait(self):
+        """Waits for the snapshot under way. Raises UserError if it could not be written."""
+        if self._thread is not None:
+            self._thread.join()
+            self._thread = None
+        error, self._error = self._error, None
+        if error is not None:
+            raise error
+
+    def close(self):
+        """Ends the thread; an error that nobody waited for is dropped."""
+        with contextlib.suppress(Exception):
+            self.wait()
+        self._writing.close()
+
+    def _run(self, finish, snapshot):
+        def write(prefix):
+            feed = dict(zip(self._inputs, snapshot))
+            feed[self._prefix] = prefix
+            try:
+                self._writing.run(self._save, feed)
+            except tf.errors.OpError as error:
+                raise Failed("%s cannot be written: %s" % (prefix, error_reason(error)))
+        try:
+            finish(write)
+        except Exception as error:  # handed to the thread that waits
+            self._error = error
+
+
+def restore(saver, session, folder, pointer):
+    """Loads the checkpoint `best` or `last` of a run folder into a session.
+
+    Args:
+        saver: the tf.train.Saver of the session's graph.
+        session: a tf.Session.
+        folder: a RunFolder.
+        pointer: "best" or "last".
+
+    Returns:
+        The dict that was saved with it.
+
+    Raises:
+        UserError: there is none, or it is damaged or of another network.
+    """
+    prefix, state = folder.checkpoint(pointer)
+    try:
+        saver.restore(session, prefix)
+    except (tf.errors.OpError, ValueError) as error:
+        raise UserError("checkpoint %s cannot be read (%s); evaluate or resume from a copy of the "
+                        "run, or train again" % (prefix, error_reason(error)))
+    return state

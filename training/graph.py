@@ -1,0 +1,145 @@
+"""Settings -> graphs: one that trains, and one that only encodes.
+
+The order within a training step is the release's: losses and gradients from the variables as they
+are, then the centers' own update, then Adam on everything, the moved centers included.
+"""
+
+from collections import OrderedDict
+from typing import NamedTuple
+
+import numpy as np
+
+import losses as loss_terms
+import model
+from config import HASH_LAYERS, IMAGE_CHANNELS, IMAGE_SIZE, METHODS, implementation
+from runtime.tensorflow_setup import tf
+
+
+class StepGraph(NamedTuple):
+    """What training runs and fetches.
+
+    Attributes:
+        graph: the tf.Graph that holds all of it.
+        images, labels: placeholders, float32 [B, 32, 32, 3] and int32 [B].
+        step: op of one training step.
+        losses: OrderedDict of float32 scalars, "total" and its weighted terms, as they are before
+            the step.
+        accuracy: float32 scalar, share of the batch that the hash classifier gets right, from the
+            same pass (deviation b: the release runs a second pass for it).
+        gradients: list of (gradient, variable) of the total.
+        network: the model.Network that is trained.
+        inference: the model.Network with the same weights and moving statistics, for codes.
+        weights_finite: bool scalar, whether all trainable variables are.
+        num_parameters: trainable values, centers included.
+        saver: a tf.train.Saver of all variables, Adam's slots included.
+        initialize: op that gives every variable its first value.
+    """
+
+    graph: tf.Graph
+    images: tf.Tensor
+    labels: tf.Tensor
+    step: tf.Operation
+    losses: OrderedDict
+    accuracy: tf.Tensor
+    gradients: list
+    network: model.Network
+    inference: model.Network
+    weights_finite: tf.Tensor
+    num_parameters: int
+    saver: tf.train.Saver
+    initialize: tf.Operation
+
+
+class InferenceGraph(NamedTuple):
+    """What encoding needs, and no more: no labels, classifiers, gradients or Adam slots.
+
+    Attributes:
+        graph: the tf.Graph that holds all of it.
+        inference: a model.Network; its images are a placeholder, float32 [B, 32, 32, 3].
+        saver: a tf.train.Saver of weights and moving statistics.
+    """
+
+    graph: tf.Graph
+    inference: model.Network
+    saver: tf.train.Saver
+
+
+def build_network(config, images, training, num_classes=None):
+    """The network that settings name, in the current graph: a model.Network.
+
+    Args:
+        config: a Config whose method is a network's.
+        images: float32 [B, 32, 32, 3].
+        training: Python bool; whether batch norm uses the batch's statistics.
+        num_classes: C; None for a network without classifiers.
+    """
+    return model.build_network(
+        images, scope=config.method, features=implementation(METHODS[config.method].features),
+        hash_layer=implementation(HASH_LAYERS[config.hash_layer]), num_bits=config.num_bits,
+        block_length=config.block_length, training=training, num_classes=num_classes,
+        multi_scale=config.multi_scale,
+        descriptor_classifier=config.descriptor_classification_weight > 0,
+        batch_norm_decay=config.batch_norm_decay, batch_norm_epsilon=config.batch_norm_epsilon)
+
+
+def build_step_graph(config, num_classes):
+    """Builds network, losses and training step in a graph of their own.
+
+    Args:
+        config: a Config.
+        num_classes: C.
+
+    Returns:
+        A StepGraph.
+    """
+    graph = tf.Graph()
+    with graph.as_default():
+        tf.set_random_seed(config.seed)
+        images = _images_placeholder()
+        labels = tf.placeholder(tf.int32, [None], "labels")
+        network = build_network(config, images, True, num_classes)
+        inference = build_network(config, images, False)
+        centers = centers_before = None
+        if config.center_weight > 0:
+            centers = model.class_centers(num_classes, config.descriptor_size, config.method)
+            centers_before = centers.read_value()
+        losses = loss_terms.weighted_losses(
+            network, labels, centers_before, model.weight_kernels(), config)
+        correct = tf.equal(tf.argmax(network.hash_logits, axis=1, output_type=tf.int32), labels)
+        accuracy = tf.reduce_mean(tf.cast(correct, tf.float32))
+
+        variables = tf.trainable_variables()
+        optimizer = tf.train.AdamOptimizer(config.learning_rate, config.adam_beta1,
+                                           config.adam_beta2, config.adam_epsilon)
+        gradients = optimizer.compute_gradients(losses["total"], variables)
+        before_update = [network.update_moving_statistics]
+        if centers is not None:
+            updates = loss_terms.center_updates(
+                network.descriptor, centers_before, labels, config.center_alpha)
+            with tf.control_dependencies([gradient for gradient, _ in gradients]
+                                         + list(losses.values())):
+                before_update.append(centers.scatter_sub(tf.IndexedSlices(updates, labels)))
+        with tf.control_dependencies(before_update):
+            step = optimizer.apply_gradients(gradients)
+
+        weights_finite = tf.reduce_all(tf.stack(
+            [tf.reduce_all(tf.is_finite(variable)) for variable in variables]))
+        num_parameters = sum(int(np.prod(variable.shape.as_list())) for variable in variables)
+        return StepGraph(graph, images, labels, step, losses, accuracy, gradients, network,
+                         inference, weights_finite, num_parameters,
+                         tf.train.Saver(max_to_keep=None), tf.global_variables_initializer())
+
+
+def build_inference_graph(config):
+    """Builds the network for encoding alone, in a graph of its own: an InferenceGraph."""
+    graph = tf.Graph()
+    with graph.as_default():
+        inference = build_network(config, _images_placeholder(), False)
+        # num_updates is batch norm's counter of training steps: encoding has no use for it.
+        saver = tf.train.Saver([variable for variable in tf.global_variables()
+                                if not variable.op.name.endswith("/num_updates")])
+        return InferenceGraph(graph, inference, saver)
+
+
+def _images_placeholder():
+    return tf.placeholder(tf.float32, [None, IMAGE_SIZE, IMAGE_SIZE, IMAGE_CHANNELS], "images")

@@ -1,0 +1,127 @@
+"""What a training process leaves behind while it runs: history, TensorBoard, lines, checkpoints."""
+
+import sys
+import time
+from collections import OrderedDict
+
+from tqdm import tqdm
+
+from runtime.command_line import duration
+from runtime.tensorflow_setup import tf
+from training.checkpoints import CheckpointWriter, restore
+
+# TensorBoard's groups: the rows of history.csv that are no loss terms
+TAGS = {"accuracy": "train/accuracy", "mAP": "eval/mAP",
+        "images_per_second": "speed/images_per_second"}
+
+
+class Recorder:
+    """Keeps the records of one training process; a context manager.
+
+    Args:
+        folder: a locked RunFolder.
+        graph: a training.graph.StepGraph.
+        session: a tf.Session on it.
+        statistics: dict that is saved with each checkpoint: the training set's mean and std, and
+            what else a lone photograph needs to be encoded.
+    """
+
+    def __init__(self, folder, graph, session, statistics):
+        self.folder = folder
+        self._graph, self._session, self._statistics = graph, session, statistics
+        self._checkpoints = CheckpointWriter(graph, session)
+        self._events = self._bar = None
+        self._started = time.perf_counter()
+
+    def __enter__(self):
+        return self
+
+    def __exit__(self, *_):
+        self._checkpoints.close()
+        if self._bar is not None:
+            self._bar.close()
+        if self._events is not None:
+            self._events.close()
+
+    def begin(self, epoch, images_seen, images_total):
+        """Starts the records of an epoch that goes on after `epoch` finished ones."""
+        self.folder.trim_history(epoch)
+        self._events = tf.summary.FileWriter(self.folder.subfolder("tensorboard"))
+        # TensorBoard drops what a killed run had written for epochs after this one.
+        self._events.add_session_log(tf.SessionLog(status=tf.SessionLog.START), epoch + 1)
+        self._bar = tqdm(total=images_total, initial=min(images_seen, images_total),
+                         unit=" images", disable=not sys.stderr.isatty(), smoothing=0.1)
+        self._started, self._seen_at_start = time.perf_counter(), images_seen
+        self._seen, self._total = images_seen, images_total
+
+    def advance(self, count):
+        """Moves the progress bar on by `count` images."""
+        self._seen += count
+        self._bar.update(count)
+
+    def say(self, text):
+        """Prints a line, above the progress bar where there is one."""
+        if self._bar is None:
+            print(text, flush=True)
+        else:
+            self._bar.write(text, file=sys.stdout)
+            sys.stdout.flush()
+
+    def times(self):
+        """Text: how long this process has trained, and how long it will about go on."""
+        elapsed = time.perf_counter() - self._started
+        done, left = self._seen - self._seen_at_start, self._total - self._seen
+        remaining = ", about %s left" % duration(elapsed / done * left) if done and left > 0 else ""
+        return "%s%s" % (duration(elapsed), remaining)
+
+    def record_epoch(self, row):
+        """Notes one finished epoch.
+
+        Args:
+            row: OrderedDict of history.csv's columns; mAP is left for record_evaluation.
+        """
+        self.folder.append_history(row)
+        self._add_events(row["epoch"], OrderedDict(
+            (TAGS.get(name, "loss/" + name), value) for name, value in row.items()
+            if name not in ("epoch", "seconds", "mAP")))
+
+    def record_evaluation(self, epoch, mean_average_precision):
+        """Notes mAP after an epoch, in its row and for TensorBoard."""
+        self.folder.set_history_value(epoch, "mAP", mean_average_precision)
+        self._add_events(epoch, {TAGS["mAP"]: mean_average_precision})
+
+    def _add_events(self, epoch, values):
+        self._events.add_summary(tf.Summary(value=[
+            tf.Summary.Value(tag=tag, simple_value=value) for tag, value in values.items()]), epoch)
+        self._events.flush()
+
+    # Checkpoints
+
+    def save(self, progress, best):
+        """Begins to save the session's variables; `wait` says when they are safe.
+
+        Args:
+            progress: a Progress, saved with them.
+            best: whether they are the best so far.
+
+        Raises:
+            UserError: the save before this one failed; the checkpoint before that stays.
+        """
+        name, state = progress.checkpoint_name(), dict(progress.to_dict(), **self._statistics)
+        self._checkpoints.start(
+            lambda write: self.folder.save_checkpoint(name, write, state, best))
+
+    def wait(self):
+        """Waits until what was saved is safe. Raises UserError if it could not be written."""
+        self._checkpoints.wait()
+
+    def restore(self, pointer):
+        """Loads the checkpoint `best` or `last`; returns the dict saved with it."""
+        self.wait()
+        return restore(self._graph.saver, self._session, self.folder, pointer)
+
+    def last_saved_epoch(self):
+        """The epoch of the last checkpoint, or None without one."""
+        if not self.folder.has_checkpoint():
+            return None
+        return self.folder.checkpoint("last")[1]["epoch"]
