@@ -1,17 +1,15 @@
-# make run    install, then train and evaluate on the ORL faces   (ARGS="--num_bits 12" and so on)
-# make test   install, then run the tests                         (ARGS="-k golden" and so on)
-# make lint   install, then run the linter
-# make clean  remove the environments; runs/ and data/ stay
-# make environments   which of TF=1 and TF=2 this machine has a Python for
+# One command installs what it needs and does its work; `make` alone lists them.
 #
 # TF=1 is TensorFlow 1.14 under Python 3.7, in .venv. TF=2 is TensorFlow 2 under Python 3.10 to
-# 3.12, in .venv-tf2. Without TF, 1 is taken where a Python 3.7 is found, else 2.
+# 3.13, in .venv-tf2. Without TF, 1 is taken where a Python 3.7 is found, else 2.
+
+.DEFAULT_GOAL := help
 
 VENV_1 := .venv
 PYTHONS_1 := 3.7
 REQUIREMENTS_1 := requirements.txt
 VENV_2 := .venv-tf2
-PYTHONS_2 := 3.12 3.11 3.10
+PYTHONS_2 := 3.13 3.12 3.11 3.10
 REQUIREMENTS_2 := requirements-tf2.txt
 
 # $(call find_python,1): a Python for TF=1, or nothing. The one the environment was made from, if
@@ -37,14 +35,39 @@ endif
 endif
 VENV := $(VENV_$(TF))
 REQUIREMENTS := $(REQUIREMENTS_$(TF))
+# Said where only a Python is found that TensorFlow 2.21 has no package for.
+NEWER = $(shell for candidate in python3 python python3.14 python3.15; do \
+    "$$candidate" -c 'import sys; sys.version_info >= (3, 14) or sys.exit(1); \
+      print("; Python %d.%d is too new for it" % sys.version_info[:2])' 2>/dev/null && break; done)
 NEWEST := $(firstword $(PYTHONS_$(TF)))
 PYTHON := $(VENV)/bin/python
 PIP := $(PYTHON) -m pip --disable-pip-version-check install
 
-.PHONY: run test lint clean environments
+.PHONY: help run prepare describe evaluate reproduce search test lint clean environments
+
+define HELP
+make run        train and evaluate on the ORL faces     ARGS="--num_bits 12" and so on
+make prepare    photographs to a data set               ARGS="--source folder --images DIR --name N"
+make describe   counts, duplicates, contact sheet       ARGS="NAME"
+make evaluate   evaluate, compare or export runs        ARGS="runs/orl_48bits_seed0"
+make reproduce  the grid of methods                     ARGS="--datasets orl --epochs 10"
+make search     index, query and serve a gallery        ARGS="index runs/orl_48bits_seed0 --gallery"
+make test       run the tests                           ARGS="-k golden" and so on
+make lint       run the linter
+make clean      remove the environments; runs/ and data/ stay
+Each installs what it needs first. TF=1 or TF=2 chooses TensorFlow 1.14 or 2.21.
+make environments prints which of the two this machine has a Python for.
+endef
+export HELP
+
+help:
+	@echo "$$HELP"
 
 run: $(VENV)/installed
 	$(PYTHON) main.py $(ARGS)
+
+prepare describe evaluate reproduce search: $(VENV)/installed
+	$(PYTHON) $@.py $(ARGS)
 
 test: $(VENV)/installed-dev
 	$(PYTHON) -m pytest $(ARGS)
@@ -58,7 +81,7 @@ clean:
 environments:
 	@echo $(foreach number,1 2,$(if $(call find_python,$(number)),$(number)))
 
-# The stamps are written last: an environment without one is half-made, and is made anew.
+# The stamps are written last: an environment without one is half-made, and is made again.
 $(VENV)/installed-dev: requirements-dev.txt $(VENV)/installed
 	$(PIP) -r requirements-dev.txt
 	@touch $@
@@ -66,7 +89,7 @@ $(VENV)/installed-dev: requirements-dev.txt $(VENV)/installed
 $(VENV)/installed: $(REQUIREMENTS) $(PYTHON)
 	@python="$(call find_python,$(TF))"; \
 	if [ -z "$$python" ]; then \
-	  echo "No Python was found for TF=$(TF). TF=1 needs Python 3.7, TF=2 Python 3.10 to 3.12." >&2; \
+	  echo "No Python was found for TF=$(TF). TF=1 needs Python 3.7, TF=2 Python 3.10 to 3.13$(NEWER)." >&2; \
 	  echo "Get one with pyenv (pyenv install $(NEWEST)) or conda" \
 	    "(conda create -n py$(NEWEST) python=$(NEWEST); conda activate py$(NEWEST))." >&2; \
 	  exit 1; fi; \

@@ -9,6 +9,10 @@ FILE.npz holds gallery_codes and query_codes ([images, num_bits], -1 or +1) and 
 query_labels (integers or strings), as a run's codes.npz does. Definitions: docs/evaluation.md.
 """
 
+import runtime.environment  # noqa: F401  first: says in one line what is not installed
+
+# isort: split
+
 import os
 from collections import OrderedDict
 

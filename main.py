@@ -3,6 +3,11 @@
 Everything in config.py can be set on the command line (python main.py --help).
 """
 
+import runtime.environment  # noqa: F401  first: says in one line what is not installed
+
+# isort: split
+
+import argparse
 import os
 
 import data_loader
@@ -42,7 +47,7 @@ def parse_command_line(arguments):
     parser.add_argument("--resume", action="store_true",
                         help="go on with the run in run_dir (default: the newest of that name)")
     parser.add_argument("--overwrite", action="store_true", help="replace the run in run_dir")
-    add_setting_arguments(parser, Config)
+    add_setting_arguments(parser, Config, defaults=stated_defaults(arguments))
     options = parser.parse_args(arguments)
     given = setting_values(options, Config)
     if options.run_dir == "":
@@ -52,6 +57,18 @@ def parse_command_line(arguments):
     if "data_dir" in given:  # the run must find its data from any working directory
         given["data_dir"] = os.path.abspath(given["data_dir"])
     return options, given
+
+
+def stated_defaults(arguments):
+    """The defaults that --help states: those of the data set and method that `arguments` name."""
+    parser = ArgumentParser(add_help=False)
+    for name in ("dataset_flag", "data_dir", "method"):
+        parser.add_argument("--" + name, default=argparse.SUPPRESS)
+    try:
+        named = vars(parser.parse_known_args(arguments)[0])
+        return resolve(dict(dict(dataset_flag=dataset_flag), **named))[0].to_dict()
+    except UserError:  # which the whole command line is told of
+        return {}
 
 
 def open_run(options, given):

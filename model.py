@@ -11,7 +11,7 @@ import numpy as np
 from config import IMAGE_CHANNELS, IMAGE_SIZE
 from runtime.tensorflow_setup import global_avg_pool, tf
 
-# Output channels of the 3x3 convolutions of each group; a 2x2 max-pooling ends each group.
+# Output channels of the 3x3 convolutions of each group, which 2x2 max-pooling ends.
 GROUPS = ((64, 64), (128, 128), (256, 256, 256), (512, 512, 512))
 # DDH: (output channels, kernel size) of its convolutions, and the locally connected layer after.
 DDH_CONVOLUTIONS = ((20, 3), (40, 2), (60, 2))
@@ -252,7 +252,7 @@ def block_hashing(descriptor, num_bits, _batch_norm=None):
 
     h_k = tanh(max(softmax(block_k)) - 0.5), in [tanh(1/L - 0.5), tanh(0.5)]; for L = 6
     [-0.3215, 0.4621]. A bit is on when one of its block's values takes at least half of the
-    softmax's mass; of two values one always does, so that L = 2 says nothing.
+    softmax's mass; of two values one always does: L = 2 says nothing.
 
     Args:
         descriptor: float32 [B, K * L].

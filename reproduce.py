@@ -10,6 +10,10 @@ to the tables. Settings of config.py that the methods do not vary can be given, 
 Results: OUT/tables.md, tables.csv, figures/ and report.html.
 """
 
+import runtime.environment  # noqa: F401  first: says in one line what is not installed
+
+# isort: split
+
 import sys
 
 from config import DATASETS, Config

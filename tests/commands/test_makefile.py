@@ -82,12 +82,28 @@ def test_environments_that_this_machine_can_have(machine, pythons, expected):
 
 
 @pytest.mark.parametrize("arguments, words", [
-    ([], ["TF=2", "Python 3.7", "3.10 to 3.12"]), (["TF=1"], ["TF=1", "install 3.7"])], ids=str)
+    ([], ["TF=2", "Python 3.7", "3.10 to 3.13"]), (["TF=1"], ["TF=1", "install 3.7"])], ids=str)
 def test_without_a_python(machine, arguments, words):
     process = make(machine, "run", *arguments)
     assert process.returncode != 0
     assert len(process.stderr.splitlines()) == 3  # two of ours, one of make
     assert all(word in process.stderr for word in words)
+
+
+def test_make_alone_lists_what_it_can_do(machine):
+    process = make(machine)
+    assert process.returncode == 0
+    for target in ("run", "prepare", "evaluate", "search", "test", "clean"):
+        assert "make " + target in process.stdout
+    assert not (machine / ".venv").exists()
+
+
+def test_a_python_that_is_too_new_is_named(machine):
+    (machine / "bin/python3.14").write_text(
+        "#!/bin/sh\ncase \"$2\" in *version_info*3,*14*) echo '; 3.14 is too new' ;; *) exit 1 ;; esac")
+    (machine / "bin/python3.14").chmod(0o755)
+    process = make(machine, "run")
+    assert process.returncode != 0 and "3.14 is too new" in process.stderr
 
 
 def test_unknown_environment(machine):
@@ -96,7 +112,7 @@ def test_unknown_environment(machine):
     assert "TF=3" in process.stderr and len(process.stderr.splitlines()) == 1
 
 
-def test_half_made_and_outdated_environments_are_made_anew(machine):
+def test_half_made_and_outdated_environments_are_made_again(machine):
     add_python(machine, "bin/python3.11")
     assert make(machine, "run", FAILS="1").returncode != 0
     assert "-m pip" in last_asked(machine)

@@ -1,0 +1,19 @@
+"""Imported first by every command: says in one line that the environment is not the right one.
+
+The one module of ours that acts when it is imported: without it a missing package would end in a
+traceback from wherever it is imported first.
+"""
+
+import importlib.util
+import sys
+
+PACKAGES = ("numpy", "scipy", "PIL", "matplotlib", "tqdm", "imagehash", "filelock", "jinja2")
+
+_missing = [name for name in PACKAGES if importlib.util.find_spec(name) is None]
+if sys.version_info < (3, 7):
+    sys.exit("error: this is Python %d.%d; Python 3.7 or 3.10 to 3.13 is needed: use make, which "
+             "finds one" % sys.version_info[:2])
+if _missing:
+    sys.exit("error: %s is not installed for %s: activate the environment first (source "
+             ".venv/bin/activate, or .venv-tf2/bin/activate), or use make (make help)"
+             % (_missing[0], sys.executable))
