@@ -1,64 +1,60 @@
 """The folder of one run: settings, provenance, history, checkpoints, results.
 
-    config.json       resolved settings
-    provenance.json   one entry for each time the run was started: code, versions, device, times
-    uncommitted.diff  what the source tree had beyond its git revision, if anything
-    history.csv       one row an epoch
-    tensorboard/      the same rows for TensorBoard
-    checkpoints/      index.json says which TensorFlow checkpoint beside it is `best` and `last`
-    results.json      the metrics; codes.npz: the codes they were computed from
-    curves_*.csv      precision and recall at N, and within each Hamming radius
-    report.html       all of it to look at; figures/: its figures as PNG
-
-A reader never sees a half-written file: every file is written under another name and renamed.
-A checkpoint is several files; it counts from the moment that index.json, renamed, names it.
+    .dcbh.json             says that the folder is ours
+    config.json            resolved settings
+    provenance.json        one entry for each start: code, versions, machine, device, times
+    uncommitted*.diff      what the source tree had beyond its git revision at a start, if anything
+    history.csv            one row an epoch
+    tensorboard/           the same rows for TensorBoard
+    checkpoints/           index.json says which checkpoint beside it is `best` and `last`
+    results.json           the metrics; codes.npz: the codes they were computed from
+    curves_*.csv           precision and recall at N, and within each Hamming radius
+    report.html            all of it to look at; figures/: its figures as PNG
+    lock                   empty; locked while a process trains
 """
 
 import contextlib
-import csv
-import datetime
-import fcntl
-import json
 import os
-import platform
 import re
+import secrets
 import shutil
-import subprocess
-import sys
-from pathlib import Path
+import threading
 
-import numpy as np
-
+from runtime import checkpoint_index, history, provenance, replacement
 from runtime.errors import UserError
-
-ROOT = Path(__file__).resolve().parent.parent
-
-CONTENTS = ("config.json", "provenance.json", "uncommitted.diff", "history.csv", "tensorboard",
-            "checkpoints", "results.json", "codes.npz", "curves_at_n.csv",
-            "curves_within_radius.csv", "report.html", "figures", "lock")
+from runtime.files import TEMPORARY, check_fields, writing
+from runtime.output_folder import MARKER, OutputFolder
 
 
-class RunFolder:
-    """Access to one run's folder. Create with `create` or `open`; the constructor touches nothing.
+class RunFolder(OutputFolder):
+    """Access to one run's folder. Get one by `create` or `open`; the constructor touches nothing.
 
     Args:
         path: the folder.
     """
 
     def __init__(self, path):
-        self.path = Path(path)
-        self._lock = None
+        super().__init__(path)
+        self._entries = None  # of the provenance, since `begin`
+        self._saving = threading.Lock()
 
-    def __str__(self):
-        return str(self.path)
+    # Making and finding
 
     @classmethod
     def open(cls, path):
-        """The folder of an existing run. Raises UserError if there is none at `path`."""
+        """The folder of an existing run; needs no right to write, and takes no lock.
+
+        Raises:
+            UserError: there is none at `path`.
+        """
         folder = cls(path)
-        if not folder.path.is_dir():
+        replacement.recover(folder.path)
+        if not os.path.isdir(str(folder.path)):
             raise UserError("%s: no such run folder" % path)
-        if not folder.holds_run():
+        names = folder.entries()
+        if folder.kind() not in ("run", None):
+            raise UserError("%s is not a run folder but holds a %s" % (path, folder.kind()))
+        if "config.json" not in names:
             raise UserError("%s is not a run folder: it has no config.json" % path)
         return folder
 
@@ -66,35 +62,37 @@ class RunFolder:
     def create(cls, path, settings, overwrite=False):
         """A new, locked folder at `path` with the settings in it.
 
+        With overwrite, a run that is there is replaced once the new one is complete; if that fails,
+        or the process is killed, one of the two stays whole.
+
+        Args:
+            path: the folder.
+            settings: dict of plain values.
+            overwrite: whether to replace a run.
+
         Raises:
-            UserError: it holds a run (unless overwrite), or something that is no run, or cannot
-                be written.
+            UserError: it holds a run (unless overwrite), anything else (in any case), is in use, or
+                cannot be written.
         """
         folder = cls(path)
-        if folder.holds_run() and not overwrite:
-            raise UserError("%s already holds a run; add --resume to go on with it, --overwrite "
-                            "to replace it, or name another --run_dir" % path)
-        if folder.path.exists():
-            _refuse_foreign(folder.path)
-        with _writing(folder.path):
-            folder.path.mkdir(parents=True, exist_ok=True)
+        replacement.recover(folder.path)
+        folder.make()
+        folder._holds_replaceable(overwrite)  # first without the lock, which leaves a file
         folder.lock()
-        with _writing(folder.path):
-            for name in CONTENTS:
-                entry = folder.path / name
-                if entry.is_dir():
-                    shutil.rmtree(str(entry))
-                elif entry.exists() and name != "lock":
-                    entry.unlink()
-            (folder.path / "checkpoints").mkdir()
-        folder.write_settings(settings)  # which makes it a run
+        if folder._holds_replaceable(overwrite):
+            folder = folder._replaced(settings)
+        else:
+            folder._fill(settings)
         return folder
 
     @classmethod
     def create_numbered(cls, base, settings):
         """A new, locked folder at `base` or, where that exists, base_2, base_3 and so on."""
-        base = Path(base)
-        with _writing(base):
+        base = cls(base).path
+        for path in replacement.recoverable(base):
+            with contextlib.suppress(UserError):  # it is taken all the same
+                replacement.recover(path)
+        with writing(base):
             base.parent.mkdir(parents=True, exist_ok=True)
             number = 1
             while True:
@@ -109,220 +107,197 @@ class RunFolder:
     @classmethod
     def open_newest(cls, base):
         """The existing run with the highest number that `create_numbered(base)` has made."""
-        base = Path(base)
-        runs = []
-        for path in base.parent.glob(base.name + "*"):
-            number = re.match(r"(?:_(\d+))?$", path.name[len(base.name):])
-            if number and cls(path).holds_run():
-                runs.append((int(number.group(1) or 1), path))
+        base = cls(base).path
+        for path in replacement.recoverable(base):
+            replacement.recover(path)
+        numbered, runs = re.compile(re.escape(base.name) + r"(?:_([0-9]+))?\Z"), []
+        with contextlib.suppress(OSError):
+            for name in os.listdir(str(base.parent)):
+                match = numbered.match(name)
+                if match and cls(base.with_name(name)).holds_run():
+                    runs.append((int(match.group(1) or 1), name))
         if not runs:
             raise UserError("%s: no run to resume; name one with --run_dir" % base)
-        return cls(max(runs)[1])
+        return cls.open(base.with_name(max(runs)[1]))
 
-    @classmethod
-    def output(cls, path):
-        """A folder for results that are no run, made if need be."""
-        folder = cls(path)
-        with _writing(folder.path):
-            folder.path.mkdir(parents=True, exist_ok=True)
-        return folder
+    def lock(self):
+        """Reserves the folder, as OutputFolder.lock does, and tidies up beside it."""
+        super().lock()
+        if self.kind() == "run":
+            replacement.clean(self.path, self.marker().get("replaces"))
 
     def holds_run(self):
         """Whether a run was begun here."""
-        return (self.path / "config.json").is_file()
+        return (os.path.isfile(str(self.path / "config.json"))
+                and self.kind() in ("run", None))
 
-    def lock(self):
-        """Reserves the folder for this process until it ends. Raises UserError if it is taken."""
-        with _writing(self.path):
-            self._lock = open(str(self.path / "lock"), "a")
-        try:
-            fcntl.flock(self._lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except OSError:
-            raise UserError("%s is in use by another process; wait for it or stop it" % self.path)
-        for pattern in (".*.tmp", "*/.*.tmp"):  # no deeper: runs below a grid's folder may live
-            for leftover in self.path.glob(pattern):  # of a killed process
-                with contextlib.suppress(OSError):
-                    leftover.unlink()
+    def _holds_replaceable(self, overwrite):
+        """Whether there is a run to replace; False if there is nothing.
 
-    def subfolder(self, name):
-        """Path of a subfolder, as text for TensorFlow."""
-        return str(self.path / name)
-
-    # JSON and arrays
-
-    def write_json(self, name, value):
-        """Writes `value` to the file `name`, whole or not at all."""
-        self.write_text(name, json.dumps(value, indent=1, allow_nan=False) + "\n")
-
-    def write_text(self, name, text):
-        """Writes the file `name`, whole or not at all."""
-        with self.replacing(name) as temporary:
-            temporary.write_text(text, encoding="utf-8")
-
-    def write_table(self, name, columns):
-        """Writes a CSV file, whole or not at all.
-
-        Args:
-            name: of the file.
-            columns: OrderedDict of column name -> values, all of one length.
+        Raises:
+            UserError: there is a run, but no overwrite, or anything that is not surely ours.
         """
-        with self.replacing(name) as temporary, open(str(temporary), "w", newline="") as stream:
-            writer = csv.writer(stream, lineterminator="\n")
-            writer.writerow(columns)
-            writer.writerows(zip(*columns.values()))
+        kind, names = self.kind(), self.entries()
+        has_config = "config.json" in names
+        if kind is None and not names:
+            return False
+        if kind is None:
+            if has_config and os.path.isdir(self.subfolder("checkpoints")):
+                raise UserError("%s holds a run of an older version, without %s, and is not "
+                                "replaced; go on with --resume, move it away, or name another "
+                                "--run_dir" % (self, MARKER))
+            raise UserError("%s holds something that is no run (%s); name another --run_dir"
+                            % (self, names[0]))
+        if kind != "run":
+            raise UserError("%s holds a %s, not a run; name another --run_dir" % (self, kind))
+        if all(self._says_nothing(name) for name in names):
+            return False  # killed before its settings were written
+        if not overwrite:
+            raise UserError(
+                "%s already holds a run; add --resume to go on with it, --overwrite to replace it, "
+                "or name another --run_dir" % self if has_config else
+                "%s holds a run without its config.json; add --overwrite to replace it, or name "
+                "another --run_dir" % self)
+        replacement.check_removable(self.path)
+        return True
 
-    def read_json(self, name):
-        """The value in the file `name`. Raises UserError if it is missing or damaged."""
-        path = self.path / name
+    def _says_nothing(self, name):
+        """Whether an entry is there before a run has its settings."""
+        return name == MARKER or TEMPORARY.match(name) or (
+            name == "checkpoints" and os.path.isdir(self.subfolder(name))
+            and not os.listdir(self.subfolder(name)))
+
+    def _fill(self, settings, **marker):
+        """Makes an empty folder a run; killed on the way, it holds nothing yet."""
+        self.mark("run", **marker)
+        self.make_subfolder("checkpoints")
+        self.write_settings(settings)
+
+    def _replaced(self, settings):
+        """A new, locked folder in the place of this locked one."""
+        token, place = secrets.token_hex(4), replacement.real(self.path)
+        new = type(self)(replacement.sibling(place, token, "new"))
         try:
-            return json.loads(path.read_text())
-        except (OSError, ValueError) as error:
-            raise UserError("%s cannot be read: %s" % (path, error))
-
-    def write_codes(self, **arrays):
-        """Writes codes.npz, whole or not at all."""
-        with self.replacing("codes.npz") as temporary:
-            with open(str(temporary), "wb") as stream:
-                np.savez_compressed(stream, **arrays)
-
-    @contextlib.contextmanager
-    def replacing(self, name):
-        """A temporary path that takes the place of the file `name` at the end."""
-        path = self.path / name
-        temporary = path.with_name(".%s.%d.tmp" % (path.name, os.getpid()))
-        with _writing(path):
-            try:
-                path.parent.mkdir(exist_ok=True)
-                yield temporary
-                os.replace(str(temporary), str(path))
-            finally:
-                with contextlib.suppress(FileNotFoundError):
-                    temporary.unlink()
+            new.make()
+            new.lock()
+            new._fill(settings, replaces=replacement.sibling(place, token, "old").name)
+            replacement.switch(self, new, token)
+        except BaseException:
+            if new.path != self.path:
+                shutil.rmtree(str(new.path), ignore_errors=True)
+            raise
+        return new
 
     # Settings and provenance
 
     def read_settings(self):
         """The run's settings, as a dict. Raises UserError if they cannot be read."""
-        values = self.read_json("config.json")
-        if not isinstance(values, dict):
-            raise UserError("%s must hold a JSON object of settings" % (self.path / "config.json"))
-        return values
+        return self.read_json("config.json", lambda value: check_fields(value, {}, "the file"))
 
     def write_settings(self, settings):
         """Writes the settings, a dict of plain values."""
         self.write_json("config.json", settings)
 
+    def provenance(self):
+        """The provenance entries, one for each start (see provenance.FIELDS)."""
+        if not os.path.lexists(str(self.path / "provenance.json")):
+            return []
+        return self.read_json("provenance.json", provenance.check_entries)
+
     def check_data(self, data_digest):
         """Raises UserError if the run was begun on other data (see data_loader.data_digest)."""
         entries = self.provenance()
-        if entries and entries[0]["data"] != data_digest:
+        if entries and entries[0].get("data") not in (None, data_digest):
             raise UserError("%s was trained on other data than there is now under its name; train "
-                            "anew in another --run_dir" % self)
+                            "again in another --run_dir" % self)
 
     def begin(self, tensorflow, device, data_digest):
         """Adds a provenance entry for this process, whose end `finish` fills in.
 
         Args:
-            tensorflow: version.
+            tensorflow: version, or None where it is not used.
             device: what it computes on.
             data_digest: see data_loader.data_digest.
         """
         entries = self.provenance()
-        revision, difference = git_state()
-        entries.append({
-            "git_revision": revision,
-            "git_dirty": None if revision is None else bool(difference),
-            "python": platform.python_version(),
-            "tensorflow": tensorflow,
-            "numpy": np.__version__,
-            "device": device,
-            "data": data_digest,
-            "machine": platform.platform(),
-            "command_line": [sys.executable] + sys.argv,
-            "start": _now(),
-            "end": None,
-            "ended_by": None,
-        })
+        entry, difference = provenance.new_entry(tensorflow, device, data_digest)
         if difference:
-            with self.replacing("uncommitted.diff") as temporary:
-                temporary.write_text(difference)
-        self.write_json("provenance.json", entries)
+            entry["uncommitted_diff"] = self._keep_difference(difference, len(entries) + 1)
+        self._entries = entries + [entry]
+        self.write_json("provenance.json", self._entries)
 
-    def provenance(self):
-        """The provenance entries, one for each start."""
-        if not (self.path / "provenance.json").exists():
-            return []
-        return self.read_json("provenance.json")
+    def _keep_difference(self, difference, number):
+        """Name of the file that holds a start's difference; those of other starts stay."""
+        while True:
+            name = "uncommitted.diff" if number == 1 else "uncommitted_%d.diff" % number
+            if not os.path.lexists(str(self.path / name)):
+                self.write_text(name, difference)
+                return name
+            number += 1
 
     def finish(self, ended_by):
-        """Notes in the provenance when and why this process stopped training."""
-        entries = self.provenance()
-        entries[-1].update(end=_now(), ended_by=ended_by)
-        self.write_json("provenance.json", entries)
+        """Notes in the provenance when and why this process stopped.
+
+        Written from memory since `begin`: whoever damages the file meanwhile harms nothing.
+        """
+        if self._entries is None:
+            self._entries = self.provenance()
+        if self._entries:
+            self._entries[-1].update(end=provenance.now(), ended_by=ended_by)
+            self.write_json("provenance.json", self._entries)
 
     # History
 
     def append_history(self, row):
-        """Appends one epoch (a dict of numbers; all rows have the same keys) to history.csv."""
-        path = self.path / "history.csv"
-        with _writing(path), open(str(path), "a", newline="") as stream:
-            writer = csv.DictWriter(stream, list(row), lineterminator="\n")
-            if stream.tell() == 0:
-                writer.writeheader()
-            writer.writerow(row)
+        """Appends one epoch (a dict of numbers; None or "" is an empty cell) to history.csv."""
+        history.append(self.path / "history.csv", row)
+
+    def set_history_value(self, epoch, name, value):
+        """Sets a column of an epoch's row, which may have been empty or missing until now."""
+        history.set_value(self.path / "history.csv", epoch, name, value)
 
     def read_history(self):
-        """The rows of history.csv as dicts of floats; a half-written last row is left out."""
-        path = self.path / "history.csv"
-        if not path.exists():
-            return []
-        rows = []
-        with open(str(path), newline="") as stream:
-            for row in csv.DictReader(stream):
-                try:
-                    rows.append({key: float(value) for key, value in row.items()})
-                except (TypeError, ValueError):
-                    break
-        return rows
+        """The rows of history.csv as dicts of floats, None for an empty cell.
+
+        A half-written last row is left out. Raises UserError if the file is damaged.
+        """
+        return history.read(self.path / "history.csv")
 
     def trim_history(self, last_epoch):
         """Drops rows after `last_epoch`: epochs that a killed run had not saved."""
-        path = self.path / "history.csv"
-        if not path.exists():
-            return
-        with open(str(path), newline="") as stream:
-            lines = stream.readlines()
-        kept = [line for line in lines[1:]
-                if line.endswith("\n") and line.split(",")[0].isdigit()
-                and int(line.split(",")[0]) <= last_epoch]
-        with self.replacing("history.csv") as temporary:
-            temporary.write_text("".join(lines[:1] + kept) if kept else "")
+        history.trim(self.path / "history.csv", last_epoch)
 
     # Checkpoints
 
     def save_checkpoint(self, name, save, state, best):
         """Saves a checkpoint and then makes `last` (and `best`) stand for it.
 
-        A process killed at any moment leaves the old `last` and `best` or the new ones.
+        A process killed at any moment leaves the old `last` and `best` or the new ones. May run in
+        another thread than the one that writes history and provenance; two calls wait for one
+        another. Whoever restores a checkpoint in this process must wait for the thread first: the
+        checkpoints that nothing stands for any more are removed at the end.
 
         Args:
             name: the checkpoint's own name, unlike that of the one `last` stands for.
             save: function that writes a TensorFlow checkpoint to a path prefix.
-            state: JSON value kept with it.
+            state: JSON value kept with it (see STATE).
             best: whether `best` shall stand for it too.
         """
-        folder = self.path / "checkpoints"
-        try:
-            with _writing(folder / name):
-                save(str(folder / name))
-            index = self._checkpoint_index()
-            entry = {"checkpoint": name, "state": state}
-            index["last"] = entry
-            if best:
-                index["best"] = entry
-            self.write_json("checkpoints/index.json", index)
-        finally:
-            self._remove_old_checkpoints()
+        if not checkpoint_index.NAME.match(name):
+            raise ValueError("%r cannot name a checkpoint" % name)
+        folder = self.make_subfolder("checkpoints")
+        with self._saving:
+            try:
+                with writing(folder / name):
+                    save(str(folder / name))
+                index = self._checkpoint_index()
+                index["last"] = {"checkpoint": name, "state": state}
+                if best:
+                    index["best"] = index["last"]
+                self.write_json("checkpoints/index.json", index)
+            finally:
+                with contextlib.suppress(UserError):  # one in the index was raised above
+                    checkpoint_index.remove_others(folder, self._checkpoint_index())
 
     def checkpoint(self, which):
         """(path prefix, state) of `best` or `last`. Raises UserError if there is none yet."""
@@ -332,57 +307,20 @@ class RunFolder:
         return str(self.path / "checkpoints" / index[which]["checkpoint"]), index[which]["state"]
 
     def has_checkpoint(self):
-        """Whether there is a `last` to resume from."""
-        return "last" in self._checkpoint_index()
+        """Whether there is a `last` to resume from.
+
+        Raises:
+            UserError: the index is damaged, or there are checkpoints that it must have named.
+        """
+        index, names = self._checkpoint_index(), checkpoint_index.names(self.path / "checkpoints")
+        # A run killed before its first index has one checkpoint, and at most two rows: the second
+        # epoch's comes while the first one's checkpoint is being written.
+        if not index and (len(names) > 1 or (names and len(self.read_history()) > 2)):
+            raise UserError("%s is missing, but there are checkpoints; put it back, or begin "
+                            "another run" % (self.path / "checkpoints" / "index.json"))
+        return "last" in index
 
     def _checkpoint_index(self):
-        if not (self.path / "checkpoints" / "index.json").exists():
+        if not os.path.lexists(str(self.path / "checkpoints" / "index.json")):
             return {}
-        return self.read_json("checkpoints/index.json")
-
-    def _remove_old_checkpoints(self):
-        kept = tuple(entry["checkpoint"] + "." for entry in self._checkpoint_index().values())
-        for path in (self.path / "checkpoints").iterdir():
-            if path.suffix != ".json" and not path.name.startswith(kept or "\0"):
-                with contextlib.suppress(OSError):
-                    path.unlink()
-
-
-def git_state():
-    """(revision, uncommitted difference) of the source tree; (None, "") where git knows nothing."""
-    def git(*arguments):
-        return subprocess.run(("git", "-C", str(ROOT)) + arguments, check=True,
-                              stdout=subprocess.PIPE, stderr=subprocess.DEVNULL
-                              ).stdout.decode("utf-8", "replace")
-    try:
-        revision = git("rev-parse", "HEAD").strip()
-        untracked = git("ls-files", "--others", "--exclude-standard")
-        return revision, (git("diff", "HEAD")
-                          + "".join("untracked: %s\n" % name for name in untracked.splitlines()))
-    except (OSError, subprocess.CalledProcessError):
-        return None, ""
-
-
-def _refuse_foreign(path):
-    """Raises UserError if `path` is a file or holds anything a run does not consist of."""
-    if not path.is_dir():
-        raise UserError("%s is a file; name another --run_dir" % path)
-    with _writing(path):
-        foreign = sorted(entry.name for entry in path.iterdir()
-                         if entry.name not in CONTENTS and entry.suffix != ".tmp")
-    if foreign:
-        raise UserError("%s holds something that is no run (%s); name another --run_dir"
-                        % (path, foreign[0]))
-
-
-@contextlib.contextmanager
-def _writing(path):
-    """Turns an operating system's refusal into a UserError that names `path`."""
-    try:
-        yield
-    except OSError as error:
-        raise UserError("%s cannot be written: %s" % (path, error.strerror or error))
-
-
-def _now():
-    return datetime.datetime.now(datetime.timezone.utc).isoformat(timespec="seconds")
+        return self.read_json("checkpoints/index.json", checkpoint_index.check)

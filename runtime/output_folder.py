@@ -1,0 +1,250 @@
+"""Folders that we write results into: files whole or not at all, one writer, nothing foreign.
+
+A folder counts as ours by a marker alone, a file `.dcbh.json` that says what kind of folder it is.
+Without it nothing in a folder is replaced or removed. A reader needs neither lock nor write access,
+and never sees a half-written file: each is written under another name and renamed.
+"""
+
+import csv
+import json
+import os
+import re
+from pathlib import Path
+
+import filelock
+import numpy as np
+
+from runtime import files
+from runtime.errors import UserError
+from runtime.files import is_empty_file, writing
+
+MARKER = ".dcbh.json"
+LOCK = "lock"
+VERSION = 1
+# What a folder can hold. One kind is never written into a folder of another.
+KINDS = ("run", "evaluation", "comparison", "grid", "logs", "encoder", "gallery")
+
+
+class OutputFolder:
+    """Access to one folder. Make with `create`; the constructor touches nothing.
+
+    Args:
+        path: the folder.
+
+    Raises:
+        UserError: the path is empty, or no path.
+    """
+
+    def __init__(self, path):
+        if not str(path) or "\0" in str(path):
+            raise UserError("%r names no folder" % str(path))
+        self.path = Path(path)
+        self._lock = None
+
+    def __str__(self):
+        return str(self.path)
+
+    @classmethod
+    def create(cls, path, kind):
+        """A locked folder at `path` to write into: new, empty before, or of the same kind.
+
+        In a folder of the same kind, files that are written again are replaced; all else stays.
+
+        Args:
+            path: the folder; its parents are made if need be.
+            kind: one of KINDS but "run" (see RunFolder.create).
+
+        Raises:
+            UserError: it holds anything else, is in use, or cannot be written.
+        """
+        if kind not in KINDS or kind == "run":
+            raise ValueError("no such kind of output: %r" % kind)
+        folder = cls(path)
+        folder.make()
+        folder._refuse_other(kind)  # first without the lock, which leaves a file
+        folder.lock()
+        folder._refuse_other(kind)
+        if folder.kind() is None:
+            folder.mark(kind)
+        return folder
+
+    def make(self):
+        """Makes the folder and its parents where they are missing."""
+        path = str(self.path)
+        if os.path.islink(path) and not os.path.exists(path):
+            raise UserError("%s is a symbolic link to nothing; remove it" % self)
+        if os.path.exists(path) and not os.path.isdir(path):
+            raise UserError("%s is a file, not a folder; name another one" % self)
+        with writing(self.path):
+            self.path.mkdir(parents=True, exist_ok=True)
+
+    # Whose folder it is
+
+    def kind(self):
+        """What kind of folder of ours it is (see KINDS); None without a marker.
+
+        Raises:
+            UserError: the marker is damaged, or of a later version.
+        """
+        return self.marker().get("kind")
+
+    def marker(self):
+        """The marker's values as a dict; an empty one where there is none."""
+        if not os.path.lexists(str(self.path / MARKER)):
+            return {}
+        value = self.read_json(MARKER, _check_marker)
+        if value["version"] > VERSION:
+            raise UserError("%s was made by a later version of this program (%d; this one knows "
+                            "%d)" % (self, value["version"], VERSION))
+        return value
+
+    def mark(self, kind, **more):
+        """Makes the folder count as ours."""
+        self.write_json(MARKER, dict(more, kind=kind, version=VERSION))
+
+    def holds_run(self):
+        """Whether a run was begun here; only a RunFolder says so of itself."""
+        return False
+
+    def entries(self):
+        """Names in the folder, sorted, without what comes before the marker: lock, half a marker.
+        """
+        with files.reading(self.path):
+            return sorted(name for name in os.listdir(str(self.path))
+                          if not (name.startswith("." + MARKER) and files.TEMPORARY.match(name))
+                          and not (name == LOCK and is_empty_file(self.path / name)))
+
+    def _refuse_other(self, kind):
+        found = self.kind()
+        if found == kind:
+            return
+        if found is not None:
+            raise UserError("%s holds a %s; name another folder for the %s" % (self, found, kind))
+        names = self.entries()
+        if names and not (kind in OLD_FORMS and OLD_FORMS[kind](self.path, names)):
+            raise UserError("%s holds something that is not marked as a %s of this program (%s); "
+                            "name another folder, or move it away" % (self, kind, names[0]))
+
+    # Lock
+
+    def lock(self):
+        """Reserves the folder for this process until `unlock`, or the end of object or process.
+
+        Raises:
+            UserError: the folder is taken, missing, or cannot be written.
+        """
+        if self._lock is not None:
+            return
+        path = self.path / LOCK
+        with writing(self.path):
+            before = os.stat(str(self.path))
+            if os.path.lexists(str(path)) and not is_empty_file(path):
+                raise UserError("%s is no lock of this program; move it away" % path)
+            # Not bound to a thread: one may write to the folder, and another give it free.
+            lock = filelock.FileLock(str(path), timeout=0, thread_local=False)
+            try:
+                lock.acquire()
+            except filelock.Timeout:
+                raise UserError("%s is in use by another process; wait for it or stop it" % self)
+            except NotImplementedError:
+                raise UserError("%s lies on a file system without locks; name another" % self)
+            if not os.path.samestat(before, os.stat(str(self.path))):
+                lock.release()
+                raise UserError("%s was replaced by another process this moment" % self)
+        self._lock = lock
+        if self.kind() is not None or self.holds_run():
+            files.remove_temporaries(self.path)
+
+    def unlock(self):
+        """Gives the folder free for other processes."""
+        if self._lock is not None:
+            self._lock.release()
+            self._lock = None
+
+    # Writing
+
+    def subfolder(self, name):
+        """Path of a subfolder, as text for TensorFlow."""
+        return str(self.path / name)
+
+    def make_subfolder(self, name):
+        """Makes a subfolder where it is missing; returns its Path."""
+        with writing(self.path / name):
+            (self.path / name).mkdir(exist_ok=True)
+        return self.path / name
+
+    def replacing(self, name):
+        """A context: a temporary path that takes the place of the file `name` at the end."""
+        path = self.path / name
+        if path.parent != self.path:
+            with writing(path):
+                path.parent.mkdir(exist_ok=True)
+        return files.replacing(path)
+
+    def write_json(self, name, value):
+        """Writes `value` to the file `name`, whole or not at all."""
+        self.write_text(name, json.dumps(value, indent=1, allow_nan=False) + "\n")
+
+    def write_text(self, name, text):
+        """Writes the file `name`, whole or not at all; what is no Unicode is escaped."""
+        with self.replacing(name) as temporary:
+            temporary.write_bytes(text.encode("utf-8", "backslashreplace"))
+
+    def write_table(self, name, columns):
+        """Writes a CSV file, whole or not at all.
+
+        Args:
+            name: of the file.
+            columns: OrderedDict of column name -> values, all of one length.
+        """
+        with self.replacing(name) as temporary, open(
+                str(temporary), "w", newline="", encoding="utf-8",
+                errors="backslashreplace") as stream:
+            writer = csv.writer(stream, lineterminator="\n")
+            writer.writerow(columns)
+            writer.writerows(zip(*columns.values()))
+
+    def write_codes(self, **arrays):
+        """Writes codes.npz, whole or not at all."""
+        with self.replacing("codes.npz") as temporary, open(str(temporary), "wb") as stream:
+            np.savez_compressed(stream, **arrays)
+
+    # Reading
+
+    def read_json(self, name, check=None):
+        """The value in the file `name`.
+
+        Args:
+            name: of the file.
+            check: function of the value; raises ValueError that says what is wrong with it.
+
+        Raises:
+            UserError: the file is missing, damaged, or refused by `check`.
+        """
+        return files.read_json(self.path / name, check)
+
+
+def _check_marker(value):
+    files.check_fields(value, {"kind": str, "version": int}, "the marker")
+    if value["kind"] not in KINDS:
+        raise ValueError("%.40r is no kind of folder" % value["kind"])
+
+
+# Folders of versions that wrote no marker, but surely of ours: they may be written into.
+
+
+def _is_old_grid(path, names):
+    """Whether all in a folder belongs to a grid: logs, tables, and folders of runs."""
+    def is_dataset(name):
+        return any(path.glob("%s/*/*bits_seed*/config.json" % re.sub(r"([*?[])", r"[\1]", name)))
+    known = {"logs", "figures", "tables.md", "tables.csv", "report.html"}
+    return (path / "logs").is_dir() and is_empty_file(path / LOCK) and all(
+        name in known or is_dataset(name) for name in names)
+
+
+def _are_old_logs(path, names):
+    return path.name == "logs" and all(
+        name.endswith(".log") and os.path.isfile(str(path / name)) for name in names)
+
+
+OLD_FORMS = {"grid": _is_old_grid, "logs": _are_old_logs}
