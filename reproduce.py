@@ -67,7 +67,6 @@ def main(arguments):
         return
     runnable = grid.with_data(cells, named=bool(options.datasets))
     out = OutputFolder.create(options.out, "grid")
-    out.lock()
     todo = [cell for cell in runnable if not cell.results()]
     print("%d cells, %d of them finished before" % (len(cells), len(runnable) - len(todo)))
     runner = Runner(todo, options.jobs, out.path / "logs")

@@ -15,6 +15,7 @@ import data_loader
 from config import IMAGE_CHANNELS, IMAGE_SIZE, METHODS, Config, implementation
 from retrieval.baselines import Projection
 from retrieval.encode import encode, open_run, restore_best
+from runtime.array_file import read_arrays
 from runtime.errors import UserError
 from runtime.output_folder import OutputFolder
 from runtime.tensorflow_setup import error_reason, make_session, tf
@@ -72,8 +73,21 @@ class Encoder:
         if not len(images):
             return np.zeros((0, self.metadata["num_bits"]), np.int8)
         return self._encode_normalised(data_loader.normalise_images(
-            images, self.metadata["mean"], self.metadata["std"],
-            self.metadata["pixel_range"]))
+            raw_pixels(images, self.metadata["pixel_range"]), self.metadata["mean"],
+            self.metadata["std"]))
+
+
+def raw_pixels(images, pixel_range):
+    """Bytes as the training set stores pixels: uint8 [...] -> the same, or float32 [...].
+
+    Args:
+        images: uint8.
+        pixel_range: (low, high), what stands for black and white there.
+    """
+    low, high = pixel_range
+    if (low, high) == (0, 255):
+        return images
+    return np.float32(low) + images.astype(np.float32) * np.float32((high - low) / 255.0)
 
 
 def export_encoder(folder, path, data_dir=None):
@@ -93,7 +107,6 @@ def export_encoder(folder, path, data_dir=None):
     """
     config, dataset, train, _ = open_run(folder, data_dir)
     out = OutputFolder.create(path, "encoder")
-    out.lock()
     provenance = folder.provenance()
     metadata = OrderedDict(
         format=FORMAT, method=config.method, num_bits=config.num_bits, dataset=dataset.name,
@@ -127,8 +140,7 @@ def _read_metadata(folder):
 
 
 def _read_projection(folder):
-    arrays = folder.read_arrays("projection.npz", ("mean", "columns"))
-    return Projection(**arrays)
+    return Projection(**read_arrays(folder.path / "projection.npz", Projection._fields))
 
 
 def _export_network(folder, out, config, train):
@@ -159,7 +171,7 @@ def _export_network(folder, out, config, train):
                 signature_def_map={"serving_default": tf.saved_model.predict_signature_def(
                     {"images": pixels}, {"codes": codes})})
             builder.save()
-    out.replace_folder("saved_model", temporary)
+    out.replace_subfolder("saved_model", temporary)
     return state
 
 

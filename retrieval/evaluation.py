@@ -22,7 +22,7 @@ def save_evaluation(folder, codes, metadata, **options):
     evaluation = metrics.evaluate_codes(codes, **options)
     evaluation.results.update(metadata)
     evaluation.results["ranking_seconds"] = round(time.perf_counter() - started, 3)
-    folder.write_codes(**{name: array for name, array in codes._asdict().items()
+    folder.write_arrays("codes.npz", **{name: array for name, array in codes._asdict().items()
                           if array is not None})
     folder.write_table("curves_at_n.csv", OrderedDict([
         ("n", range(1, len(evaluation.precision_at) + 1)),

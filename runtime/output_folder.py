@@ -9,6 +9,7 @@ import csv
 import json
 import os
 import re
+import shutil
 from pathlib import Path
 
 import filelock
@@ -204,10 +205,19 @@ class OutputFolder:
             writer.writerow(columns)
             writer.writerows(zip(*columns.values()))
 
-    def write_codes(self, **arrays):
-        """Writes codes.npz, whole or not at all."""
-        with self.replacing("codes.npz") as temporary, open(str(temporary), "wb") as stream:
+    def write_arrays(self, name, **arrays):
+        """Writes an .npz file, whole or not at all."""
+        with self.replacing(name) as temporary, open(str(temporary), "wb") as stream:
             np.savez_compressed(stream, **arrays)
+
+    def replace_subfolder(self, name, temporary):
+        """Puts the folder `temporary`, which lies in this one, in the place of the subfolder `name`.
+        """
+        path = self.path / name
+        with writing(path):
+            if path.exists():
+                shutil.rmtree(str(path))
+            os.rename(str(temporary), str(path))
 
     # Reading
 

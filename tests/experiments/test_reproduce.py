@@ -14,9 +14,11 @@ import pytest
 from conftest import ROOT, assert_refused, clean_environment, run_script
 
 import reproduce
-from config import Config, Failed, UserError
-from experiments import estimate
+from config import Config, resolve
+from experiments import estimate, grid, runner
 from reports import tables
+from runtime.errors import Failed, UserError
+from runtime.output_folder import OutputFolder
 from runtime.run_folder import RunFolder
 from training.graph import build_step_graph
 
@@ -26,21 +28,22 @@ STUB = """
 import argparse, json, os, sys, time
 from pathlib import Path
 sys.path.insert(0, %r)
-import config
+from config import Config
+from runtime.command_line import ArgumentParser, add_setting_arguments, setting_values
 from runtime.run_folder import RunFolder
 
-parser = config.ArgumentParser()
+parser = ArgumentParser()
 parser.add_argument("--run_dir")
 parser.add_argument("--resume", action="store_true")
-config.add_setting_arguments(parser)
+add_setting_arguments(parser, Config)
 options = parser.parse_args()
 if options.resume:
     folder = RunFolder.open(options.run_dir)
     folder.lock()
-    settings = folder.read_config()
+    settings = Config.from_dict(folder.read_settings())
 else:
-    settings = config.Config.from_dict(config.setting_values(options))
-    folder = RunFolder.create(options.run_dir, settings)
+    settings = Config.from_dict(setting_values(options, Config))
+    folder = RunFolder.create(options.run_dir, settings.to_dict())
 method = Path(options.run_dir).parent.name
 with open("calls.jsonl", "a") as stream:
     stream.write(json.dumps([options.run_dir, options.resume,
@@ -68,7 +71,7 @@ def stubbed(tmp_path, monkeypatch):
     """A folder to work in, where the stub stands for main.py."""
     (tmp_path / "stub.py").write_text(STUB)
     monkeypatch.chdir(tmp_path)
-    monkeypatch.setattr(reproduce, "TRAINER", (sys.executable, str(tmp_path / "stub.py")))
+    monkeypatch.setattr(grid, "TRAINER", [sys.executable, str(tmp_path / "stub.py")])
     monkeypatch.delenv("CUDA_VISIBLE_DEVICES", raising=False)
     return tmp_path
 
@@ -100,11 +103,12 @@ def test_order_and_skipping(stubbed, capsys):
 def test_a_cell_gets_all_its_settings():
     reproduce.main(["--datasets", "orl", "--methods", "ddh", "block_length_2", "--bits", "24",
                     "--seeds", "5", "--epochs", "7", "--out", "grid"])
-    ddh = Config.from_file("grid/orl/ddh/24bits_seed5/config.json")
-    assert ddh == Config.from_dict(dict(
-        dataset_flag="orl", method="ddh", num_bits=24, seed=5, epochs=7, authors_evaluation=True))
+    ddh = Config.from_dict(RunFolder("grid/orl/ddh/24bits_seed5").read_settings())
+    assert ddh == resolve(dict(
+        dataset_flag="orl", method="ddh", num_bits=24, seed=5, epochs=7,
+        authors_evaluation=True))[0]
     assert (ddh.hash_layer, ddh.block_length, ddh.center_weight) == ("divide_and_encode", 4, 0)
-    assert Config.from_file("grid/orl/block_length_2/24bits_seed5/config.json").block_length == 2
+    assert RunFolder("grid/orl/block_length_2/24bits_seed5").read_settings()["block_length"] == 2
 
 
 def test_failed_cells_do_not_stop_the_rest(stubbed, capsys):
@@ -122,23 +126,30 @@ def test_failed_cells_do_not_stop_the_rest(stubbed, capsys):
 
 
 def test_jobs_have_a_device_each(stubbed, monkeypatch):
+    monkeypatch.setattr(runner, "count_gpus", lambda: 3)
     reproduce.main(GRID + ["--jobs", "2"])
     assert sorted(call[0] for call in calls(stubbed)) == sorted(ORDER)
     assert {call[2] for call in calls(stubbed)} == {"0", "1"}
     monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "5,7,9")
-    assert list(reproduce.visible_devices(2)) == ["5", "7"]
-    assert list(reproduce.visible_devices(1)) == [None]
+    assert list(runner.visible_devices(2)) == ["5", "7"]
+    assert list(runner.visible_devices(1)) == [None]
     monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "-1")  # no GPU: any number of jobs
-    assert list(reproduce.visible_devices(3)) == [None] * 3
+    assert list(runner.visible_devices(3)) == [None] * 3
     monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "5,7,9")
     with pytest.raises(UserError, match="--jobs is 4"):
-        reproduce.visible_devices(4)
+        runner.visible_devices(4)
+    monkeypatch.delenv("CUDA_VISIBLE_DEVICES")
+    monkeypatch.setattr(runner, "count_gpus", lambda: 1)
+    with pytest.raises(UserError, match="--jobs is 2"):  # the second would train on the CPU
+        runner.visible_devices(2)
+    monkeypatch.setattr(runner, "count_gpus", lambda: 0)
+    assert list(runner.visible_devices(2)) == [None] * 2
 
 
 def test_interrupted_and_killed_cells_are_taken_up_again(stubbed):
     mark(stubbed, "hang", "itq")
-    code = ("import sys, reproduce, config; reproduce.TRAINER = (sys.executable, 'stub.py'); "
-            "config.run_command(reproduce.main)")
+    code = ("import sys, reproduce; from experiments import grid; from runtime.command_line import "
+            "run_command; grid.TRAINER = [sys.executable, 'stub.py']; run_command(reproduce.main)")
     process = subprocess.Popen([sys.executable, "-c", code] + GRID, cwd=str(stubbed),
                                env=clean_environment(PYTHONPATH=str(ROOT)),
                                stdout=subprocess.PIPE, stderr=subprocess.PIPE)
@@ -185,24 +196,63 @@ def test_a_finished_cell_of_other_settings_is_refused(stubbed):
     assert len(calls(stubbed)) == 8
 
 
+def test_a_part_of_the_grid_adds_to_its_tables(stubbed):
+    reproduce.main(GRID)
+    reproduce.main(["--datasets", "orl", "--methods", "lsh", "--bits", "24", "--seeds", "0",
+                    "--out", "grid"])
+    with open("grid/tables.csv", newline="") as stream:
+        rows = {(row["result"], row["method"]): row for row in csv.DictReader(stream)}
+    assert {method for _, method in rows} == {"dcbh", "itq", "lsh"}
+    assert rows["mAP", "dcbh"]["12_bits_seeds"] == "2" and rows["mAP", "lsh"]["24_bits_seeds"] == "1"
+
+
+@pytest.mark.parametrize("damage", ["", "{", "[]", '{"mAP": "high"}', "[" * 100000])
+def test_a_damaged_result_spares_the_others(stubbed, damage, capsys):
+    reproduce.main(GRID)
+    (stubbed / "grid" / ORDER[0] / "results.json").write_text(damage)
+    mark(stubbed, "fail", "dcbh")
+    with pytest.raises(Failed, match="1 of 8 cells failed"):
+        reproduce.main(GRID)  # which tries to mend that one alone
+    assert len(calls(stubbed)) == 9 and calls(stubbed)[8] == [ORDER[0], True, None]
+    assert ORDER[0] in capsys.readouterr().out
+    with open("grid/tables.csv", newline="") as stream:
+        rows = {(row["result"], row["method"]): row for row in csv.DictReader(stream)}
+    assert [rows["mAP", method]["12_bits_seeds"] for method in ("dcbh", "itq")] == ["1", "2"]
+
+
+def test_a_signal_while_a_cell_is_being_started(stubbed, monkeypatch):
+    mark(stubbed, "hang", "dcbh")
+
+    def start(*arguments, popen=subprocess.Popen, **options):
+        process = popen(*arguments, **options)
+        os.kill(os.getpid(), signal.SIGTERM)  # before the grid has noted the process
+        return process
+
+    monkeypatch.setattr(subprocess, "Popen", start)
+    with pytest.raises(SystemExit) as stop:
+        reproduce.main(GRID)
+    assert stop.value.code == 128 + signal.SIGTERM
+    assert not (stubbed / "grid" / ORDER[0] / "results.json").exists()  # it was not waited for
+
+
 def test_data_sets_that_are_not_here(stubbed, capsys):
-    reproduce.main(["--methods", "lsh", "--bits", "12", "--seeds", "0", "--out", "grid"])
+    reproduce.main(["--methods", "lsh", "--bits", "12", "--seeds", "0", "--out", "grid",
+                    "--data_dir", "nowhere"])
     assert [call[0] for call in calls(stubbed)] == ["orl/lsh/12bits_seed0"]
     out = capsys.readouterr().out
-    assert "FaceScrub is not in data (data/README.md says" in out
+    assert "FaceScrub is not in nowhere" in out
     assert "3 cells, 0 of them finished before" in out
     text = (stubbed / "grid/tables.md").read_text(encoding="utf-8")
     section = text[text.index("## facescrub"):text.index("## orl")]
     assert "| LSH on pixels |  |" in section  # an empty cell
-    assert re.search(r"\| DCBH, published \(UNVERIFIED .*\) \| 0\.7182 \|", section)
-    with pytest.raises(UserError, match="FaceScrub is not in data"):
-        reproduce.main(["--datasets", "1", "--out", "grid"])
+    with pytest.raises(UserError, match="FaceScrub is not in nowhere"):
+        reproduce.main(["--datasets", "1", "--out", "grid", "--data_dir", "nowhere"])
 
 
 def test_dry_run_trains_nothing(stubbed, capsys, monkeypatch):
     measured = []
 
-    def measure_cost(config):
+    def measure_cost(config, _dataset):
         measured.append(config.method)
         return estimate.Cost(start=10.0, image=0.05, operations=1e9)
 
@@ -211,9 +261,9 @@ def test_dry_run_trains_nothing(stubbed, capsys, monkeypatch):
                                "--out", "grid", "--dry_run"])
     lines = capsys.readouterr().out.splitlines()
     # 10 s + 4 epochs * 280 images * 0.05 s
-    assert lines[0] == "orl dcbh 12 bits seed 0: about 66 s"
+    assert lines[0] == "orl dcbh 12 bits seed 0: about 1 min 06 s"
     assert lines[4] == "orl lsh 12 bits seed 0: not trained"
-    assert "6 cells to run, about 4 min" in lines[6]
+    assert "6 cells to run, about 4 min 24 s" in lines[6]
     assert "4.5e+12 floating-point operations" in lines[6]
     assert measured == ["dcbh", "ddh"]  # each network once
     assert not (stubbed / "grid").exists() and not (stubbed / "calls.jsonl").exists()
@@ -224,12 +274,12 @@ def test_dry_run_trains_nothing(stubbed, capsys, monkeypatch):
     (["--seeds", "1", "1"], ["--seeds names a value twice"]),
     (["--jobs", "0"], ["--jobs is 0"]),
     (["--bits", "12", "65"], ["num_bits is 65"]),
-    (["--datasets", "7"], ["dataset_flag is 7"]),
+    (["--datasets", "7"], ["dataset_flag is '7'"]),
     (["--datasets", "\u00b2"], ["dataset_flag is '\u00b2'"]),
     (["--datasets", "2", "orl"], ["--datasets names a data set twice"]),
     (["--weight_decay", "0.001"], ["--weight_decay"]),  # the methods vary it
     (["--num_bits", "12"], ["--num_bits"]),
-    (["--out", "stub.py", "--datasets", "orl"], ["stub.py", "cannot be written"]),
+    (["--out", "stub.py", "--datasets", "orl"], ["stub.py"]),
 ])
 def test_mistakes(stubbed, arguments, words):
     with pytest.raises(UserError) as error:
@@ -252,7 +302,7 @@ def test_forward_operations_by_hand():
 
 
 def test_a_measured_cost_is_positive():
-    cost = estimate.measure_cost(Config(method="ddh", num_bits=4, batch_size=8))
+    cost = estimate.measure_cost(*resolve(dict(method="ddh", num_bits=4, batch_size=8)))
     assert cost.start > 0 and cost.image > 0 and cost.operations > 1e6
 
 
@@ -264,7 +314,8 @@ def table(tmp_path, datasets=("orl",)):
     runs = []
     for method, bits, seed, value in (("dcbh", 12, 0, 0.5), ("dcbh", 12, 1, 0.7),
                                       ("dcbh", 48, 0, 0.8), ("<itq>", 48, 0, 0.25)):
-        folder = RunFolder.output(tmp_path / method.strip("<>") / ("%d_%d" % (bits, seed)))
+        folder = OutputFolder.create(
+            tmp_path / method.strip("<>") / ("%d_%d" % (bits, seed)), "evaluation")
         folder.write_text("curves_within_radius.csv",
                           "radius,precision,recall\n0,%s,0.25\n1,0.25,1\n" % value)
         runs.append(tables.Run("orl", method, bits, seed, {

@@ -207,7 +207,7 @@ def test_writing_is_whole_or_not_at_all(tmp_path):
     folder = OutputFolder.create(tmp_path / "out", "evaluation")
     folder.write_json("results.json", {"mAP": 0.5})
     folder.write_table("t.csv", OrderedDict([("n", range(2)), ("name", ["\u00fc", "\udcff"])]))
-    folder.write_codes(gallery_codes=np.ones((2, 3), np.int8))
+    folder.write_arrays("codes.npz", gallery_codes=np.ones((2, 3), np.int8))
     with np.load(str(folder.path / "codes.npz")) as arrays:
         assert arrays["gallery_codes"].shape == (2, 3)
     assert (folder.path / "t.csv").read_text(encoding="utf-8") == (
