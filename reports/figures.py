@@ -1,241 +1,234 @@
-"""Evaluations -> figures, and a contact sheet of retrievals.
+"""Curves of rankings: precision and recall, over ranks and over Hamming radii.
 
-Text and axes of the figures have the colour INK, which a page can replace by its own.
+Each function returns a Drawing: the figure, a caption with its numbers, and what is seen. Curves of
+several runs are coloured and labelled while they are few; of many, only the named ones are.
 """
 
 from collections import OrderedDict
 
 import numpy as np
-from matplotlib import font_manager
-from matplotlib.backends.backend_agg import FigureCanvasAgg
-from matplotlib.figure import Figure
-from matplotlib.ticker import MaxNLocator
-from PIL import Image, ImageDraw, ImageFont
 
-import data_loader
-from retrieval import metrics
+from reports import style
+from reports.style import GREY, INK, Drawing
 
-# Readable on white and on near-black, and told apart with any colour vision.
-COLOURS = ("#2878c8", "#d9650f", "#1f9e76", "#b85fa6", "#a8860b", "#7a7a7a")
-WIDE = 9.6, 4.6  # inches, of figures with a legend beside the axes
-INK = "#010203"  # as good as black, and found nowhere else in an SVG
-RIGHT, WRONG = (38, 166, 91), (220, 60, 50)
+FEW = len(style.LINES)  # lines that can be told apart
+TICKS = (1, 2, 5, 10, 20, 50, 100, 200, 500, 1000, 2000, 5000, 10000, 20000, 50000, 100000)
 
 
-def new_figure(title, x_label="", y_label="", width=5.2, height=3.7):
-    """(figure, axes) in the house style."""
-    figure = Figure(figsize=(width, height))
-    FigureCanvasAgg(figure)  # so that its layout can be computed without a screen
-    axes = figure.add_subplot(1, 1, 1)
-    axes.set_title(title, fontsize=11)
-    axes.set_xlabel(x_label)
-    axes.set_ylabel(y_label)
-    for side in ("top", "right"):
-        axes.spines[side].set_visible(False)
-    axes.grid(True, linewidth=0.4, alpha=0.4)
-    return figure, axes
-
-
-def precision_recall_figure(evaluations, subtitle="", wide=False):
-    """Precision against recall over Hamming radii 0..K.
+def line_styles(names, named=None):
+    """A style.Line for each name.
 
     Args:
-        evaluations: dict of name -> Evaluation.
+        names: names of the lines, best first.
+        named: those that take colours; by default all while they are few, else the first three.
+
+    Returns:
+        OrderedDict of name -> Line, grey lines first so that coloured ones lie over them.
+    """
+    if named is None:
+        named = names if len(names) <= FEW else names[:3]
+    colours = OrderedDict(zip([name for name in names if name in named], style.LINES))
+    styled = OrderedDict((name, style.OTHERS) for name in names if name not in colours)
+    styled.update(colours)
+    return styled
+
+
+def _draw_all(axes, curves, styled, labels):
+    """Draws name -> (x, y); labels the coloured lines. Returns the legend."""
+    for name, line in styled.items():
+        style.draw_line(axes, *curves[name], line=line,
+                        linewidth=0.8 if line is style.OTHERS else 1.6)
+    coloured = [name for name, line in styled.items() if line is not style.OTHERS]
+    if len(curves) == 1:
+        return ()
+    style.label_lines(axes, [(labels[name],) + tuple(curves[name]) for name in coloured])
+    legend = [(styled[name], "%s %s" % (labels[name], name) if labels[name] != name else name)
+              for name in coloured]
+    if len(coloured) < len(curves):
+        legend.append((style.OTHERS, "the other %d" % (len(curves) - len(coloured))))
+    return tuple(legend)
+
+
+def _labels(rankings, labels):
+    """Labels of lines; by default their numbers, as the tables beside the figures give them."""
+    return labels or OrderedDict((name, str(place)) for place, name in enumerate(rankings, 1))
+
+
+def precision_recall(rankings, name="precision_recall", subtitle="", named=None, labels=None):
+    """Expected precision against expected recall over the first 1, 2, ... ranks, with chance.
+
+    Args:
+        rankings: OrderedDict of name -> ranking.Ranking, best first.
+        name: of the file.
         subtitle: what the title shall say besides.
-        wide: whether the legend stands beside the axes, for many names.
+        named, labels: the lines that take colours (see line_styles), and what stands beside them.
     """
-    title = "Precision and recall over Hamming radii" + (subtitle and ", " + subtitle)
-    figure, axes = new_figure(title, "recall", "precision", *(WIDE if wide else ()))
-    for (colour, line), (name, one) in zip(_styles(), evaluations.items()):
-        axes.plot(one.recall_within, one.precision_within, marker="o", linestyle=line,
-                  markersize=3, linewidth=1.4, color=colour, label=name)
+    figure, axes = style.new_figure("Precision and recall over ranks" + subtitle,
+                                    "recall", "precision")
     axes.set_xlim(-0.02, 1.02)
-    axes.set_ylim(-0.02, 1.02)
-    return _with_legend(figure, axes, evaluations, wide)
+    style.shares(axes)
+    first = next(iter(rankings.values()))
+    if first.chance is not None:
+        axes.axhline(first.chance, color=INK, linewidth=0.8, linestyle=":")
+        axes.text(0.0, first.chance + 0.015, "chance %.3f" % first.chance, color=INK, fontsize=8)
+    legend = _draw_all(axes, OrderedDict((key, (one.recall, one.precision))
+                                         for key, one in rankings.items()),
+                       line_styles(list(rankings), named), _labels(rankings, labels))
+    caption = "Macro means over queries, expected over random orders of ties, for the first %d " \
+        "ranks%s." % (first.ranks[-1], " of %s" % "{:,}".format(first.gallery)
+                      if first.gallery and first.gallery > first.ranks[-1] else "")
+    if len(rankings) == 1:
+        seen = _recall_words(first)
+        caption = seen + " " + caption
+    else:
+        seen = "; ".join("%s: precision %.3f at half of the recall" % (
+            key, precision_at_recall(one, 0.5)) for key, one in list(rankings.items())[:FEW])
+    return Drawing(name, figure, caption, "Curves of precision against recall. " + seen, legend)
 
 
-def map_figure(lines):
-    """mAP against code length; lines: dict of name -> (bits, means, standard deviations)."""
-    figure, axes = new_figure("mAP by code length (bars: standard deviation over seeds)", "bits",
-                              "mAP", *WIDE)
-    for (colour, line), (name, (bits, means, deviations)) in zip(_styles(), lines.items()):
-        axes.errorbar(bits, means, deviations, marker="o", linestyle=line, markersize=4,
-                      linewidth=1.4, capsize=2, color=colour, label=name)
-    axes.set_xticks(sorted({one for bits, _, _ in lines.values() for one in bits}))
-    axes.set_ylim(-0.02, 1.02)
-    return _with_legend(figure, axes, lines, wide=True)
+def _recall_words(one):
+    found = [recall for recall in (0.1, 0.5, 0.9) if recall <= one.recall[-1]]
+    return "Precision is %s." % ", ".join("%.3f at recall %g" % (
+        precision_at_recall(one, recall), recall) for recall in found) if found else (
+            "Recall ends at %.3f." % one.recall[-1])
 
 
-def at_n_figure(evaluations, which):
-    """Precision or recall (`which`) of the first N ranks."""
-    figure, axes = new_figure(which.capitalize() + " at N", "N, first ranks", which)
-    for (colour, line), (name, one) in zip(_styles(), evaluations.items()):
-        values = getattr(one, which + "_at")
-        axes.plot(np.arange(1, len(values) + 1), values, linestyle=line, linewidth=1.6,
-                  color=colour, label=name)
-    axes.set_ylim(-0.02, 1.02)
-    axes.xaxis.set_major_locator(MaxNLocator(integer=True))
-    return _with_legend(figure, axes, evaluations)
+def precision_at_recall(one, recall):
+    """Precision of a Ranking where its recall reaches a value."""
+    return float(np.interp(recall, one.recall, one.precision))
 
 
-def distance_figure(evaluation):
-    """Shares of same-label and different-label pairs at each Hamming distance."""
-    figure, axes = new_figure("Hamming distance of query and gallery item", "Hamming distance",
-                              "share of pairs")
-    radii = np.arange(len(evaluation.same))
-    for values, name, colour in ((evaluation.same, "same person", COLOURS[2]),
-                                 (evaluation.different, "different people", COLOURS[1])):
-        axes.bar(radii, values / max(values.sum(), 1), width=1.0, alpha=0.6, color=colour,
-                 label=name)
-    axes.xaxis.set_major_locator(MaxNLocator(integer=True))
-    axes.legend(frameon=False)
-    return figure
+def at_n(rankings, which, labels=None):
+    """Precision or recall (`which`) of the first N ranks, with its ceiling and chance."""
+    title = which.capitalize() + " at N"
+    figure, axes = style.new_figure(title, "N, first ranks", which)
+    first = next(iter(rankings.values()))
+    axes.set_xscale("log")
+    axes.set_xlim(0.9, first.ranks[-1] * 1.1)
+    style.shares(axes)
+    _rank_ticks(axes, first.ranks[-1])
+    ceiling, caption = None, "Expected over random orders of ties."
+    if first.chance is not None:
+        ceiling = getattr(first, which + "_ceiling")
+        chance = (np.full(len(first.ranks), first.chance) if which == "precision"
+                  else first.ranks / first.gallery)
+        axes.fill_between(first.ranks, ceiling, 1.02, color=GREY, alpha=0.18, linewidth=0)
+        axes.plot(first.ranks, ceiling, color=INK, linewidth=0.9, linestyle="--")
+        axes.plot(first.ranks, chance, color=INK, linewidth=0.9, linestyle=":")
+        caption = ("Dashed: the ceiling min(1, %s), R the query's relevant items; no code gets "
+                   "into the grey. Dotted: chance. %s" % (
+                       "R/N" if which == "precision" else "N/R", caption))
+    legend = _draw_all(axes, OrderedDict((key, (one.ranks, getattr(one, which)))
+                                         for key, one in rankings.items()),
+                       line_styles(list(rankings)), _labels(rankings, labels))
+    seen = _rank_words(first, which, ceiling) if len(rankings) == 1 else "%d curves over N." % (
+        len(rankings))
+    return Drawing(which + "_at_n", figure, (seen + " " if len(rankings) == 1 else "") + caption,
+                   title + ", N on a logarithmic axis. " + seen, legend)
 
 
-def bit_balance_figure(codes):
-    """Share of gallery images for which each bit is on."""
-    figure, axes = new_figure("Bit balance (gallery)", "bit", "share of images with +1")
-    share = (codes.gallery_codes > 0).mean(axis=0)
-    axes.bar(np.arange(1, len(share) + 1), share, color=COLOURS[0])
-    axes.axhline(0.5, linewidth=0.8, color=INK, linestyle=":")
-    axes.set_ylim(0, 1)
-    axes.xaxis.set_major_locator(MaxNLocator(integer=True))
-    return figure
+def _rank_words(one, which, ceiling):
+    places = [number for number in (1, 10, 50, 100, 1000) if number <= one.ranks[-1]]
+    values = np.interp(places, one.ranks, getattr(one, which))
+    parts = []
+    for number, value in zip(places, values):
+        most = np.interp(number, one.ranks, ceiling) if ceiling is not None else None
+        parts.append("%.3f at %d%s" % (
+            value, number, "" if most is None else " (at most %.3f)" % most))
+    return "%s: %s." % (which.capitalize(), ", ".join(parts))
 
 
-def bit_correlation_figure(codes):
-    """The matrix of metrics.bit_correlation."""
-    figure, axes = new_figure("Bit correlation (gallery)", "bit", "bit")
-    axes.grid(False)
-    correlation = metrics.bit_correlation(codes.gallery_codes)
-    edge = len(correlation) + 0.5
-    image = axes.imshow(correlation, cmap="RdBu_r", vmin=-1, vmax=1, extent=(0.5, edge, edge, 0.5))
-    figure.colorbar(image, ax=axes).outline.set_visible(False)
-    return figure
+def _rank_ticks(axes, most):
+    """Ranks as plain numbers, not powers of ten; few enough to stand side by side."""
+    step = 1 if most <= 300 else (2 if most <= 3000 else 3)
+    ticks = [tick for tick in TICKS[::step] if tick <= most]
+    axes.set_xticks(ticks)
+    axes.set_xticklabels(["{:,}".format(tick) for tick in ticks])
+    axes.set_xticks([], minor=True)
 
 
-def history_figures(history):
-    """Training curves from the rows of history.csv: (losses, accuracy)."""
-    epochs = [row["epoch"] for row in history]
-    terms = [name for name in history[0]
-             if name not in ("epoch", "accuracy", "images_per_second", "seconds")]
-    losses, axes = new_figure("Training loss (weighted terms)", "epoch", "loss")
-    for (colour, _), name in zip(_styles(), terms):
-        axes.plot(epochs, [row[name] for row in history], color=colour,
-                  label=name.replace("_", " "), linewidth=2.0 if name == "total" else 1.2)
-    axes.set_yscale("log")
-    axes.legend(frameon=False, fontsize=8)
-    axes.xaxis.set_major_locator(MaxNLocator(integer=True))
-    accuracy, axes = new_figure("Training accuracy of the hash classifier", "epoch", "accuracy")
-    axes.plot(epochs, [row["accuracy"] for row in history], color=COLOURS[0])
-    axes.set_ylim(-0.02, 1.02)
-    axes.xaxis.set_major_locator(MaxNLocator(integer=True))
-    return losses, accuracy
+def within_radius(evaluation):
+    """Precision against recall within Hamming radius 0..K; radii 0, 2 and the best are labelled."""
+    figure, axes = style.new_figure("Precision and recall within Hamming radii", "recall",
+                                    "precision")
+    precision, recall = evaluation.precision_within, evaluation.recall_within
+    style.draw_line(axes, recall, precision, style.LINES[0], marks=len(recall), linewidth=1.2)
+    axes.set_xlim(-0.02, 1.02)
+    style.shares(axes)
+    best = best_radius(precision, recall)
+    texts = OrderedDict((radius, "radius %d" % radius) for radius in (0, 2) if radius < len(recall))
+    texts[best] = "radius %d, best" % best
+    taken = []
+    for radius, text in texts.items():
+        across = recall[radius] > 0.6  # keep the text inside
+        crowded = [place for place in taken
+                   if abs(place[0] - recall[radius]) < 0.3 and abs(place[1] - precision[radius])
+                   < 0.08]
+        axes.annotate(text, (recall[radius], precision[radius]), color=INK, fontsize=9,
+                      xytext=(-7 if across else 7, -12 - 12 * len(crowded)),
+                      textcoords="offset points", ha="right" if across else "left")
+        taken.append((recall[radius], precision[radius]))
+    seen = "; ".join("radius %d: precision %.3f, recall %.3f" % (
+        radius, precision[radius], recall[radius]) for radius in sorted(texts))
+    caption = "%s. Best: the highest F1 of the two." % (seen[0].upper() + seen[1:])
+    answered = evaluation.nonempty
+    if answered[0] < 0.9995:
+        caption += (" Where the curve bends back to the left below its peak: a query that has "
+                    "no code within the radius counts as precision 0; within radius 0 only "
+                    "%.0f %% of the queries have one%s." % (
+                        100 * answered[0], ", within 2 %.0f %%" % (100 * answered[2])
+                        if len(answered) > 2 else ""))
+    return Drawing("within_radius", figure, caption,
+                   "Curve of precision against recall, one mark a radius. " + seen)
 
 
-def _styles():
-    """(colour, line style) of one line after the other; no two of the first 18 are alike."""
-    while True:
-        for line in ("-", "--", ":"):
-            for colour in COLOURS:
-                yield colour, line
+def best_radius(precision, recall):
+    """The radius with the highest F1; the smallest of equals."""
+    total = np.maximum(precision + recall, 1e-12)
+    return int(np.argmax(np.round(2 * precision * recall / total, 12)))
 
 
-def _with_legend(figure, axes, lines, wide=False):
-    if wide:
-        axes.legend(frameon=False, fontsize=8, loc="center left", bbox_to_anchor=(1.01, 0.5))
-    elif len(lines) > 1:
-        axes.legend(frameon=False, fontsize=8)
-    return figure
+def dot_plot(name, title, rows, chance=None):
+    """mAP of many methods at one code length: a row each, bars of the standard deviation.
 
-
-# Retrievals
-
-
-def nearest(codes, query, count):
-    """The nearest gallery items of one query, gallery order inside a tie.
-
-    Returns:
-        (indices, distances): int [min(count, N)] each.
-    """
-    distances = np.count_nonzero(codes.gallery_codes != codes.query_codes[query], axis=1)
-    indices = np.argsort(distances, kind="mergesort")[:count]
-    return indices, distances[indices]
-
-
-def example_queries(average_precision, labels, count=3):
-    """The best, typical (around the median) and worst queries by expected AP.
-
-    Queries of people not shown yet go first.
-
-    Args:
-        average_precision: metrics.AveragePrecision.
-        labels: [Q], the queries' labels.
-        count: queries of each kind.
-
-    Returns:
-        List of (kind, query index).
-    """
-    order = np.argsort(-average_precision.expected, kind="mergesort")
-    ranks = np.arange(len(order))
-    chosen = OrderedDict()  # of query -> kind
-    people = set()
-    for kind, closeness in (("best", ranks), ("worst", -ranks),
-                            ("typical", np.abs(ranks - len(order) // 2))):
-        candidates = order[np.argsort(closeness, kind="mergesort")].tolist()
-        fresh = [query for query in candidates if query not in chosen]
-        for _ in range(min(count, len(fresh))):
-            query = next((one for one in fresh if labels[one] not in people), fresh[0])
-            fresh.remove(query)
-            people.add(labels[query])
-            chosen[query] = kind
-    return [(kind, query) for kind in ("best", "typical", "worst")
-            for query, own in chosen.items() if own == kind]
-
-
-def contact_sheet(evaluation, codes, train, test, names=None, count=10, size=72):
-    """Retrievals as a picture: a query, then its nearest gallery images.
-
-    A green frame and + stand for the same person, a red frame and - for another; the Hamming
-    distance stands below.
+    The axis is cut to the range of the values. Far outliers, which would squeeze the others, are
+    arrows at its edge with their value.
 
     Args:
-        evaluation: metrics.Evaluation of the codes.
-        codes: metrics.Codes in the order of the images.
-        train, test: data_loader.ImageSets of gallery and queries.
-        names: identities' names by label; None to show labels.
-        count: gallery images a query.
-        size: pixels of a face's side.
-
-    Returns:
-        A PIL Image.
+        name: of the file.
+        title: of the figure.
+        rows: list of (method, mean, standard deviation), from top to bottom; mean None for none.
+        chance: mAP of a random order; None where unknown.
     """
-    font = ImageFont.truetype(font_manager.findfont("DejaVu Sans"), 12)
-    examples = example_queries(evaluation.average_precision, codes.query_labels)
-    gap, text_height, margin = 8, 18, 150
-    columns = min(count, len(codes.gallery_codes))
-    sheet = Image.new("RGB", (margin + (columns + 1) * (size + gap) + 2 * gap,
-                              len(examples) * (size + text_height + gap) + gap), "white")
-    draw = ImageDraw.Draw(sheet)
+    figure, axes = style.new_figure(title, "mAP", "", (style.SIZE[0], 0.9 + 0.24 * len(rows)))
+    low, high = dot_range([mean for _, mean, _ in rows if mean is not None])
+    axes.set_xlim(low, high)
+    axes.set_ylim(len(rows) - 0.4, -0.6)
+    axes.set_yticks(range(len(rows)))
+    axes.set_yticklabels([style.plain(method) for method, _, _ in rows], fontsize=8)
+    for number, (_, mean, deviation) in enumerate(rows):
+        if mean is None:
+            continue
+        if mean < low:
+            axes.annotate("%.3f" % mean, (0, number), xytext=(14, 0), color=INK, fontsize=8,
+                          xycoords=("axes fraction", "data"), textcoords="offset points",
+                          va="center", arrowprops=dict(arrowstyle="->", color=style.BLUE))
+            continue
+        axes.errorbar([mean], [number], xerr=[deviation or 0], fmt="o", color=style.BLUE,
+                      markersize=5, capsize=3, linewidth=1.4)
+    if chance is not None and chance > low:
+        axes.axvline(chance, color=INK, linewidth=0.9, linestyle=":")
+    found = sorted(((mean, method) for method, mean, _ in rows if mean is not None), reverse=True)
+    seen = "%s is best with %.4f, %s last with %.4f%s." % (
+        found[0][1], found[0][0], found[-1][1], found[-1][0],
+        "" if chance is None else "; chance is %.4f" % chance)
+    return Drawing(name, figure, seen + " Bars: standard deviation over seeds.",
+                   "Dot plot, one row a method. " + seen)
 
-    def face(image, x, y, colour):
-        draw.rectangle((x - 3, y - 3, x + size + 2, y + size + 2), fill=colour)
-        sheet.paste(Image.fromarray(image).resize((size, size), Image.BICUBIC), (x, y))
 
-    for row, (kind, query) in enumerate(examples):
-        y = gap + row * (size + text_height + gap)
-        person = codes.query_labels[query]
-        name = names[person] if names else "label %s" % person
-        draw.multiline_text((gap, y + 8), "%s query\nAP %.3f\n%s" % (
-            kind, evaluation.average_precision.expected[query], name[:20]), "black", font)
-        face(data_loader.displayable(test, [query])[0], margin, y, (120, 120, 120))
-        draw.text((margin, y + size + 3), "query", "black", font)
-        indices, distances = nearest(codes, query, columns)
-        images = data_loader.displayable(train, indices)
-        for column, (index, distance, image) in enumerate(zip(indices, distances, images), 1):
-            x = margin + gap + column * (size + gap)
-            right = codes.gallery_labels[index] == person
-            face(image, x, y, RIGHT if right else WRONG)
-            draw.text((x, y + size + 3), "%s %d" % ("+" if right else "\u2212", distance),
-                      "black", font)
-    return sheet
+def dot_range(values):
+    """The range of an axis for values: all but outliers far below (Tukey's 1.5 rule), with room."""
+    quarter, three = np.percentile(values, [25, 75])
+    kept = [value for value in values if value >= quarter - 1.5 * (three - quarter) - 1e-9]
+    room = max(0.1 * (max(kept) - min(kept)), 0.01)
+    return max(min(kept) - room, 0.0), min(max(kept) + room, 1.02)

@@ -1,45 +1,48 @@
 """Finished runs of a grid -> tables.md, tables.csv, figures/ and report.html.
 
-The published figures beside ours stand in data/published_map.csv, with their source and whether
-anybody has verified them.
+Published figures stand beside ours where data/published_map.csv gives them. That file is not part
+of the repository: whoever reads the figures at their source writes it (see `published`).
 """
 
 import csv
-import html
 import os
 import statistics
 from collections import OrderedDict
 from typing import NamedTuple
 
 from config import ROOT
-from reports import figures, report
+from reports.columns import duration, large
+from reports.grid_page import GridCell, GridTable, section, spread, write_grid_page
 from runtime.errors import UserError
 
 PUBLISHED = ROOT / "data" / "published_map.csv"
 
 
 class Metric(NamedTuple):
-    """One table: its title, the names in results.json that a cell shows, and their format."""
+    """One table: its title, the names in results.json that a cell shows, their format, and whether
+    the highest (+1) or the lowest (-1) of the first is the best (0: neither)."""
 
     title: str
     keys: tuple
-    text: str = "%.3f"
+    text: object = "{:.3f}".format
+    better: int = 0
 
 
 METRICS = (
-    Metric("mAP, expected over tie orders", ("mAP",), "%.4f"),
-    Metric("mAP in the worst / the best order of ties", ("mAP_worst_case", "mAP_best_case")),
-    Metric("mAP as the authors' evaluation gives it", ("mAP_authors_evaluation",), "%.4f"),
-    Metric("Precision of the first 50 ranks", ("precision_at_50",), "%.4f"),
+    Metric("mAP, expected over tie orders", ("mAP",), "{:.4f}".format, 1),
+    Metric("mAP in the worst / the best order of ties", ("mAP_worst_case", "mAP_best_case"),
+           better=1),
+    Metric("mAP as the authors' evaluation gives it", ("mAP_authors_evaluation",),
+           "{:.4f}".format, 1),
+    Metric("Precision of the first 50 ranks", ("precision_at_50",), "{:.4f}".format, 1),
     Metric("Precision / recall within Hamming radius 2",
-           ("precision_radius_2", "recall_radius_2")),
+           ("precision_radius_2", "recall_radius_2"), better=1),
     Metric("Effective bits: not constant / linearly independent",
-           ("varying_bits", "independent_bits"), "%.1f"),
-    Metric("Seconds of training", ("training_seconds",), "%.1f"),
-    Metric("Seconds of evaluation: encoding / ranking", ("encoding_seconds", "ranking_seconds"),
-           "%.2f"),
+           ("varying_bits", "independent_bits"), "{:.1f}".format),
+    Metric("Training", ("training_seconds",), duration, -1),
+    Metric("Evaluation: encoding / ranking", ("encoding_seconds", "ranking_seconds"), duration, -1),
     Metric("Parameters (for LSH, PCA hashing and ITQ: values of the projection)",
-           ("parameters",), "%d"),
+           ("parameters",), large, -1),
 )
 
 
@@ -102,69 +105,100 @@ class Table(NamedTuple):
         return METRICS if self.has_runs(dataset) else METRICS[:1]
 
 
-def spread(values):
-    """Sample standard deviation; None of fewer than two values."""
-    return statistics.stdev(values) if len(values) > 1 else None
-
-
 def summary(values, text):
     """Values over seeds as text: mean, and standard deviation where it says something."""
     if not values:
         return ""
-    mean, deviation = text % statistics.mean(values), text % (spread(values) or 0.0)
-    return "%s \u00b1 %s" % (mean, deviation) if float(deviation) else mean
+    mean, deviation = text(statistics.mean(values)), text(spread(values) or 0.0)
+    return "%s \u00b1 %s" % (mean, deviation) if deviation != text(0.0) else mean
 
 
 def published(dataset):
-    """Published mAP on a data set.
+    """Published mAP on a data set, from data/published_map.csv if somebody has written it.
+
+    Its columns: dataset (as in config.DATASETS), method, title, bits_12, bits_24, bits_36, bits_48
+    (an mAP from 0 to 1, or nothing), and source: where the figures were read, page and table.
 
     Returns:
-        List of (method, title, dict of bits -> mAP); the title says so if nobody has verified
-        the row.
+        List of (method, title, source, OrderedDict of bits -> mAP).
+
+    Raises:
+        UserError: the file cannot be read, lacks a column, or a row lacks its source.
     """
+    if not PUBLISHED.exists():
+        return []
     rows = []
-    with open(str(PUBLISHED), newline="", encoding="utf-8") as stream:
-        for row in csv.DictReader(stream):
-            if row["dataset"] == dataset:
-                state = "" if row["verified"] == "yes" else (
-                    " (UNVERIFIED %s: check before citing)" % row["source"])
-                rows.append((row["method"], row["title"] + state, {
-                    int(name[len("bits_"):]): float(value) for name, value in row.items()
-                    if name.startswith("bits_")}))
+    try:
+        with open(str(PUBLISHED), newline="", encoding="utf-8") as stream:
+            for row in csv.DictReader(stream):
+                values = OrderedDict((int(name[len("bits_"):]), float(value))
+                                     for name, value in row.items()
+                                     if name and name.startswith("bits_") and value)
+                if not row["source"] or not all(0 <= value <= 1 for value in values.values()):
+                    raise ValueError("%s: a row needs a source, and values from 0 to 1"
+                                     % row["title"])
+                if row["dataset"] == dataset:
+                    rows.append((row["method"], row["title"], row["source"], values))
+    except (OSError, KeyError, TypeError, ValueError, csv.Error) as error:
+        raise UserError("%s cannot be read (%r); correct it as docs/evaluation.md says, or "
+                        "remove it" % (PUBLISHED, error))
     return rows
 
 
-def text_rows(table, dataset, metric):
-    """A metric's table as text: rows of a title and one cell a code length."""
+def grid_table(table, dataset, metric, folder=None):
+    """A metric's GridTable; cells of mAP link to their runs' reports if `folder` is given."""
+    means = [[statistics.mean(values) if values else None for values in (
+        table.values(dataset, method, num_bits, metric.keys[0]) for num_bits in table.bits)]
+        for method in table.rows(dataset)]
     rows = []
-    for method in table.rows(dataset):
-        rows.append([table.titles[method]] + [
-            " / ".join(filter(None, (
+    for method, row_means in zip(table.rows(dataset), means):
+        cells = []
+        for column, num_bits in enumerate(table.bits):
+            text = " / ".join(filter(None, (
                 summary(table.values(dataset, method, num_bits, key), metric.text)
-                for key in metric.keys))) for num_bits in table.bits])
+                for key in metric.keys)))
+            rivals = [row[column] for row in means if row[column] is not None]
+            best = bool(metric.better and text and len(set(rivals)) > 1 and row_means[column] == (
+                max if metric.better > 0 else min)(rivals))
+            links = [(run.seed, _link(run.folder, folder))
+                     for run in table.cell(dataset, method, num_bits)] \
+                if folder and metric.keys == ("mAP",) else []
+            cells.append(GridCell(text, best, links))
+        rows.append((table.titles[method], cells, ""))
     if metric.keys == ("mAP",):
-        for _, title, values in published(dataset):
-            rows.append([title] + [metric.text % values[num_bits] if num_bits in values else ""
-                                   for num_bits in table.bits])
-    return rows
+        for _, title, source, values in published(dataset):
+            rows.append((title, [GridCell(
+                metric.text(values[num_bits]) if num_bits in values else "", False, [])
+                for num_bits in table.bits], source))
+    return GridTable(metric.title, ["%d bits" % bits for bits in table.bits], rows)
 
 
-def markdown(table, facts):
+def _link(run_folder, folder):
+    """Where a run's report lies, seen from the grid's folder."""
+    return os.path.relpath(str(run_folder.path / "report.html"), str(folder.path)).replace(
+        os.sep, "/")
+
+
+def markdown(table, metadata):
     """tables.md.
 
     Args:
         table: a Table.
-        facts: lines that say how the table came about.
+        metadata: lines that say how the table came about.
     """
-    lines = ["# Tables", ""] + ["- " + fact for fact in facts]
-    lines += ["", "Mean \u00b1 sample standard deviation over seeds. Definitions: metrics.py."]
+    lines = ["# Tables", "", "Mean \u00b1 sample standard deviation over seeds; the best of each "
+             "column is bold. Definitions: docs/evaluation.md."]
     for dataset in table.datasets:
         lines += ["", "## " + dataset]
         for metric in table.metrics(dataset):
-            lines += ["", "### " + metric.title, "",
-                      "| | %s |" % " | ".join("%d bits" % bits for bits in table.bits),
-                      "|---|" + "---|" * len(table.bits)]
-            lines += ["| %s |" % " | ".join(row) for row in text_rows(table, dataset, metric)]
+            shown = grid_table(table, dataset, metric)
+            lines += ["", "### " + metric.title, "", "| | %s |" % " | ".join(shown.heads),
+                      "|---|" + "---|" * len(shown.heads)]
+            for title, cells, source in shown.rows:
+                texts = ["**%s**" % cell.text if cell.best else cell.text for cell in cells]
+                lines.append("| %s%s | %s |" % (
+                    title, " (%s)" % source if source else "", " | ".join(texts)))
+    lines += ["", "## How these runs came about", ""] + ["- " + line for line in metadata]
     return "\n".join(lines) + "\n"
 
 
@@ -184,8 +218,8 @@ def csv_columns(table):
                     row += [statistics.mean(values) if values else "",
                             "" if deviation is None else deviation, len(values)]
                 rows.append(row)
-        for method, title, values in published(dataset):
-            row = [dataset, "mAP", method, title]
+        for method, title, source, values in published(dataset):
+            row = [dataset, "mAP", method, "%s, %s" % (title, source)]
             for num_bits in table.bits:
                 row += [values.get(num_bits, ""), "", ""]
             rows.append(row)
@@ -197,7 +231,7 @@ def how_made(table, command_line, planned):
 
     Args:
         table: a Table.
-        command_line: words of the command that writes the tables.
+        command_line: arguments of the command that writes the tables, its name first.
         planned: number of runs of the whole grid.
     """
     entries = [entry for run in table.runs for entry in run.folder.provenance()]
@@ -206,117 +240,33 @@ def how_made(table, command_line, planned):
              "%d of %d runs are finished; seeds %s" % (
                  len(table.runs), planned,
                  ", ".join(map(str, sorted({run.seed for run in table.runs})))),
-             "run from %s to %s; %.0f s of training in all" % (
+             "run from %s to %s; %s of training in all" % (
                  min(entry["start"] for entry in entries),
-                 max(entry["end"] for entry in entries if entry["end"]), seconds)]
+                 max(entry["end"] for entry in entries if entry["end"]), duration(seconds))]
     for what, of_entry in (
             ("git revision", lambda entry: "%s%s" % (
                 entry["git_revision"], ", with uncommitted changes" if entry["git_dirty"] else "")),
             ("machine", lambda entry: "%s, %s" % (entry["machine"], entry["device"])),
             ("versions", lambda entry: "Python %s, TensorFlow %s, numpy %s" % (
                 entry["python"], entry["tensorflow"] or "not used", entry["numpy"]))):
-        lines += ["%s: %s" % (what, one) for one in sorted(set(map(of_entry, entries)))]
+        lines += ["%s: %s" % (what, text) for text in sorted(set(map(of_entry, entries)))]
     return lines
 
 
-# Figures and page
-
-
-def map_lines(table, dataset):
-    """mAP against bits: OrderedDict of title -> (bits, means, deviations)."""
-    lines = OrderedDict()
-    for method in table.rows(dataset):
-        points = [(num_bits, values) for num_bits, values in (
-            (num_bits, table.values(dataset, method, num_bits, "mAP")) for num_bits in table.bits)
-            if values]
-        lines[table.titles[method]] = (
-            [num_bits for num_bits, _ in points],
-            [statistics.mean(values) for _, values in points],
-            [spread(values) or 0.0 for _, values in points])
-    return lines
-
-
-class _Curve(NamedTuple):
-    """What figures.precision_recall_figure draws of an Evaluation."""
-
-    precision_within: list
-    recall_within: list
-
-
-def precision_recall_curves(table, dataset, num_bits):
-    """Title -> precision and recall within each radius, means over seeds."""
-    curves = OrderedDict()
-    for method in table.rows(dataset):
-        runs = [_read_curve(run) for run in table.cell(dataset, method, num_bits)]
-        if runs:
-            curves[table.titles[method]] = _Curve(*(
-                [statistics.mean(values) for values in zip(*columns)] for columns in zip(*runs)))
-    return curves
-
-
-def _read_curve(run):
-    """(precision, recall) within each radius, from a run's folder."""
-    path = run.folder.path / "curves_within_radius.csv"
-    try:
-        with open(str(path), newline="") as stream:
-            rows = list(csv.DictReader(stream))
-        return [[float(row[name]) for row in rows] for name in ("precision", "recall")]
-    except (OSError, KeyError, TypeError, ValueError) as error:
-        raise UserError("%s cannot be read (%r); evaluate the run again" % (path, error))
-
-
-def html_table(table, dataset, metric, folder):
-    """A metric's table as HTML; in that of mAP each cell links to its runs' reports."""
-    rows = ["<tr><th></th>%s</tr>" % "".join(
-        "<th>%d bits</th>" % num_bits for num_bits in table.bits)]
-    methods = table.rows(dataset)
-    for number, (title, *cells) in enumerate(text_rows(table, dataset, metric)):
-        cells = [html.escape(cell) for cell in cells]
-        if metric.keys == ("mAP",) and number < len(methods):
-            cells = ["%s <span class=soft>%s</span>" % (cell, " ".join(
-                "<a href='%s'>%d</a>" % (html.escape(_link(run.folder, folder)), run.seed)
-                for run in table.cell(dataset, methods[number], num_bits)))
-                for cell, num_bits in zip(cells, table.bits)]
-        rows.append("<tr><th>%s</th>%s</tr>" % (
-            html.escape(title), "".join("<td>%s</td>" % cell for cell in cells)))
-    return "<div class=scroll><table>%s</table></div>" % "".join(rows)
-
-
-def _link(run_folder, folder):
-    """Where a run's report lies, seen from the grid's folder."""
-    return os.path.relpath(str(run_folder.path / "report.html"), str(folder.path)).replace(
-        os.sep, "/")
-
-
-def write_tables(folder, table, facts):
+def write_tables(folder, table, metadata):
     """Writes tables.md, tables.csv, figures/ and report.html.
 
     Args:
-        folder: the grid's RunFolder.
+        folder: the grid's OutputFolder.
         table: a Table with at least one run.
-        facts: lines that say how it came about.
+        metadata: lines that say how it came about.
 
     Returns:
         The page's Path.
     """
-    folder.write_text("tables.md", markdown(table, facts))
+    folder.write_text("tables.md", markdown(table, metadata))
     folder.write_table("tables.csv", csv_columns(table))
-    parts = ["<ul class=soft>%s</ul>" % "".join("<li>%s</li>" % html.escape(fact.replace("`", ""))
-                                                for fact in facts)]
-    for dataset in table.datasets:
-        parts.append("<h2>%s</h2>" % html.escape(dataset))
-        if table.has_runs(dataset):
-            longest = max(run.num_bits for run in table.runs if run.dataset == dataset)
-            curves = precision_recall_curves(table, dataset, longest)
-            parts.append(report.figures_html(folder, [
-                ("map_" + dataset, figures.map_figure(map_lines(table, dataset))),
-                ("precision_recall_%s_%dbits" % (dataset, longest),
-                 figures.precision_recall_figure(curves, "%d bits" % longest, wide=True))],
-                wide=True))
-        for metric in table.metrics(dataset):
-            parts += ["<h3>%s</h3>" % html.escape(metric.title)]
-            if metric.keys == ("mAP",):
-                parts += ["<p class=soft>Mean \u00b1 sample standard deviation over seeds; the "
-                          "numbers after it lead to each seed's own report.</p>"]
-            parts.append(html_table(table, dataset, metric, folder))
-    return report.write_page(folder, "Methods compared", parts)
+    return write_grid_page(folder, [
+        section(table, dataset, [grid_table(table, dataset, metric, folder)
+                                 for metric in table.metrics(dataset)])
+        for dataset in table.datasets], metadata)

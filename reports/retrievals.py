@@ -1,0 +1,129 @@
+"""Which queries a page shows, and what lies nearest to each, as small pictures."""
+
+import base64
+import io
+from collections import OrderedDict
+from typing import NamedTuple
+
+import numpy as np
+from PIL import Image
+
+import data_loader
+
+# Queries shown of each kind: more failures than successes, since they teach more.
+SHOWN = OrderedDict([("best", 2), ("typical", 2), ("worst", 5)])
+
+
+class Item(NamedTuple):
+    """One gallery image of a retrieval.
+
+    Attributes:
+        source: data URI of its picture.
+        name: whom it shows.
+        distance: Hamming distance to the query.
+        right: whether it shows the query's person.
+        done: whether all of the person's gallery images come before it, so that it cannot be right.
+    """
+
+    source: str
+    name: str
+    distance: int
+    right: bool
+    done: bool
+
+
+class Retrieval(NamedTuple):
+    """One query: its kind, whom it shows, its picture, AP, its person's gallery images, Items."""
+
+    kind: str
+    name: str
+    source: str
+    average_precision: float
+    relevant: int
+    items: list
+
+
+def nearest(codes, query, count):
+    """The nearest gallery items of one query, gallery order inside a tie.
+
+    Returns:
+        (indices, distances): int [min(count, N)] each.
+    """
+    distances = np.count_nonzero(codes.gallery_codes != codes.query_codes[query], axis=1)
+    indices = np.argsort(distances, kind="mergesort")[:count]
+    return indices, distances[indices]
+
+
+def example_queries(average_precision, labels, counts=SHOWN):
+    """The best, typical (around the median) and worst queries by expected AP.
+
+    Queries of people not shown yet go first.
+
+    Args:
+        average_precision: metrics.AveragePrecision.
+        labels: [Q], the queries' labels.
+        counts: OrderedDict of kind -> queries of it.
+
+    Returns:
+        List of (kind, query index).
+    """
+    order = np.argsort(-average_precision.expected, kind="mergesort")
+    ranks = np.arange(len(order))
+    chosen = OrderedDict()  # of query -> kind
+    people = set()
+    for kind, closeness in (("worst", -ranks), ("best", ranks),
+                            ("typical", np.abs(ranks - len(order) // 2))):
+        candidates = order[np.argsort(closeness, kind="mergesort")].tolist()
+        fresh = [query for query in candidates if query not in chosen]
+        for _ in range(min(counts[kind], len(fresh))):
+            query = next((one for one in fresh if labels[one] not in people), fresh[0])
+            fresh.remove(query)
+            people.add(labels[query])
+            chosen[query] = kind
+    return [(kind, query) for kind in counts
+            for query, of_kind in chosen.items() if of_kind == kind]
+
+
+def examples(evaluation, codes, train, test, names=None, count=10):
+    """Retrievals of example queries.
+
+    Args:
+        evaluation: metrics.Evaluation of the codes.
+        codes: Codes in the order of the images.
+        train, test: data_loader.ImageSets of gallery and queries.
+        names: identities' names by label; None to show labels.
+        count: gallery images a query.
+
+    Returns:
+        List of Retrievals.
+    """
+    def name(label):
+        return names[label] if names else "label %s" % label
+
+    found = []
+    for kind, query in example_queries(evaluation.average_precision, codes.query_labels):
+        label = codes.query_labels[query]
+        relevant = int(np.count_nonzero(codes.gallery_labels == label))
+        indices, distances = nearest(codes, query, count)
+        items, hits = [], 0
+        for index, distance, image in zip(indices, distances,
+                                          data_loader.displayable(train, indices)):
+            right = bool(codes.gallery_labels[index] == label)
+            items.append(Item(picture(image), name(codes.gallery_labels[index]), int(distance),
+                              right, done=hits == relevant))
+            hits += right
+        found.append(Retrieval(kind, name(label),
+                               picture(data_loader.displayable(test, [query])[0]),
+                               float(evaluation.average_precision.expected[query]), relevant,
+                               items))
+    return found
+
+
+def picture(image):
+    """An image, uint8 [height, width, 3], as a data URI."""
+    face = Image.fromarray(image)
+    if (image == image[..., :1]).all():
+        face = face.convert("L")  # a third of the bytes
+    stream = io.BytesIO()
+    face.save(stream, "PNG")
+    return "data:image/png;base64," + base64.b64encode(stream.getvalue()).decode("ascii")

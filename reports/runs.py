@@ -1,0 +1,220 @@
+"""What a page says about runs beside their numbers: title, status, settings, what differs."""
+
+from collections import OrderedDict
+from typing import NamedTuple
+
+import numpy as np
+
+from config import DATASETS, METHODS
+from retrieval.codes import Codes
+from retrieval.metrics import Evaluation
+from runtime.run_folder import RunFolder
+
+# Settings that bear on a projection (a method that trains no network).
+PROJECTION_SETTINGS = ("dataset_flag", "data_dir", "method", "num_bits", "seed",
+                       "authors_evaluation")
+# Settings that say where and how fast, not what.
+IMMATERIAL = ("data_dir", "encode_batch_size", "authors_evaluation")
+PROVENANCE = OrderedDict([
+    ("tensorflow", "TensorFlow"), ("device", "device"), ("python", "Python"), ("numpy", "numpy"),
+    ("machine", "machine"), ("git_revision", "git revision"),
+    ("git_dirty", "uncommitted changes"), ("data", "data (digest)"),
+    ("command_line", "command line"), ("start", "start"), ("end", "end"), ("ended_by", "status")])
+COMPARED_PROVENANCE = ("tensorflow", "device", "python", "numpy", "machine", "git_revision",
+                       "git_dirty", "data")
+
+
+class ComparedRun(NamedTuple):
+    """One run of a comparison.
+
+    Attributes:
+        name: its folder, as the command line names it.
+        evaluation: metrics.Evaluation of its codes.
+        codes: Codes.
+        settings: dict, its config.json; empty where unknown.
+        provenance: dict, the last entry of its provenance.json; empty where unknown.
+    """
+
+    name: str
+    evaluation: Evaluation
+    codes: Codes
+    settings: dict
+    provenance: dict
+
+
+class RunRecord(NamedTuple):
+    """What a folder says of the run in it; all are empty where it holds none.
+
+    Attributes:
+        settings: dict.
+        entries: list of provenance entries, one a start.
+        history: list of dicts, one an epoch.
+    """
+
+    settings: dict
+    entries: list
+    history: list
+
+
+def compared_run(name, evaluation, codes):
+    """The ComparedRun of a run's folder `name`.
+
+    Raises:
+        UserError: its settings or provenance cannot be read.
+    """
+    record = read_record(name)
+    return ComparedRun(str(name), evaluation, codes, record.settings,
+                       record.entries[-1] if record.entries else {})
+
+
+def read_record(path):
+    """The RunRecord of a folder. Raises UserError where a file of it is damaged."""
+    folder = RunFolder(path)
+    if not (folder.path / "config.json").is_file():
+        return RunRecord({}, [], [])
+    return RunRecord(folder.read_settings(), folder.provenance(), folder.read_history())
+
+
+def applicable_settings(settings):
+    """The settings that bear on a run: of a projection few, and none that another turns off.
+
+    Args:
+        settings: dict of all settings.
+
+    Returns:
+        OrderedDict, in the same order.
+    """
+    method = METHODS.get(settings.get("method"))
+    if method and method.features is None:
+        return OrderedDict((name, value) for name, value in settings.items()
+                           if name in PROJECTION_SETTINGS)
+    left_out = set()
+    if settings.get("center_weight") == 0:
+        left_out.add("center_alpha")
+    if settings.get("quantization_weight") == 0:
+        left_out.add("quantization_target")
+    if settings.get("method", "dcbh") != "dcbh":
+        left_out.add("multi_scale")
+    return OrderedDict((name, value) for name, value in settings.items() if name not in left_out)
+
+
+def dataset_title(settings):
+    """The data set's name for people; "" where the settings name none."""
+    flag = settings.get("dataset_flag", "")
+    for number, dataset in DATASETS.items():
+        if flag in (number, str(number), dataset.name) and not isinstance(flag, bool):
+            return dataset.title.split(" (")[0]
+    return str(flag)
+
+
+def method_title(settings):
+    """The method's name for people; "" where the settings name none."""
+    name = settings.get("method", "")
+    return METHODS[name].title if name in METHODS else str(name)
+
+
+def run_title(settings, num_bits):
+    """Method, data set, bits and seed."""
+    parts = [method_title(settings), dataset_title(settings), "%s bits" % num_bits]
+    if "seed" in settings:
+        parts.append("seed %s" % settings["seed"])
+    return " \u00b7 ".join(filter(None, parts))
+
+
+def status(record):
+    """A sentence on a run that has not finished; "" of one that has, or of no run.
+
+    Args:
+        record: a RunRecord.
+    """
+    if not record.entries or record.entries[-1].get("ended_by") == "finished":
+        return ""
+    reason = record.entries[-1].get("ended_by")
+    done = int(record.history[-1]["epoch"]) if record.history else 0
+    progress = "after epoch %d of %s" % (done, record.settings.get("epochs", "?"))
+    if done == record.settings.get("epochs") and reason is None:
+        return ""
+    if reason is None:
+        return "Not finished: still training or killed, %s." % progress
+    if reason.startswith("stopped"):
+        return "%s, %s." % (reason[0].upper() + reason[1:], progress)
+    return "Failed %s. %s" % (progress, reason[0].upper() + reason[1:])
+
+
+def provenance_rows(entry):
+    """A provenance entry as a list of (title, text)."""
+    rows = []
+    for name, value in entry.items():
+        text = " ".join(map(str, value)) if isinstance(value, list) else value
+        rows.append((PROVENANCE.get(name, name.replace("_", " ")), "" if text is None else text))
+    return rows
+
+
+# Several runs
+
+
+def differences(runs):
+    """What differs between runs: settings, then provenance.
+
+    Args:
+        runs: list of ComparedRuns.
+
+    Returns:
+        List of (title, values): a text for each run, in their order.
+    """
+    rows = []
+    settings = [applicable_settings(run.settings) for run in runs]
+    for name in OrderedDict.fromkeys(name for values in settings for name in values):
+        texts = [str(values.get(name, "-")) for values in settings]
+        if len(set(texts)) > 1 and name not in IMMATERIAL:
+            rows.append((name, texts))
+    for name in COMPARED_PROVENANCE:
+        texts = [_provenance_text(name, run.provenance) for run in runs]
+        if len(set(texts)) > 1:
+            rows.append((PROVENANCE[name], texts))
+    return rows
+
+
+def _provenance_text(name, entry):
+    if name not in entry:
+        return "unknown"
+    if name == "tensorflow" and entry[name] is None:
+        return "not used"
+    if name == "git_revision" and entry[name]:
+        return entry[name][:10]
+    return {None: "unknown", True: "yes", False: "no"}.get(entry[name], str(entry[name]))
+
+
+def data_warnings(runs):
+    """Sentences that say where runs were not evaluated on the same images (often none)."""
+    warnings = []
+    names = [dataset_title(run.settings) for run in runs]
+    if len(set(names)) > 1:
+        warnings.append("These runs are of different data sets (%s): their numbers do not compare."
+                        % ", ".join(sorted(set(filter(None, names)))))
+        return warnings
+    for split in ("gallery", "query"):
+        if not _all_alike([_images(run.codes, split) for run in runs]):
+            warnings.append("These runs have different %s: their numbers do not compare." % (
+                "galleries" if split == "gallery" else "queries"))
+    digests = {run.provenance["data"] for run in runs if run.provenance.get("data")}
+    if len(digests) > 1 and not warnings:
+        warnings.append("These runs were trained on different data, though under one name.")
+    return warnings
+
+
+def _images(codes, split):
+    """What says of which images one split's codes are: labels, and fingerprints where known."""
+    return (getattr(codes, {"gallery": "gallery_labels", "query": "query_labels"}[split]),
+            getattr(codes, split + "_fingerprints"))
+
+
+def _all_alike(splits):
+    first_labels, first_prints = splits[0]
+    for labels, prints in splits[1:]:
+        if not np.array_equal(labels, first_labels):
+            return False
+        if prints is not None and first_prints is not None and not np.array_equal(
+                prints, first_prints):
+            return False
+    return True

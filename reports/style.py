@@ -1,0 +1,156 @@
+"""The figures' house style: colours, axes, labels of lines, and how a figure is written out.
+
+Text and axes have the colour INK, which an SVG in a page replaces by the page's own.
+"""
+
+import io
+import re
+from typing import NamedTuple
+
+import matplotlib
+import numpy as np
+from matplotlib import font_manager
+from matplotlib.backends.backend_agg import FigureCanvasAgg
+from matplotlib.figure import Figure
+from matplotlib.ft2font import FT2Font
+from matplotlib.ticker import MaxNLocator
+
+INK = "#010203"  # as good as black, and found nowhere else in an SVG
+GREY = "#8a8f98"
+# Okabe and Ito's colours, told apart with any colour vision, on white and on near-black; yellow,
+# which white swallows, is left out. Dashes and markers tell the lines apart without colour.
+BLUE, VERMILLION, GREEN, PURPLE = "#0072B2", "#D55E00", "#009E73", "#CC79A7"
+ORANGE, SKY = "#E69F00", "#56B4E9"
+SIZE = 4.6, 3.3  # inches: on a phone's width a figure's letters are as large as the page's
+
+
+class Line(NamedTuple):
+    """How one line is drawn: colour, dashes (on and off in points; () for none), marker."""
+
+    colour: str
+    dashes: tuple
+    marker: str
+
+
+LINES = (Line(BLUE, (), "o"), Line(VERMILLION, (5, 2), "s"), Line(GREEN, (6, 2, 1, 2), "^"),
+         Line(PURPLE, (1.5, 1.5), "D"), Line(ORANGE, (9, 3), "v"),
+         Line(SKY, (3, 1, 1, 1, 1, 1), "P"), Line(INK, (), "X"))
+OTHERS = Line(GREY, (), "")
+
+
+class Drawing(NamedTuple):
+    """A figure, and what is said of it.
+
+    Attributes:
+        name: of its file in figures/, without ending; letters, digits, - and _.
+        figure: a matplotlib Figure.
+        caption: sentences below it, with the numbers that matter.
+        alt: what is seen, for those who do not see it.
+        legend: list of (Line, text), shown below it.
+    """
+
+    name: str
+    figure: Figure
+    caption: str
+    alt: str
+    legend: tuple = ()
+
+
+def new_figure(title, x_label="", y_label="", size=SIZE):
+    """(figure, axes) in the house style. Texts are shown as they are."""
+    colours = dict.fromkeys(("text.color", "axes.edgecolor", "axes.labelcolor", "xtick.color",
+                             "ytick.color"), INK)
+    with matplotlib.rc_context(dict(colours, **{"font.size": 9, "axes.titlesize": 10})):
+        figure = Figure(figsize=size)
+        FigureCanvasAgg(figure)  # so that its layout can be computed without a screen
+        axes = figure.add_subplot(1, 1, 1)
+        axes.set_title(plain(title), loc="left")
+        axes.set_xlabel(plain(x_label))
+        axes.set_ylabel(plain(y_label))
+        axes.tick_params(which="both", colors=INK)
+    for side in ("top", "right"):
+        axes.spines[side].set_visible(False)
+    axes.grid(True, linewidth=0.4, alpha=0.4, color=GREY)
+    axes.set_axisbelow(True)
+    return figure, axes
+
+
+def plain(text):
+    """Text that matplotlib shows as it is: dollar signs start no formula."""
+    return text.replace("$", r"\$")
+
+
+def shares(axes):
+    """A y axis from 0 to 1."""
+    axes.set_ylim(-0.02, 1.02)
+
+
+def whole_numbers(axis):
+    """An axis whose ticks are whole numbers."""
+    axis.set_major_locator(MaxNLocator(integer=True))
+
+
+def draw_line(axes, x, y, line, marks=6, **options):
+    """Draws values with a few markers; a single value is a marker, and so never invisible."""
+    every = max(1, len(x) // marks)
+    return axes.plot(x, y, color=line.colour, dashes=line.dashes or (None, None),
+                     marker=line.marker or None, markevery=every, markersize=4,
+                     **dict(dict(linewidth=1.6), **options))[0]
+
+
+def label_lines(axes, labelled):
+    """Writes each line's label beside it, where it is farthest from the other lines.
+
+    Args:
+        axes: their axes, limits set.
+        labelled: list of (label, x, y).
+    """
+    to_axes = axes.transData + axes.transAxes.inverted()
+    paths = [to_axes.transform(np.column_stack([x, y]).astype(float)) for _, x, y in labelled]
+    taken = []
+    for number, ((label, _, _), path) in enumerate(zip(labelled, paths)):
+        inside = path[(path[:, 0] > 0.03) & (path[:, 0] < 0.85) & (path[:, 1] < 0.93)]
+        candidates = inside if len(inside) else path
+        candidates = candidates[:: max(1, len(candidates) // 60)]
+        others = [_dense(other) for index, other in enumerate(paths) if index != number]
+        others += [np.array(taken)] if taken else []
+        room = np.full(len(candidates), 1.0)
+        for other in others:
+            gaps = np.abs(candidates[:, None] - other[None]).max(axis=2)
+            room = np.minimum(room, gaps.min(axis=1))
+        place = candidates[np.argmax(room)]
+        taken.append(place)
+        axes.annotate(label, place, xycoords="axes fraction", xytext=(5, 5),
+                      textcoords="offset points", color=INK, fontweight="bold", fontsize=9)
+
+
+def _dense(path, count=80):
+    """A path of axes fractions as points that lie close to one another."""
+    steps = np.linspace(0, len(path) - 1, count)
+    index = np.arange(len(path))
+    return np.column_stack([np.interp(steps, index, path[:, axis]) for axis in (0, 1)])
+
+
+def drawable(text):
+    """Whether the figures' font has all letters of a text."""
+    letters = FT2Font(font_manager.findfont("DejaVu Sans")).get_charmap()
+    return all(ord(letter) in letters for letter in text)
+
+
+def save_png(drawing, path):
+    """Writes a Drawing as PNG, dark on white."""
+    drawing.figure.tight_layout()
+    drawing.figure.savefig(str(path), format="png", dpi=150, facecolor="white")
+
+
+def svg(drawing):
+    """A Drawing as the text of an SVG element that takes the page's text colour."""
+    drawing.figure.tight_layout()
+    with matplotlib.rc_context({"svg.hashsalt": drawing.name, "svg.fonttype": "path"}):
+        stream = io.StringIO()
+        drawing.figure.savefig(stream, format="svg", facecolor="none", transparent=True,
+                               metadata={"Date": None})
+    text = stream.getvalue()
+    text = text[text.index("<svg"):].replace(INK, "currentColor")
+    # ids are counted from 1 in each figure; a page has several
+    return re.sub(r'(\bid="|"#|url\(#)', lambda match: match.group(0) + drawing.name + "-", text)

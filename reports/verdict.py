@@ -1,0 +1,81 @@
+"""The top of a run's page: how good the codes are, in one number and one sentence."""
+
+from typing import NamedTuple
+
+import numpy as np
+
+from reports.code_figures import constant_bits, ranges
+from reports.ranking import chance_map
+
+
+class Verdict(NamedTuple):
+    """What a page says first.
+
+    Attributes:
+        value, low, high: mAP, and its bounds over orders of ties.
+        chance: mAP of a random order.
+        sentence: sizes, and how often the nearest code is right.
+        warnings: sentences that say why the numbers mean less than they seem to (often none).
+    """
+
+    value: float
+    low: float
+    high: float
+    chance: float
+    sentence: str
+    warnings: list
+
+
+def verdict(evaluation, codes, subject):
+    """The Verdict on codes.
+
+    Args:
+        evaluation: metrics.Evaluation of the codes.
+        codes: Codes.
+        subject: what was evaluated, to begin the sentence with.
+    """
+    results = evaluation.results
+    people = len(np.unique(codes.gallery_labels))
+    queries = results["num_queries"]
+    right = results["top_1_accuracy"] * queries
+    whole = abs(right - round(right)) < 0.005
+    sentence = ("%s: %s, %s, %s; the nearest code is right for %s of %s%s." % (
+        subject, counted(people, "person", "people"), counted(results["num_gallery"],
+                                                              "gallery image"),
+        counted(queries, "query", "queries"),
+        "{:,}".format(int(round(right))) if whole else "{:,.1f}".format(right),
+        "{:,}".format(queries), "" if whole else " (on average over orders of ties)"))
+    return Verdict(results["mAP"], results["mAP_worst_case"], results["mAP_best_case"],
+                   chance_map(codes), sentence, code_warnings(results, codes, people))
+
+
+def code_warnings(results, codes, people):
+    """Sentences on collapsed codes, and on queries that make the numbers mean less."""
+    warnings = []
+    distinct, constant = results["distinct_gallery_codes"], constant_bits(codes)
+    if distinct == 1:
+        warnings.append(
+            "The codes have collapsed: all %s have one and the same code. Every ranking is a "
+            "single tie, so that best orders of ties, recall within a radius and the like say "
+            "nothing." % counted(results["num_gallery"], "gallery image"))
+    else:
+        if constant:
+            warnings.append("%d of %d bits are the same for the whole gallery and say nothing: %s."
+                            % (len(constant), results["num_bits"], ranges(constant)))
+        if distinct < people:
+            warnings.append("The codes have collapsed: %s for %s." % (
+                counted(distinct, "distinct code"), counted(people, "person", "people")))
+    inside = results.get("queries_also_in_gallery")
+    if inside:
+        warnings.append("%s also in the gallery: to find an image by itself inflates every number "
+                        "here." % counted(inside, "query is", "queries are"))
+    strangers = results.get("queries_without_relevant")
+    if strangers:
+        warnings.append("%s of people who are not in the gallery; each counts as 0."
+                        % counted(strangers, "query is", "queries are"))
+    return warnings
+
+
+def counted(number, one, many=None):
+    """A number and its noun: 1 query, 1,595 people."""
+    return "{:,} {}".format(number, one if number == 1 else many or one + "s")
