@@ -17,7 +17,7 @@ import os
 from collections import OrderedDict
 
 import data_loader
-from reports import report
+from reports import console, report, runs
 from retrieval import metrics
 from retrieval.codes import load_codes
 from retrieval.evaluation import save_evaluation
@@ -38,7 +38,7 @@ def evaluate_run(path, data_dir, options):
     page = report.write_report(folder, evaluation, codes, (train, test),
                                data_loader.identity_names(dataset))
     weights = ", weights of epoch %d" % metadata["epoch"] if "epoch" in metadata else ""
-    print("%s%s\n%s" % (folder, weights, report.results_table(evaluation.results)))
+    print("%s%s\n%s" % (folder, weights, console.results_table(evaluation.results)))
     print("report: %s" % page)
 
 
@@ -56,23 +56,24 @@ def evaluate_file(path, out, options):
     folder = OutputFolder.create(out, "evaluation")
     evaluation = save_evaluation(folder, codes, {"codes": str(path)}, **options)
     page = report.write_report(folder, evaluation, codes)
-    print("%s\n%s\nreport: %s" % (path, report.results_table(evaluation.results), page))
+    print("%s\n%s\nreport: %s" % (path, console.results_table(evaluation.results), page))
 
 
 def compare_runs(paths, out, options):
     """Evaluates the saved codes of several runs; writes one table and one report into `out`."""
-    evaluations = OrderedDict()
+    compared = []
     for path in paths:
         folder = RunFolder.open(path)
         if not (folder.path / "codes.npz").exists():
             raise UserError("%s has no codes.npz yet; run: python evaluate.py %s" % (path, path))
-        evaluations[str(path)] = metrics.evaluate_codes(
-            load_codes(folder.path / "codes.npz"), **options)
-    results = OrderedDict((name, evaluation.results) for name, evaluation in evaluations.items())
+        codes = load_codes(folder.path / "codes.npz")
+        compared.append(runs.compared_run(
+            path, metrics.evaluate_codes(codes, **options), codes))
+    results = OrderedDict((run.name, run.evaluation.results) for run in compared)
     folder = OutputFolder.create(out, "comparison")
     folder.write_json("comparison.json", results)
-    page = report.write_comparison(folder, evaluations)
-    print("%s\nreport: %s" % (report.comparison_table(results), page))
+    page = report.write_comparison(folder, compared)
+    print("%s\nreport: %s" % (console.comparison_table(results), page))
 
 
 def parse_command_line(arguments):

@@ -8,7 +8,7 @@ import numpy as np
 
 from config import Config, Dataset
 from data_loader import ImageSet
-from reports import report
+from reports import console, report
 from retrieval import encode
 from retrieval.evaluation import save_evaluation
 from runtime.command_line import duration
@@ -16,7 +16,7 @@ from runtime.errors import UserError
 from runtime.run_folder import RunFolder
 from runtime.tensorflow_setup import device_line, make_session, tf
 from training.graph import build_step_graph
-from training.loop import Interrupted, Trainer
+from training.loop import Interrupted, Trainer, TrainingDiverged
 from training.recorder import Recorder
 
 
@@ -79,12 +79,14 @@ def train_network(run):
                                     evaluation.results["mAP"]))
             except Interrupted as stop:
                 run.folder.finish(str(stop))
+                report.write_unfinished_report(run.folder)
                 print("saved after epoch %d, step %d; to go on: python main.py --resume --run_dir "
                       "%s" % (trainer.progress.epoch, trainer.progress.step, run.folder),
                       file=sys.stderr)
                 sys.exit(128 + stop.signal_number)
             except UserError as error:
                 run.folder.finish("error: %s" % error)
+                report.write_unfinished_report(run.folder, str(error), **where(error))
                 raise
     finish(run, codes, evaluation)
     print("took %s in all" % duration(time.perf_counter() - started))
@@ -102,9 +104,16 @@ def evaluate(run, codes, metadata):
                            authors_evaluation=run.config.authors_evaluation)
 
 
+def where(error):
+    """What a TrainingDiverged says of where it was: keyword arguments of the unfinished report."""
+    if not isinstance(error, TrainingDiverged):
+        return {}
+    return dict(epoch=error.epoch, step=error.step, term=error.term)
+
+
 def finish(run, codes, evaluation):
     """Writes the run's report, notes that the run is finished and prints its results."""
     path = report.write_report(run.folder, evaluation, codes, (run.train, run.test), run.names)
     run.folder.finish("finished")
-    print(report.results_table(evaluation.results))
+    print(console.results_table(evaluation.results))
     print("report: %s" % path)

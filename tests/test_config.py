@@ -86,7 +86,8 @@ def test_a_data_set_by_number_text_or_name(flag, tmp_path):
 
 
 @pytest.mark.parametrize("flag", [
-    True, 1.0, -1, "", "\u00b2", "../orl", "a" * 300, "nul\0l", "x\n", "9" * 5000])
+    True, 1.0, -1, "", "\u00b2", "../orl", "a" * 300, "nul\0l", "x\n", "9" * 5000],
+                         ids=range(10))
 def test_what_names_no_data_set(flag, tmp_path):
     with pytest.raises(UserError):
         resolve(dict(dataset_flag=flag, data_dir=str(tmp_path)))
@@ -95,7 +96,7 @@ def test_what_names_no_data_set(flag, tmp_path):
 @pytest.mark.parametrize("manifest", [
     "", "5", "[]", "{}", "[" * 100000, '{"num_identities": 0, "num_train": 1, "num_test": 1}',
     '{"num_identities": 1e9, "num_train": 1, "num_test": 1}',
-    '{"num_identities": 2, "num_train": 1, "num_test": 1, "crop": 3}'])
+    '{"num_identities": 2, "num_train": 1, "num_test": 1, "crop": 3}'], ids=range(8))
 def test_damaged_manifest(manifest, tmp_path):
     (tmp_path / "mine").mkdir()
     (tmp_path / "mine/manifest.json").write_text(manifest)
@@ -118,7 +119,7 @@ def test_command_line_takes_every_setting():
 @pytest.mark.parametrize("name, text", [
     ("shuffle", "maybe"), ("epochs", "1.5"), ("epochs", ""), ("learning_rate", "1e"),
     ("seed", "9" * 5000),
-])
+], ids=range(5))
 def test_ill_typed_words(name, text):
     field = {field.name: field for field in dataclasses.fields(Config)}[name]
     with pytest.raises(UserError, match=name):

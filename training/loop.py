@@ -13,7 +13,17 @@ from runtime.tensorflow_setup import tf
 
 
 class TrainingDiverged(Failed):
-    """A loss or a weight is no longer finite."""
+    """A loss or a weight is no longer finite. Attributes epoch, step (from 1) and term.
+
+    Args:
+        epoch, step: where, counted from 1.
+        term: of the loss; "weights" for a weight.
+        reason: text.
+    """
+
+    def __init__(self, epoch, step, term, reason):
+        super().__init__("epoch %d, step %d: %s" % (epoch, step, reason))
+        self.epoch, self.step, self.term = epoch, step, term
 
 
 class Interrupted(Exception):
@@ -195,9 +205,8 @@ class Trainer:
         for name, value in reversed(list(losses.items())):  # the terms before their total
             if not math.isfinite(value):
                 raise TrainingDiverged(
-                    "epoch %d, step %d: the %s loss is %s; training stopped. %s" % (
-                        self.progress.epoch + 1, self.progress.step + 1, name, value,
-                        self._way_out()))
+                    self.progress.epoch + 1, self.progress.step + 1, name,
+                    "the %s loss is %s; training stopped. %s" % (name, value, self._way_out()))
         sums = self.progress.sums
         for name, value in losses.items():
             sums[name] = sums.get(name, 0.0) + float(value)
@@ -207,8 +216,8 @@ class Trainer:
         """Weights can turn infinite in an epoch's last step, which no later loss then shows."""
         if not self.session.run(self.graph.weights_finite):
             raise TrainingDiverged(
-                "epoch %d, step %d: a weight is not finite after the update; training stopped. %s"
-                % (self.progress.epoch + 1, self.progress.step, self._way_out()))
+                self.progress.epoch + 1, self.progress.step, "weights",
+                "a weight is not finite after the update; training stopped. %s" % self._way_out())
 
     def _way_out(self):
         self.recorder.wait()

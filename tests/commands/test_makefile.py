@@ -100,7 +100,8 @@ def test_make_alone_lists_what_it_can_do(machine):
 
 def test_a_python_that_is_too_new_is_named(machine):
     (machine / "bin/python3.14").write_text(
-        "#!/bin/sh\ncase \"$2\" in *version_info*3,*14*) echo '; 3.14 is too new' ;; *) exit 1 ;; esac")
+        "#!/bin/sh\n"
+        "case \"$2\" in *version_info*3,*14*) echo '; 3.14 is too new' ;; *) exit 1 ;; esac")
     (machine / "bin/python3.14").chmod(0o755)
     process = make(machine, "run")
     assert process.returncode != 0 and "3.14 is too new" in process.stderr

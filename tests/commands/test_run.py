@@ -15,13 +15,13 @@ import numpy as np
 import pytest
 from conftest import assert_refused, clean_environment, command, run_script, write_pickle
 
-from config import DATASETS, Config
+from config import DATASETS, resolve
 
 # Two small epochs a second: 30 images, 8 bits.
-TINY = ("--dataset_flag", 1, "--num_bits", 8, "--batch_size", 7, "--evaluate_every", 2)
+TINY = ("--dataset_flag", 1, "--data_dir", "data", "--num_bits", 8, "--batch_size", 7, "--evaluate_every", 2)
 RUN_FILES = {"config.json", "provenance.json", "history.csv", "tensorboard", "checkpoints",
              "results.json", "codes.npz", "curves_at_n.csv", "curves_within_radius.csv",
-             "report.html", "figures", "lock"}
+             "report.html", "figures", "lock", ".dcbh.json"}
 
 
 def history(run_dir):
@@ -92,8 +92,8 @@ def test_orl_end_to_end(tmp_path):
                                                "quantization", "center")]
         assert float(row["total"]) == pytest.approx(sum(terms), rel=1e-5)
     assert float(rows[2]["total"]) < float(rows[0]["total"])
-    assert json.loads((run_dir / "config.json").read_text()) == Config(
-        dataset_flag=2, epochs=3, num_bits=12).to_dict()
+    assert json.loads((run_dir / "config.json").read_text()) == resolve(dict(
+        dataset_flag=2, epochs=3, num_bits=12))[0].to_dict()
     entry = json.loads((run_dir / "provenance.json").read_text())[0]
     assert entry["ended_by"] == "finished" and entry["tensorflow"] and "main.py" in str(entry)
 
