@@ -8,11 +8,16 @@ import csv
 import io
 import math
 import os
+import re
 
 from runtime.errors import UserError
 from runtime.files import read_text, replacing, writing
 
 COLUMNS = ("epoch", "total", "accuracy", "images_per_second", "seconds")  # more may follow
+
+# What a killed process can leave of a line.
+HALF_ROW = re.compile(r"[0-9eE.+,-]*\Z")
+HALF_HEADER = re.compile(r"(e|ep|epo|epoc|epoch|epoch,[a-zA-Z0-9_,]*)?\Z")
 
 
 def read(path):
@@ -31,9 +36,8 @@ def read(path):
     result = []
     for number, row in enumerate(rows, 2):
         values = {name: _value(cell) for name, cell in zip(header, row)}
-        epoch = values["epoch"]
         previous = result[-1]["epoch"] if result else 0
-        if epoch is None or epoch != int(epoch) or epoch <= previous:
+        if values["epoch"] != int(values["epoch"]) or values["epoch"] <= previous:
             raise _damaged(path, "line %d is not of a later epoch than the line before" % number)
         result.append(values)
     return result
@@ -95,10 +99,12 @@ def _read_cells(path):
     if not os.path.lexists(str(path)):
         return [], [], True
     text = read_text(path)
-    lines = text[:text.rfind("\n") + 1]
-    whole = len(lines) == len(text)
+    end = text.rfind("\n") + 1
+    lines, half = text[:end], text[end:]
+    if not (HALF_ROW if lines else HALF_HEADER).match(half):
+        raise _damaged(path, "its last line is no part of a row")
     if not lines:
-        return [], [], whole
+        return [], [], not half
     try:
         header, *rows = csv.reader(io.StringIO(lines, newline=""), strict=True)
     except csv.Error as error:
@@ -111,11 +117,12 @@ def _read_cells(path):
         try:
             if len(row) != len(header):
                 raise ValueError("it has %d columns, not %d" % (len(row), len(header)))
-            if any(_value(cell) is None for name, cell in zip(header, row) if name in COLUMNS):
+            values = dict(zip(header, map(_value, row)))
+            if any(values[name] is None for name in COLUMNS):
                 raise ValueError("a number is missing")
         except ValueError as error:
             raise _damaged(path, "line %d: %s" % (number, error))
-    return header, rows, whole
+    return header, rows, not half
 
 
 def _value(cell):

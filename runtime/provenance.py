@@ -1,5 +1,6 @@
 """Where a run's numbers come from: code, versions, machine, command line, times of each start."""
 
+import contextlib
 import datetime
 import os
 import platform
@@ -9,6 +10,7 @@ from pathlib import Path
 
 import numpy as np
 
+from runtime.errors import UserError, one_line
 from runtime.files import check_fields
 
 ROOT = Path(__file__).resolve().parent.parent
@@ -69,6 +71,41 @@ def check_entries(value):
         check_fields(entry, FIELDS, "start %d" % number)
         if not all(isinstance(argument, str) for argument in entry["command_line"]):
             raise ValueError("start %d has a damaged 'command_line'" % number)
+
+
+def keep_difference(folder, difference, number):
+    """Writes the difference of a run's start number `number`; those of other starts stay.
+
+    Returns:
+        Name of the file.
+    """
+    while True:
+        name = "uncommitted.diff" if number == 1 else "uncommitted_%d.diff" % number
+        if not os.path.lexists(str(folder.path / name)):
+            folder.write_text(name, difference)
+            return name
+        number += 1
+
+
+@contextlib.contextmanager
+def noting_end(folder):
+    """Calls a begun RunFolder's `finish` with what ends the block, whatever that is."""
+    try:
+        yield
+    except BaseException as error:
+        with contextlib.suppress(UserError):  # the first error counts
+            folder.finish(_reason(error))
+        raise
+    folder.finish("finished")
+
+
+def _reason(error):
+    if isinstance(error, KeyboardInterrupt):
+        return "stopped by SIGINT"
+    if hasattr(error, "signal_number") or isinstance(error, SystemExit):  # a stop, saved before
+        return one_line(error)
+    name = "" if isinstance(error, UserError) else type(error).__name__ + ": "
+    return "error: %s%s" % (name, one_line(error))
 
 
 def git_state():

@@ -13,6 +13,7 @@ import fnmatch
 import os
 import re
 import shutil
+import time
 from pathlib import Path
 
 from runtime.checkpoint_index import PART
@@ -145,26 +146,28 @@ def recover(path):
     """Puts a run back that a killed replacement had moved aside, if nothing is in its place.
 
     Raises:
-        UserError: it cannot be put back, or the replacement is going on.
+        UserError: it cannot be put back.
     """
-    place = real(path)
-    if os.path.lexists(str(place)):
-        return
-    for aside in siblings(place, "old"):
-        folder = OutputFolder(aside)
+    place, attempts = real(path), 20
+    while not os.path.lexists(str(place)):
+        asides = siblings(place, "old")
+        if not asides:
+            return
+        folder = OutputFolder(asides[0])
         try:
-            if folder.kind() != "run":
-                continue
             folder.lock()
             with writing(path):
                 if not os.path.lexists(str(place)):
-                    os.rename(str(aside), str(place))
+                    os.rename(str(folder.path), str(place))
         except UserError as error:
-            raise UserError("%s is being replaced, or was when that was stopped; it is now %s (%s)"
-                            % (path, aside, error))
+            # A living process is between its two renamings, for a moment.
+            attempts -= 1
+            if not attempts:
+                raise UserError("%s was being replaced when that was stopped; its run is now %s, "
+                                "and cannot be put back: %s" % (path, folder, error))
+            time.sleep(0.05)
         finally:
             folder.unlock()
-        return
 
 
 def clean(path, replaced):

@@ -222,18 +222,10 @@ class RunFolder(OutputFolder):
         entries = self.provenance()
         entry, difference = provenance.new_entry(tensorflow, device, data_digest)
         if difference:
-            entry["uncommitted_diff"] = self._keep_difference(difference, len(entries) + 1)
+            entry["uncommitted_diff"] = provenance.keep_difference(
+                self, difference, len(entries) + 1)
         self._entries = entries + [entry]
         self.write_json("provenance.json", self._entries)
-
-    def _keep_difference(self, difference, number):
-        """Name of the file that holds a start's difference; those of other starts stay."""
-        while True:
-            name = "uncommitted.diff" if number == 1 else "uncommitted_%d.diff" % number
-            if not os.path.lexists(str(self.path / name)):
-                self.write_text(name, difference)
-                return name
-            number += 1
 
     def finish(self, ended_by):
         """Notes in the provenance when and why this process stopped.
@@ -245,6 +237,14 @@ class RunFolder(OutputFolder):
         if self._entries:
             self._entries[-1].update(end=provenance.now(), ended_by=ended_by)
             self.write_json("provenance.json", self._entries)
+
+    def read_results(self):
+        """The run's results.json: a dict of numbers and texts, mAP among them.
+
+        Raises:
+            UserError: the run is not evaluated yet, or the file is damaged.
+        """
+        return self.read_json("results.json", _check_results)
 
     # History
 
@@ -324,3 +324,10 @@ class RunFolder(OutputFolder):
         if not os.path.lexists(str(self.path / "checkpoints" / "index.json")):
             return {}
         return self.read_json("checkpoints/index.json", checkpoint_index.check)
+
+
+def _check_results(value):
+    check_fields(value, {"mAP": (int, float)}, "the file")
+    for name, result in value.items():
+        if not isinstance(result, (int, float, str, type(None))):
+            raise ValueError("its %.40r is no number and no text" % name)

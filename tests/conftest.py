@@ -2,6 +2,7 @@
 
 import os
 import pickle
+import stat
 import subprocess
 import sys
 from pathlib import Path
@@ -59,6 +60,24 @@ def faces_dir(tmp_path):
     write_pickle(tmp_path / "data/train_folder_facescrub/part1", *train)
     write_pickle(tmp_path / "data/test_folder_facescrub/part1", *test)
     return tmp_path
+
+
+def tree(folder):
+    """All below a folder: relative path -> content of a file, target of a link, None."""
+    found = {}
+    for parent, folders, names in os.walk(str(folder)):
+        for name in folders + names:
+            path = os.path.join(parent, name)
+            status = os.lstat(path)
+            if stat.S_ISLNK(status.st_mode):
+                content = os.readlink(path)
+            elif stat.S_ISREG(status.st_mode):
+                with open(path, "rb") as stream:
+                    content = stream.read()
+            else:
+                content = None
+            found[os.path.relpath(path, str(folder))] = content
+    return found
 
 
 def clean_environment(**changes):

@@ -2,11 +2,11 @@
 
 import json
 import os
-import stat
 from collections import OrderedDict
 
 import numpy as np
 import pytest
+from conftest import tree
 
 from runtime.errors import Failed, UserError
 from runtime.files import read_json, replacing, writing
@@ -14,24 +14,6 @@ from runtime.output_folder import KINDS, MARKER, OutputFolder
 from runtime.run_folder import RunFolder
 
 OUTPUTS = [kind for kind in KINDS if kind != "run"]
-
-
-def tree(folder):
-    """All below a folder: relative path -> content of a file, target of a link, None."""
-    found = {}
-    for parent, folders, names in os.walk(str(folder)):
-        for name in folders + names:
-            path = os.path.join(parent, name)
-            status = os.lstat(path)
-            if stat.S_ISLNK(status.st_mode):
-                content = os.readlink(path)
-            elif stat.S_ISREG(status.st_mode):
-                with open(path, "rb") as stream:
-                    content = stream.read()
-            else:
-                content = None
-            found[os.path.relpath(path, str(folder))] = content
-    return found
 
 
 @pytest.mark.parametrize("kind", OUTPUTS)
