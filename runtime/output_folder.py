@@ -211,8 +211,7 @@ class OutputFolder:
             np.savez_compressed(stream, **arrays)
 
     def replace_subfolder(self, name, temporary):
-        """Puts the folder `temporary`, which lies in this one, in the place of the subfolder `name`.
-        """
+        """Puts the folder `temporary`, which lies in this one, in place of the subfolder `name`."""
         path = self.path / name
         with writing(path):
             if path.exists():

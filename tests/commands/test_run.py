@@ -18,7 +18,8 @@ from conftest import assert_refused, clean_environment, command, run_script, wri
 from config import DATASETS, resolve
 
 # Two small epochs a second: 30 images, 8 bits.
-TINY = ("--dataset_flag", 1, "--data_dir", "data", "--num_bits", 8, "--batch_size", 7, "--evaluate_every", 2)
+TINY = ("--dataset_flag", 1, "--data_dir", "data", "--num_bits", 8, "--batch_size", 7,
+        "--evaluate_every", 2)
 RUN_FILES = {"config.json", "provenance.json", "history.csv", "tensorboard", "checkpoints",
              "results.json", "codes.npz", "curves_at_n.csv", "curves_within_radius.csv",
              "report.html", "figures", "lock", ".dcbh.json"}
