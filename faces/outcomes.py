@@ -1,0 +1,48 @@
+"""What becomes of a photograph: it trains, it is a query, or it is left out for a reason."""
+
+from collections import OrderedDict
+from typing import NamedTuple
+
+TRAIN, TEST, LEFT_OUT = "train", "test", "left_out"
+
+# Why a photograph is left out: codes, and what they mean.
+REASONS = OrderedDict([
+    ("unreadable", "cannot be read as an image"),
+    ("too_large", "has more pixels than are read, which threatens memory"),
+    ("wrong_size", "is not of the size that the source's photographs have"),
+    ("wrong_sha256", "its sha256 differs from the list's"),
+    ("crop_outside", "the crop lies outside the image"),
+    ("no_face", "no face was found"),
+    ("no_face_in_box", "no face was found where the source has it"),
+    ("several_faces", "more than one face was found"),
+    ("near_duplicate", "is nearly the same as an earlier one"),
+    ("copy_of_test", "is an exact copy of a test image"),
+    ("not_sampled", "frame was not sampled"),
+    ("too_few_images", "its identity has too few usable images"),
+])
+
+
+class Rejected(NamedTuple):
+    """Why no face was taken from a photograph.
+
+    Attributes:
+        code: one of REASONS.
+        detail: text for people that adds to the reason; may be empty.
+    """
+
+    code: str
+    detail: str = ""
+
+
+class Outcome(NamedTuple):
+    """What became of a photograph.
+
+    Attributes:
+        status: TRAIN, TEST or LEFT_OUT.
+        reason: of one that is left out, one of REASONS; else empty.
+        detail: text for people; may be empty.
+    """
+
+    status: str
+    reason: str = ""
+    detail: str = ""
