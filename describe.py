@@ -1,7 +1,38 @@
-"""Describes a data set. The options and the work: faces/describe.py."""
+"""Describes a data set: counts, images, duplicates, and whether it is ready to train.
 
-from config import run_command
-from faces.describe import main
+    python describe.py 2                 by flag: 0, 1 or 2
+    python describe.py myfaces           by name, as prepared by prepare.py
+
+A contact sheet, one row a person, is written to --sheet: look there for wrong faces.
+"""
+
+from config import ROOT, find_dataset
+from faces.contact_sheet import contact_sheet
+from faces.describe import describe, report_lines
+from runtime.command_line import ArgumentParser, run_command
+from runtime.errors import UserError
+
+
+def main(arguments):
+    """Describes the data set that the command line names."""
+    parser = ArgumentParser(description=__doc__)
+    parser.add_argument("dataset", help="0, 1, 2 or a prepared data set's name")
+    parser.add_argument("--data_dir", default=str(ROOT / "data"), metavar="DIR",
+                        help="folder of the data sets (default: %(default)s)")
+    parser.add_argument("--sheet", metavar="FILE.html",
+                        help="where the contact sheet goes (default: contact_sheet_NAME.html)")
+    options = parser.parse_args(arguments)
+    dataset = find_dataset(options.dataset, options.data_dir)
+    description, train, test = describe(dataset)
+    path = options.sheet or "contact_sheet_%s.html" % dataset.name
+    try:
+        with open(path, "w", encoding="utf-8") as stream:
+            stream.write(contact_sheet(dataset, train, test))
+    except OSError as error:
+        raise UserError("%s cannot be written: %s" % (path, error.strerror or error))
+    print("\n".join(report_lines(description)))
+    print("contact sheet: %s" % path)
+
 
 if __name__ == "__main__":
     run_command(main)

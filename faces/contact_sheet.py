@@ -1,0 +1,105 @@
+"""A page that shows who is who in a data set: one row a person, so that wrong faces are seen."""
+
+import base64
+import csv
+import io
+from pathlib import Path
+from typing import NamedTuple
+
+import jinja2
+import numpy as np
+from PIL import Image
+
+import data_loader
+
+TEMPLATE = Path(__file__).with_name("contact_sheet.html")
+# Images on a page, so that a browser can show it (about 1.3 kB each); each person has at least 4
+# of a split and at most 40.
+MOST_IMAGES, LEAST_OF_A_SPLIT, MOST_OF_A_SPLIT = 20000, 4, 40
+
+
+class ShownFace(NamedTuple):
+    """One image of the page: text for people, and the picture as a data URL."""
+
+    text: str
+    source: str
+
+
+class Person(NamedTuple):
+    """One row of the page: a name, counts, and lists of ShownFaces."""
+
+    name: str
+    train_count: int
+    test_count: int
+    train: list
+    test: list
+
+
+def contact_sheet(dataset, train, test):
+    """The page of a data set.
+
+    Args:
+        dataset: a config.Dataset.
+        train, test: its ImageSets.
+
+    Returns:
+        HTML, complete in itself.
+    """
+    names = (data_loader.identity_names(dataset)
+             or ["identity %d" % label for label in range(dataset.num_identities)])
+    most = int(np.clip(MOST_IMAGES // (2 * len(names)), LEAST_OF_A_SPLIT, MOST_OF_A_SPLIT))
+    files = image_files(dataset)
+    people = []
+    for label, name in enumerate(names):
+        indices = [np.flatnonzero(split.labels == label) for split in (train, test)]
+        shown = [_shown(split, chosen, most, files.get(which, {}), which)
+                 for split, chosen, which in zip((train, test), indices, ("train", "test"))]
+        people.append(Person(name, len(indices[0]), len(indices[1]), *shown))
+    environment = jinja2.Environment(autoescape=True, undefined=jinja2.StrictUndefined)
+    return environment.from_string(TEMPLATE.read_text(encoding="utf-8")).render(
+        title=dataset.title, people=people, most=most,
+        shortened=any(max(person.train_count, person.test_count) > most for person in people))
+
+
+def _shown(split, indices, most, files, which):
+    """ShownFaces of some images, spread evenly over the file order."""
+    if not len(indices):
+        return []
+    chosen = indices[np.unique(np.linspace(0, len(indices) - 1, min(most, len(indices))).round()
+                               .astype(int))]
+    return [ShownFace(printable(files.get(index, "%s image %d" % (which, index))), _data_url(image))
+            for index, image in zip(chosen.tolist(), data_loader.displayable(split, chosen))]
+
+
+def _data_url(image):
+    stream = io.BytesIO()
+    Image.fromarray(image).save(stream, "JPEG", quality=85)
+    return "data:image/jpeg;base64," + base64.b64encode(stream.getvalue()).decode()
+
+
+def printable(text):
+    """Text that can be written as UTF-8, whatever bytes a file's name has."""
+    return text.encode("utf-8", "surrogateescape").decode("utf-8", "replace")
+
+
+def image_files(dataset):
+    """Which photograph each image of a prepared data set comes from.
+
+    Args:
+        dataset: a config.Dataset.
+
+    Returns:
+        {"train": {row: file}, "test": {row: file}}; empty where images.csv does not say it.
+    """
+    found = {"train": {}, "test": {}}
+    if dataset.source != "prepared":
+        return found
+    try:
+        with open(str(dataset.labels_file.with_name("images.csv")), encoding="utf-8",
+                  errors="surrogateescape", newline="") as stream:
+            for row in csv.DictReader(stream):
+                if row.get("status") in found and (row.get("row") or "").isdecimal():
+                    found[row["status"]][int(row["row"])] = row["file"]
+    except (OSError, csv.Error):
+        pass
+    return found

@@ -1,0 +1,191 @@
+"""Faces -> training images (the gallery) and test images (the queries) of each person."""
+
+import hashlib
+from collections import Counter, OrderedDict
+
+import numpy as np
+
+from faces.duplicates import near_pairs
+from faces.outcomes import LEFT_OUT, TEST, TRAIN, Outcome, Rejected
+
+YOUTUBE_TRAIN_FRAMES = 40
+
+
+def seed_for(seed, text):
+    """A seed that depends on the user's and on a text, and not on what else there is."""
+    return int.from_bytes(hashlib.sha256(("%d %s" % (seed, text)).encode()).digest()[:4], "little")
+
+
+def split_faces(photos, faces, seed, test_images, min_images, drop_near_duplicates=False,
+                planned=None):
+    """Decides for every photograph where it goes.
+
+    Args:
+        photos: Photos.
+        faces: of each, a Face or Rejected.
+        seed: of the choice of test images.
+        test_images: test images an identity.
+        min_images: identities with fewer usable images are left out.
+        drop_near_duplicates: of images of one identity that are nearly the same, keep the first.
+        planned: of each photograph TRAIN or TEST where that is settled (sampled frames); else None.
+
+    Returns:
+        (outcomes, names, near): an Outcome for each photograph; the identities, by label; and
+        int [pairs, 2] of near duplicates.
+    """
+    outcomes = [Outcome(LEFT_OUT, *face) if isinstance(face, Rejected) else None for face in faces]
+    good = [index for index, outcome in enumerate(outcomes) if outcome is None]
+    numbers = {name: number for number, name in enumerate(OrderedDict.fromkeys(
+        photo.identity for photo in photos))}
+    near = np.array(good, np.int64)[near_pairs(
+        [faces[index].hash for index in good],
+        [numbers[photos[index].identity] for index in good])] if good else np.zeros((0, 2), int)
+    if drop_near_duplicates:
+        for first, second in near:  # in order, so that the first of a group stays
+            if photos[first].identity != photos[second].identity:
+                continue  # more likely two people who look alike than one photograph
+            if outcomes[first] is None and outcomes[second] is None:
+                outcomes[second] = Outcome(LEFT_OUT, "near_duplicate", str(photos[first].path))
+    by_identity = OrderedDict()
+    for index in good:
+        if outcomes[index] is None:
+            by_identity.setdefault(photos[index].identity, []).append(index)
+    pixels = {index: hashlib.sha256(faces[index].row.tobytes()).digest() for index in good}
+    times = Counter(pixels[index] for indices in by_identity.values() for index in indices)
+    names = []
+    for name in sorted(by_identity):
+        indices = by_identity[name]
+        if len(indices) < min_images:
+            split = None
+        elif planned is not None:
+            split = _planned_split(indices, planned, pixels)
+        else:
+            split = _random_split(indices, pixels, times, test_images,
+                                  np.random.RandomState(seed_for(seed, name)))
+        if split is None or not split[0] or len(split[1]) < test_images:
+            distinct = sum(times[pixels[index]] == 1 for index in indices)
+            detail = "%d usable, %d of them without an exact copy" % (len(indices), distinct)
+            for index in indices:
+                outcomes[index] = Outcome(LEFT_OUT, "too_few_images", detail)
+            continue
+        names.append(name)
+        for index in indices:
+            outcomes[index] = Outcome(LEFT_OUT, "copy_of_test")
+        for status, part in zip((TRAIN, TEST), split):
+            for index in part:
+                outcomes[index] = Outcome(status)
+    return outcomes, names, near
+
+
+def _random_split(indices, pixels, times, test_images, rng):
+    """(training, test) indices of one identity, or None if there are too few distinct images.
+
+    Images whose pixels occur more than once can only train, so that no image is on both sides.
+    """
+    free = [index for index in indices if times[pixels[index]] == 1]
+    if len(free) < test_images or len(indices) <= test_images:
+        return None
+    test = set(rng.permutation(free)[:test_images].tolist())
+    return [index for index in indices if index not in test], sorted(test)
+
+
+def _planned_split(indices, planned, pixels):
+    """The same where it is settled already, without training images that are test images, too."""
+    test = [index for index in indices if planned[index] == TEST]
+    copies = {pixels[index] for index in test}
+    return [index for index in indices
+            if planned[index] == TRAIN and pixels[index] not in copies], test
+
+
+# Frames of videos
+
+
+def frame_queues(photos, test_images, rng):
+    """In which order frames of one person are taken for training and for testing.
+
+    Test frames come from one video chosen at random, training frames from the others; of a single
+    video, test frames are its end. The first of each queue are spread evenly over the time; those
+    that follow take the place of frames that cannot be used.
+
+    Args:
+        photos: the person's Photos, in time order within each group (video).
+        test_images: test frames that are wanted.
+        rng: RandomState.
+
+    Returns:
+        (training, test): two lists of Photos.
+    """
+    videos = OrderedDict()
+    for photo in photos:
+        videos.setdefault(photo.group, []).append(photo)
+    names = list(videos)
+    if len(names) == 1:
+        even = _evenly(len(photos), YOUTUBE_TRAIN_FRAMES + test_images)
+        cut = even[-test_images] if len(even) > test_images else len(photos)
+        return (_spread(photos[:cut], even[:-test_images]),
+                _spread(photos[cut:], [place - cut for place in even[-test_images:]]))
+    test_video = names[rng.randint(len(names))]
+    others = [photo for name in names if name != test_video for photo in videos[name]]
+    test = videos[test_video]
+    return (_spread(others, _evenly(len(others), YOUTUBE_TRAIN_FRAMES)),
+            _spread(test, _evenly(len(test), test_images)))
+
+
+def _evenly(length, count):
+    """At most `count` different places of 0..length-1, spread evenly."""
+    return np.unique(np.linspace(0, length - 1, min(count, length)).round().astype(int)).tolist()
+
+
+def _spread(items, first):
+    """The items at the places `first`, then the others, spread ever more finely."""
+    order = list(first) if items else []
+    taken = set(order)
+    step = max(len(items), 1)
+    while step and len(order) < len(items):
+        for place in range(step // 2, len(items), step):
+            if place not in taken:
+                taken.add(place)
+                order.append(place)
+        step //= 2
+    order += [place for place in range(len(items)) if place not in taken]
+    return [items[place] for place in order]
+
+
+def read_sampled(photos, seed, test_images, read):
+    """Reads as many frames of each person as are kept, not all that there are.
+
+    Args:
+        photos: Photos of frames.
+        seed: of the choice of test videos.
+        test_images: test frames a person.
+        read: function of a list of Photos to (photos, faces), see faces.reading.read_faces.
+
+    Returns:
+        (photos, faces, planned): the Photos that were read, a Face or Rejected of each, and TRAIN
+        or TEST.
+    """
+    by_identity = OrderedDict()
+    for photo in photos:
+        by_identity.setdefault(photo.identity, []).append(photo)
+    queues = []  # [frames still to take, how many are missing, status]
+    for identity, frames in by_identity.items():
+        rng = np.random.RandomState(seed_for(seed, identity))
+        train, test = frame_queues(frames, test_images, rng)
+        queues += [[train[::-1], YOUTUBE_TRAIN_FRAMES, TRAIN], [test[::-1], test_images, TEST]]
+    all_photos, all_faces, planned = [], [], []
+    taken_at_once = 1
+    while True:
+        chosen = [(queue, queue[0].pop()) for queue in queues
+                  for _ in range(min(len(queue[0]), queue[1] * taken_at_once if queue[1] else 0))]
+        if not chosen:
+            return all_photos, all_faces, planned
+        queue_of = {photo: queue for queue, photo in chosen}
+        read_photos, faces = read([photo for _, photo in chosen])
+        for photo, face in zip(read_photos, faces):
+            queue = queue_of[photo]
+            if isinstance(face, Rejected) or queue[1]:
+                all_photos.append(photo)
+                all_faces.append(face)
+                planned.append(queue[2])
+                queue[1] -= not isinstance(face, Rejected)
+        taken_at_once *= 2
