@@ -290,7 +290,10 @@ def _prepared_dataset(name, folder):
     if not isinstance(crop, (dict, type(None))):
         raise UserError("%s: its crop must be an object; prepare the data again" % manifest)
     # Small sets take smaller batches, so that an epoch has steps enough to learn from.
-    batch_size = 256 if counts[1] >= 20000 else 32
+    schedule = dict(epochs=20, batch_size=256 if counts[1] >= 20000 else 32, evaluate_every=10)
+    for published in DATASETS.values():
+        if values.get("protocol") == published.name:  # one of the paper's, built again
+            schedule = dict(epochs=published.epochs, batch_size=published.batch_size,
+                            evaluate_every=published.evaluate_every)
     return Dataset(name, name, "prepared", folder / "train", folder / "test", *counts,
-                   epochs=20, batch_size=batch_size, evaluate_every=10,
-                   labels_file=folder / "labels.txt", crop=crop)
+                   labels_file=folder / "labels.txt", crop=crop, **schedule)
