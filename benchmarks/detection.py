@@ -1,0 +1,99 @@
+"""How many photographs a face is found in, and how fast; how frames of videos are sampled.
+
+    python -m benchmarks.detection DIR                  photographs of DIR/IDENTITY/*
+    python -m benchmarks.detection DIR --longest 640    the same, scaled to that many pixels
+    python -m benchmarks.detection --frames 100000      a made tree of YouTube Faces' form
+
+One line of JSON is printed.
+"""
+
+import argparse
+import json
+import os
+import resource
+import tempfile
+import time
+from pathlib import Path
+
+import numpy as np
+from PIL import Image
+
+from config import IMAGE_SIZE
+from faces import photographs
+from faces.cropping import Cropper, box_crop, detect_crop
+from faces.outcomes import Rejected
+from faces.reading import read_faces
+from faces.sources import find_photos
+from faces.splits import read_sampled
+
+
+class ScalingCropper(Cropper):
+    """A Cropper that scales photographs first, so that their longer side has so many pixels."""
+
+    def __init__(self, crop, longest):
+        super().__init__(crop)
+        self._longest = longest
+
+    def crop(self, image, box=None, sha256=None):
+        if self._longest:
+            factor = self._longest / max(image.size)
+            image = image.resize([round(side * factor) for side in image.size], Image.BICUBIC)
+        return super().crop(image, box, sha256)
+
+
+def measure_detection(folder, longest, workers):
+    """Detection rate and speed on the photographs of a folder: dict."""
+    photos, _ = find_photos("folder", folder)
+    cropper = ScalingCropper(detect_crop(IMAGE_SIZE), longest)
+    start = time.time()
+    _, faces = read_faces(photos, cropper, workers=workers)
+    seconds = time.time() - start
+    without = [str(photo.path.relative_to(folder)) for photo, face in zip(photos, faces)
+               if isinstance(face, Rejected)]
+    return {"photographs": len(photos), "longest_side": longest, "workers": workers,
+            "detection_rate": round(1 - len(without) / len(photos), 5), "no_face": without[:20],
+            "seconds": round(seconds, 1), "photographs_per_second": round(len(photos) / seconds, 1),
+            "cpu_seconds": round(resource.getrusage(resource.RUSAGE_SELF).ru_utime, 1)}
+
+
+def measure_sampling(number, workers):
+    """Time and memory of sampling a tree of video frames, about 390 a person as there: dict."""
+    people = max(1, number // 390)
+    frame = Image.fromarray(np.random.RandomState(0).randint(0, 256, (200, 200, 3), np.uint8))
+    with tempfile.TemporaryDirectory() as folder:
+        first = Path(folder) / "frame.jpg"
+        frame.save(str(first))
+        for index in range(number):
+            video = Path(folder) / "db" / ("person%d" % (index % people)) / ("video%d" % (
+                index // people % 2))
+            video.mkdir(parents=True, exist_ok=True)
+            # Each is a link to one file, which makes the tree fast and reading no cheaper.
+            os.symlink(str(first), str(video / ("0.%d.jpg" % (index // (2 * people)))))
+        start = time.time()
+        photos, _ = find_photos("youtube_faces", Path(folder) / "db")
+        listed = time.time() - start
+        cropper = Cropper(box_crop(IMAGE_SIZE, fraction=0.5))
+        sampled, _, _ = read_sampled(photos, 0, 5, lambda some: read_faces(some, cropper,
+                                                                           workers=workers))
+    return {"frames": len(photos), "people": people, "frames_read": len(sampled),
+            "seconds_to_list": round(listed, 1), "seconds": round(time.time() - start, 1),
+            "peak_megabytes": round(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024)}
+
+
+def main():
+    parser = argparse.ArgumentParser(description=__doc__,
+                                     formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("folder", nargs="?", type=Path)
+    parser.add_argument("--longest", type=int)
+    parser.add_argument("--frames", type=int)
+    parser.add_argument("--workers", type=int, default=os.cpu_count())
+    options = parser.parse_args()
+    if options.folder is None and not options.frames:
+        parser.error("name a folder of photographs, or --frames")
+    with photographs.quiet_pillow():
+        print(json.dumps(measure_sampling(options.frames, options.workers) if options.frames else
+                         measure_detection(options.folder, options.longest, options.workers)))
+
+
+if __name__ == "__main__":
+    main()
