@@ -103,7 +103,7 @@ def try_damage(run, change, copy):
     content = (run / change.file).read_bytes()
     change.apply(run)
     before = states(run)
-    refused = any([refuses(reader, run, change.file) for reader in READERS])
+    refused = sum(refuses(reader, run, change.file) for reader in READERS) > 0
     assert states(run) == before
     if copy is not None or not refused:
         copy = copy or run.parent / "copy"
