@@ -64,16 +64,16 @@ class BatchNorm:
         self.training = training
         self.epsilon = epsilon
         self.updates = []
-        with tf.variable_scope("batch_norm"):
-            self._count = _variable("num_updates", [], tf.zeros_initializer(), trainable=False)
         if training:
-            count = self._count.read_value() + 1.0
+            with tf.variable_scope("batch_norm"):
+                updates = _variable("num_updates", [], tf.zeros_initializer(), trainable=False)
+            count = updates.read_value() + 1.0
             self._variance_rate = 1.0 - decay
             # With this rate the plain update m += rate * (batch - m) keeps m debiased:
             # (1 - decay) / (1 - decay ** n) is 1 at the first update and falls to 1 - decay.
             self._mean_rate = (1.0 - decay) / (1.0 - tf.pow(decay, count))
             with tf.control_dependencies([count]):
-                self.updates.append(self._count.assign_add(1.0, read_value=False))
+                self.updates.append(updates.assign_add(1.0, read_value=False))
 
     def __call__(self, values):
         """Normalises float32 [B, height, width, channels] or [B, channels] over all other axes."""

@@ -135,10 +135,7 @@ def build_inference_graph(config):
     graph = tf.Graph()
     with graph.as_default():
         inference = build_network(config, _images_placeholder(), False)
-        # num_updates is batch norm's counter of training steps: encoding has no use for it.
-        saver = tf.train.Saver([variable for variable in tf.global_variables()
-                                if not variable.op.name.endswith("/num_updates")])
-        return InferenceGraph(graph, inference, saver)
+        return InferenceGraph(graph, inference, tf.train.Saver())
 
 
 def _images_placeholder():
