@@ -1,0 +1,158 @@
+"""Arrays of .npz files, read within bounds that the file's own claims cannot move.
+
+numpy.load trusts the header of an array: it allocates what the header claims, unpacks whatever a
+few compressed bytes blow up to, and evaluates the header's text. Here an array is allocated only if
+its shape times the size of its type is what the archive's entry holds, and what is compressed may
+unpack to MAX_UNPACKED bytes altogether. The header is matched, not evaluated.
+"""
+
+import io
+import os
+import re
+import struct
+import zipfile
+
+import numpy as np
+
+from runtime.errors import UserError, one_line
+
+MAX_UNPACKED = 1 << 30  # bytes; codes of 64 bits for 16 million images
+MAX_HEADER = 10000  # bytes, numpy's own limit
+MAX_DIMENSIONS = 8
+CHUNK = 1 << 20  # bytes read at once
+ENCRYPTED = 0x1  # bit of an entry's flags
+HEADER = re.compile(
+    rb"\{\s*'descr':\s*'(?P<type>[^']{1,20})',\s*'fortran_order':\s*(?P<fortran>True|False),"
+    rb"\s*'shape':\s*\((?P<shape>[0-9L, ]*)\),?\s*\}\s*")
+ARRAY_TYPE = re.compile(r"[<>|=]?([iu][1248]|f[248]|[SU][0-9]{1,4})")
+
+
+class _Refused(Exception):
+    """The file is no such archive; the text says why."""
+
+
+class _BoundedFile(io.FileIO):
+    """A file that is read in pieces of a few chunks: zipfile asks for sizes that it claims."""
+
+    def read(self, size=-1):
+        if size < 0:
+            size = os.fstat(self.fileno()).st_size - self.tell()
+        if size > 2 * CHUNK:
+            raise _Refused("its list of entries is too long or damaged")
+        return super().read(max(size, 0))
+
+
+def read_arrays(path, names, optional_names=()):
+    """Reads arrays of numbers or strings from an .npz file.
+
+    Args:
+        path: file written by numpy.savez or numpy.savez_compressed.
+        names: arrays that it must have.
+        optional_names: arrays that it may have. Others in the file are not looked at.
+
+    Returns:
+        dict of arrays by name.
+
+    Raises:
+        UserError: unreadable, damaged, encrypted or oversized, or an array is missing or holds
+            neither numbers nor strings.
+    """
+    try:
+        with _BoundedFile(str(path)) as stream, zipfile.ZipFile(stream) as archive:
+            entries = _find_entries(archive, names, optional_names)
+            _check_sizes(entries, os.fstat(stream.fileno()).st_size)
+            return {name: _read_array(archive, entry, name) for name, entry in entries.items()}
+    except OSError as error:
+        reason = "cannot be read (%s)" % (error.strerror or error)
+    except _Refused as error:
+        reason = "%s" % error
+    except MemoryError:
+        reason = "does not fit into memory"
+    except Exception as error:  # zipfile and zlib raise nearly anything for a damaged file
+        reason = "not a whole .npz file (%s: %s)" % (type(error).__name__, error)
+    raise UserError("%s: %s" % (path, one_line(reason, 200)))
+
+
+def _find_entries(archive, names, optional_names):
+    """The archive's entries of arrays by name, looked at before any is read."""
+    present = {entry.filename: entry for entry in archive.infolist()}
+    missing = [name for name in names if name + ".npy" not in present]
+    if missing:
+        raise _Refused("has no %s; an .npz file with %s is needed"
+                       % (", ".join(missing), ", ".join(names)))
+    entries = {name: present[name + ".npy"] for name in list(names) + list(optional_names)
+               if name + ".npy" in present}
+    for name, entry in entries.items():
+        if entry.flag_bits & ENCRYPTED:
+            raise _Refused("%s is encrypted" % name)
+        if entry.compress_type not in (zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED):
+            raise _Refused("%s is compressed in a way that numpy does not use" % name)
+    return entries
+
+
+def _check_sizes(entries, file_size):
+    """Raises _Refused for entries that hold more than the file, or unpack to too much."""
+    for name, entry in entries.items():
+        if entry.compress_size > file_size or (
+                entry.compress_type == zipfile.ZIP_STORED
+                and entry.compress_size != entry.file_size):
+            raise _Refused("%s claims more bytes than the file has" % name)
+    unpacked = sum(entry.file_size for entry in entries.values()
+                   if entry.compress_type == zipfile.ZIP_DEFLATED)
+    if unpacked > MAX_UNPACKED:
+        raise _Refused("its arrays unpack to %.3g GB, above the limit of %.3g GB; store them "
+                       "uncompressed (numpy.savez)" % (unpacked / 1e9, MAX_UNPACKED / 1e9))
+
+
+def _read_array(archive, entry, name):
+    with archive.open(entry) as stream:
+        dtype, shape, order, header_size = _read_header(stream, name)
+        size = dtype.itemsize
+        for length in shape:
+            size *= length
+        if size != entry.file_size - header_size:
+            raise _Refused("%s claims shape (%s) of %s, but the file holds %d bytes of it"
+                           % (name, ", ".join("%d" % length for length in shape), dtype,
+                              entry.file_size - header_size))
+        values = _read_values(stream, size, name)
+    if dtype.kind == "U" and np.any(
+            values.view(np.dtype("u4").newbyteorder(dtype.byteorder)) > 0x10ffff):
+        raise _Refused("%s holds letters that do not exist" % name)
+    return values.view(dtype).reshape(shape, order=order)
+
+
+def _read_header(stream, name):
+    """The dtype, shape, order ("C" or "F") and length in bytes of an array's header."""
+    start = stream.read(8)
+    layout = {b"\x01\x00": "<H", b"\x02\x00": "<I", b"\x03\x00": "<I"}.get(start[6:])
+    if start[:6] != b"\x93NUMPY" or layout is None:
+        raise _Refused("%s is not an array of numpy" % name)
+    length, = struct.unpack(layout, stream.read(struct.calcsize(layout)))
+    header = HEADER.fullmatch(stream.read(length)) if length <= MAX_HEADER else None
+    if header is None:
+        raise _Refused("%s has a header that is not one of a plain array" % name)
+    code = header.group("type").decode("latin1")
+    if not ARRAY_TYPE.fullmatch(code):
+        raise _Refused("%s holds %r, neither numbers nor strings" % (name, code))
+    lengths = header.group("shape").replace(b"L", b"").replace(b",", b" ").split()
+    if len(lengths) > MAX_DIMENSIONS or any(len(digits) > 18 for digits in lengths):
+        raise _Refused("%s has no valid shape" % name)
+    order = "F" if header.group("fortran") == b"True" else "C"
+    return (np.dtype(code), tuple(int(digits) for digits in lengths), order,
+            8 + struct.calcsize(layout) + length)
+
+
+def _read_values(stream, size, name):
+    """The next `size` bytes, which end the entry: uint8 [size]."""
+    values = np.empty(size, np.uint8)
+    view = memoryview(values)
+    done = 0
+    while done < size:
+        count = stream.readinto(view[done:done + CHUNK])
+        if not count:
+            raise _Refused("%s ends in the middle" % name)
+        done += count
+    if stream.read(1):  # reading to the end also compares the checksum
+        raise _Refused("%s is longer than its header says" % name)
+    return values
+
