@@ -18,11 +18,11 @@ from pathlib import Path
 import numpy as np
 
 import data_loader
-from config import Config
+from config import DATASETS, find_dataset
 
 
 def write(folder, dtype):
-    dataset = Config(dataset_flag=1).dataset
+    dataset = DATASETS[1]
     rng = np.random.RandomState(0)
     for name, count in ((dataset.train_folder, dataset.num_train),
                         (dataset.test_folder, dataset.num_test)):
@@ -35,7 +35,7 @@ def write(folder, dtype):
 
 def load(folder):
     started = time.perf_counter()
-    train, test = data_loader.load_dataset(Config(dataset_flag=1, data_dir=folder))
+    train, test = data_loader.load_dataset(find_dataset(1, folder))
     seconds = time.perf_counter() - started
     peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
     print("%d and %d images in %.1f s, peak memory %.2f GB; the arrays hold %.2f GB" % (
