@@ -1,12 +1,10 @@
 """Binary codes: how they are made of real values, checked and read. Needs numpy alone."""
 
-import zipfile
-import zlib
-from pathlib import Path
 from typing import NamedTuple, Optional
 
 import numpy as np
 
+from runtime.array_file import read_arrays
 from runtime.errors import UserError
 
 MAX_BITS = 4096  # of codes from elsewhere; float32 products of signs are exact far beyond it
@@ -117,16 +115,4 @@ def effective_bits(codes):
 
 def load_codes(path):
     """Codes from an .npz file. Raises UserError if it is missing, damaged or malformed."""
-    if not Path(path).exists():
-        raise UserError("%s: no such file" % path)
-    if not zipfile.is_zipfile(str(path)):
-        raise UserError("%s is not an .npz file" % path)
-    try:
-        with np.load(str(path), allow_pickle=False) as arrays:
-            found = {name: arrays[name] for name in Codes._fields if name in arrays.files}
-    except (OSError, ValueError, KeyError, zipfile.BadZipFile, zlib.error) as error:
-        raise UserError("%s cannot be read as codes: %s" % (path, error))
-    missing = [name for name in Codes._fields[:4] if name not in found]
-    if missing:
-        raise UserError("%s lacks the array %s" % (path, ", ".join(missing)))
-    return checked_codes(source=path, **found)
+    return checked_codes(source=path, **read_arrays(path, Codes._fields[:4], Codes._fields[4:]))
