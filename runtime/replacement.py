@@ -55,6 +55,14 @@ def real(path):
     return Path(os.path.realpath(str(path)))
 
 
+def says_nothing(path, name):
+    """Whether an entry of a run's folder is there before the run has its settings."""
+    if name == "checkpoints":
+        with contextlib.suppress(OSError):
+            return not os.listdir(str(path / name))
+    return name == MARKER or TEMPORARY.match(name) is not None
+
+
 def check_removable(path):
     """Looks through a run's folder before it is replaced.
 

@@ -22,7 +22,7 @@ import threading
 
 from runtime import checkpoint_index, history, provenance, replacement
 from runtime.errors import UserError
-from runtime.files import TEMPORARY, check_fields, writing
+from runtime.files import check_fields, writing
 from runtime.output_folder import MARKER, OutputFolder
 
 
@@ -150,7 +150,7 @@ class RunFolder(OutputFolder):
                             % (self, names[0]))
         if kind != "run":
             raise UserError("%s holds a %s, not a run; name another --run_dir" % (self, kind))
-        if all(self._says_nothing(name) for name in names):
+        if all(replacement.says_nothing(self.path, name) for name in names):
             return False  # killed before its settings were written
         if not overwrite:
             raise UserError(
@@ -160,12 +160,6 @@ class RunFolder(OutputFolder):
                 "another --run_dir" % self)
         replacement.check_removable(self.path)
         return True
-
-    def _says_nothing(self, name):
-        """Whether an entry is there before a run has its settings."""
-        return name == MARKER or TEMPORARY.match(name) or (
-            name == "checkpoints" and os.path.isdir(self.subfolder(name))
-            and not os.listdir(self.subfolder(name)))
 
     def _fill(self, settings, **marker):
         """Makes an empty folder a run; killed on the way, it holds nothing yet."""

@@ -1,47 +1,20 @@
-"""Run folders: old ones and new ones, replacing, provenance, history, checkpoints."""
+"""Run folders: those of older versions, provenance, history, checkpoints."""
 
+import io
 import json
 import os
+import platform
 import shutil
-import signal
 import threading
 
 import pytest
 from conftest import tree
+from runs import ROW, STATE, make_run, save
 
 from runtime import provenance
-from runtime.errors import UserError
+from runtime.errors import Failed, UserError
 from runtime.output_folder import MARKER, OutputFolder
 from runtime.run_folder import RunFolder
-
-ROW = {"epoch": 1, "total": 2.5, "hash_classification": 2.5, "accuracy": 0.25,
-       "images_per_second": 80.0, "seconds": 1.5}
-STATE = {"epoch": 1, "step": 0, "sums": {}, "best_epoch": 1, "best_loss": 2.5,
-         "train_mean": 100.0, "train_std": 50.0}
-
-
-def save(folder, name, best=True, **state):
-    """Saves a made-up checkpoint of two files."""
-    def write(prefix):
-        for part in (".index", ".data-00000-of-00001"):
-            with open(prefix + part, "w") as stream:
-                stream.write(name)
-    folder.save_checkpoint(name, write, dict(STATE, **state), best)
-
-
-def make_run(path, settings=None, **create):
-    """A whole, unlocked run of one epoch."""
-    folder = RunFolder.create(path, settings or {"seed": 7}, **create)
-    folder.begin("1.14.0", "CPU", "digest")
-    folder.append_history(ROW)
-    save(folder, "epoch_000001")
-    folder.write_json("results.json", {"mAP": 0.5})
-    folder.write_text("figures/map.png", "a picture")
-    folder.write_text("tensorboard/events.out.tfevents.1", "events")
-    folder.write_text("report.html", "a page")
-    folder.finish("finished")
-    folder.unlock()
-    return folder
 
 
 @pytest.fixture
@@ -124,170 +97,174 @@ def test_checkpoints_are_saved_from_another_thread(tmp_path):
     assert [folder.checkpoint(which)[1]["epoch"] for which in ("best", "last")] == [28, 29]
 
 
-# Making, replacing
+# Provenance
 
 
-@pytest.mark.parametrize("damage", [
-    lambda path: path,
-    lambda path: (path / "config.json").unlink(),  # lost, but the rest is worth something
-    lambda path: (path / "config.json").write_text("[" * 100000),
-    lambda path: (path / "provenance.json").write_text("5"),
-], ids=["whole", "no settings", "damaged settings", "damaged provenance"])
-def test_a_run_is_replaced_only_when_asked_to(tmp_path, damage):
-    path = make_run(tmp_path / "run").path
-    damage(path)
-    before = tree(path)
-    with pytest.raises(UserError, match="--overwrite"):
-        RunFolder.create(path, {"seed": 8})
-    assert tree(path) == before
-    folder = RunFolder.create(path, {"seed": 8}, overwrite=True)
-    assert folder.path == path and folder.read_settings() == {"seed": 8}
-    assert set(tree(path)) == {MARKER, "lock", "config.json", "checkpoints"}
-    assert os.listdir(str(tmp_path)) == ["run"]
-    with pytest.raises(UserError, match="in use"):
-        RunFolder.create(path, {}, overwrite=True)
+def test_each_start_keeps_its_uncommitted_difference(tmp_path, monkeypatch):
+    folder = RunFolder.create(tmp_path / "run", {})
+    differences = ["first", "", "third \udcff", "fourth"]
+    (folder.path / "uncommitted_4.diff").write_text("not to be lost")
+    for difference in differences:
+        monkeypatch.setattr(provenance, "git_state", lambda: ("abc", difference))  # noqa: B023
+        RunFolder(folder.path).begin(None, "CPU", "digest")
+    entries = folder.provenance()
+    assert [entry["uncommitted_diff"] for entry in entries] == [
+        "uncommitted.diff", None, "uncommitted_3.diff", "uncommitted_5.diff"]
+    assert [entry["git_dirty"] for entry in entries] == [True, False, True, True]
+    assert (folder.path / "uncommitted_3.diff").read_text() == "third \\udcff"
+    assert (folder.path / "uncommitted_4.diff").read_text() == "not to be lost"
+    assert json.loads((folder.path / "provenance.json").read_text()) == entries
 
 
-def test_a_start_that_was_killed_before_its_settings_is_taken_over(tmp_path):
-    for number, names in enumerate((
-            [], ["lock"], ["lock", MARKER], ["lock", MARKER, "checkpoints/"],
-            [MARKER, ".config.json.999999999.0.tmp"])):
-        path = tmp_path / str(number)
-        path.mkdir()
-        for name in names:
-            if name.endswith("/"):
-                (path / name).mkdir()
-            else:
-                (path / name).write_text('{"kind": "run", "version": 1}' * (name == MARKER))
-        folder = RunFolder.create(path, {"seed": 1})
-        assert folder.holds_run() and ".config" not in str(os.listdir(str(path)))
+def test_provenance_says_what_ran_where(tmp_path):
+    folder = RunFolder.create(tmp_path / "run", {})
+    folder.begin("2.21.0", "GPU 0", "digest")
+    entry = folder.provenance()[0]
+    assert set(entry) == set(provenance.FIELDS)
+    assert (entry["tensorflow"], entry["device"], entry["data"]) == ("2.21.0", "GPU 0", "digest")
+    assert "%d cores" % os.cpu_count() in entry["machine"] and "GB" in entry["machine"]
+    assert entry["machine"] != entry["platform"]
+    assert entry["start"].endswith("+00:00") and entry["end"] is entry["ended_by"] is None
+    folder.check_data("digest")
+    with pytest.raises(UserError):
+        folder.check_data("another")
 
 
-@pytest.mark.parametrize("obstacle", [
-    "thesis.tex", "figures/fig1.tex", "checkpoints/notes.md", "figures/more/", "history.csv.bak",
-    "lock -> /etc/hostname", "checkpoints -> elsewhere", "tensorboard -> nowhere",
-    "report.html -> nowhere", "figures/map.png -> elsewhere/x", "codes.npz|", "results.json/"])
-def test_what_is_not_surely_ours_stops_a_replacement_before_it_begins(tmp_path, obstacle):
-    path = make_run(tmp_path / "run").path
-    elsewhere = tmp_path / "elsewhere"
-    elsewhere.mkdir()
-    (elsewhere / "x").write_text("precious")
-    name, _, target = obstacle.partition(" -> ")
-    name = name.rstrip("/|")
-    if (path / name).is_dir():
-        shutil.rmtree(str(path / name))
-    elif (path / name).exists():
-        (path / name).unlink()
-    if target:
-        os.symlink(os.path.join(str(tmp_path), target), str(path / name))
-    elif obstacle.endswith("/"):
-        (path / name).mkdir()
-    elif obstacle.endswith("|"):
-        os.mkfifo(str(path / name))
+def test_the_processor_s_name_is_found_or_made_do_without(monkeypatch):
+    assert provenance.processor()
+    monkeypatch.setattr("builtins.open", lambda *_, **__: io.StringIO(
+        "processor : 0\nmodel name\t: An  Odd CPU: v2 @ 3 GHz\n"))
+    assert provenance.processor() == "An Odd CPU: v2 @ 3 GHz"
+    monkeypatch.setattr("builtins.open", lambda *_, **__: io.StringIO("Features: neon\n"))
+    monkeypatch.setattr(platform, "processor", lambda: "")
+    monkeypatch.setattr(platform, "machine", lambda: "aarch64")
+    monkeypatch.setenv("PATH", "")
+    assert provenance.processor() == "aarch64"
+
+
+class Stop(Exception):
+    signal_number = 15
+
+
+@pytest.mark.parametrize("error, ended_by", [
+    (None, "finished"), (KeyboardInterrupt(), "stopped by SIGINT"),
+    (Stop("stopped by SIGTERM"), "stopped by SIGTERM"), (UserError("no\nluck"), "error: no luck"),
+    (MemoryError(), "error: MemoryError: "), (SystemExit(3), "3")], ids=repr)
+def test_the_end_of_a_run_is_noted_whatever_it_is(tmp_path, error, ended_by):
+    folder = RunFolder.create(tmp_path / "run", {})
+    folder.begin(None, "CPU", "digest")
+    if error is None:
+        with provenance.noting_end(folder):
+            pass
     else:
-        (path / name).write_text("the user's")
-    before = tree(tmp_path)
-    with pytest.raises(UserError) as refusal:
-        RunFolder.create(path, {"seed": 8}, overwrite=True)
-    assert name in str(refusal.value)
-    assert tree(tmp_path) == before
+        with pytest.raises(type(error)), provenance.noting_end(folder):
+            raise error
+    entry = folder.provenance()[0]
+    assert entry["ended_by"] == ended_by and entry["end"] >= entry["start"]
 
 
-def test_a_link_to_a_run_stays_a_link(tmp_path):
-    make_run(tmp_path / "disk" / "run")
-    (tmp_path / "runs").mkdir()
-    link = tmp_path / "runs" / "link"
-    link.symlink_to(tmp_path / "disk" / "run")
-    folder = RunFolder.create(link, {"seed": 8}, overwrite=True)
-    assert folder.path == link and link.is_symlink()
-    assert RunFolder.open(tmp_path / "disk/run").read_settings() == {"seed": 8}
-    assert os.listdir(str(tmp_path / "disk")) == ["run"]
+def test_finish_writes_what_another_process_has_damaged(tmp_path):
+    folder = RunFolder.create(tmp_path / "run", {})
+    for start, damaged in enumerate((None, "[]", "{", ""), 1):
+        path = folder.path / "provenance.json"
+        folder.begin(None, "CPU", "digest")
+        path.unlink()
+        if damaged is not None:
+            path.write_text(damaged)
+        folder.finish("finished")
+        assert [entry["ended_by"] for entry in folder.provenance()] == ["finished"] * start
+    other = RunFolder.open(folder.path)  # which has begun nothing
+    other.finish("again")
+    assert other.provenance()[-1]["ended_by"] == "again"
+    path.unlink()
+    RunFolder.open(folder.path).finish("finished")  # nothing was begun: nothing ends
+    assert not path.exists()
+    shutil.rmtree(str(folder.path))
+    with pytest.raises(UserError):
+        folder.finish("finished")
+    assert not folder.path.exists()
 
 
-def test_the_working_directory_is_not_pulled_away(tmp_path, monkeypatch):
-    path = make_run(tmp_path / "run").path
-    for folder in (path, path / "figures"):
-        monkeypatch.chdir(folder)
-        with pytest.raises(UserError, match="working directory"):
-            RunFolder.create(os.path.relpath(str(path)), {}, overwrite=True)
-    assert RunFolder.open(path).read_settings() == {"seed": 7}
+# History and checkpoints
 
 
-@pytest.mark.parametrize("failing", range(1, 8))
-def test_an_error_on_the_way_brings_the_old_run_back(tmp_path, monkeypatch, failing):
-    """The disk fails at each renaming of the replacement in turn."""
-    path = make_run(tmp_path / "run").path
-    before, calls = tree(path), []
-    rename, replace = os.rename, os.replace
-
-    def failing_call(action):
-        def call(*arguments):
-            calls.append(arguments)
-            if len(calls) == failing:
-                raise OSError(5, "Input/output error")
-            return action(*arguments)
-        return call
-
-    monkeypatch.setattr(os, "rename", failing_call(rename))
-    monkeypatch.setattr(os, "replace", failing_call(replace))
-    try:
-        RunFolder.create(path, {"seed": 8}, overwrite=True).unlock()
-    except UserError:
-        assert tree(path) == before
-        assert os.listdir(str(tmp_path)) == ["run"]
-    else:
-        assert failing > 4  # the new run is there; the old one may stay as a folder of its own
-        monkeypatch.undo()
-        folder = RunFolder.open(path)
-        assert folder.read_settings() == {"seed": 8}
-        folder.lock()
-        assert os.listdir(str(tmp_path)) == ["run"]
-
-
-def test_killed_at_every_point_of_a_replacement(tmp_path):
-    """One of the two runs is always there, whole, at the latest when it is opened."""
-    whole = tree(make_run(tmp_path / "whole").path)
-    seen, points = [], 0
-    for last in range(100):
-        place = tmp_path / str(last)
-        path = place / "run"
-        shutil.copytree(str(tmp_path / "whole"), str(path))
-        child = os.fork()
-        if child == 0:  # forked, for a start of Python at each point would take a second
-            _replace_and_die(path, last)
-        _, status = os.waitpid(child, 0)
-        folder = RunFolder.open(path)  # which brings the old run back where that is needed
-        found = folder.read_settings()
-        if found == {"seed": 7}:
-            assert tree(path) == whole
-        seen.append(found["seed"])
-        folder.lock()
-        folder.unlock()
-        assert RunFolder.create(path, {"seed": 9}, overwrite=True).read_settings() == {"seed": 9}
-        assert os.listdir(str(place)) == ["run"]
-        if os.WIFEXITED(status):
-            assert os.WEXITSTATUS(status) == 0
-            break
-        points += 1
-    assert points > 20 and seen == sorted(seen) and set(seen) == {7, 8}
+def test_history_of_epochs_with_and_without_an_evaluation(tmp_path):
+    folder = RunFolder.create(tmp_path / "run", {})
+    path = folder.path / "history.csv"
+    assert folder.read_history() == []
+    folder.trim_history(3)
+    folder.set_history_value(1, "mAP", 0.5)
+    assert not path.exists()
+    folder.append_history(ROW)  # of a version without the column
+    folder.append_history(dict(ROW, epoch=2, mAP=None))
+    folder.append_history(dict(ROW, epoch=3, mAP=""))
+    folder.set_history_value(2, "mAP", 1 / 3)
+    folder.set_history_value(9, "mAP", 0.5)
+    assert path.read_text() == (
+        "epoch,total,hash_classification,accuracy,images_per_second,seconds,mAP\n"
+        "1,2.5,2.5,0.25,80.0,1.5,\n2,2.5,2.5,0.25,80.0,1.5,0.3333333333333333\n"
+        "3,2.5,2.5,0.25,80.0,1.5,\n")
+    assert [row["mAP"] for row in folder.read_history()] == [None, 1 / 3, None]
+    folder.append_history({name: 4 if name == "epoch" else ROW[name] for name in ROW
+                           if name != "hash_classification"})
+    assert path.read_text().endswith("\n4,2.5,,0.25,80.0,1.5,\n")
+    with open(str(path), "a") as stream:
+        stream.write("5,2.5,2")  # a process was killed here
+    assert [row["epoch"] for row in folder.read_history()] == [1, 2, 3, 4]
+    folder.trim_history(2)
+    assert [row["epoch"] for row in folder.read_history()] == [1, 2]
+    with open(str(path), "a") as stream:
+        stream.write("3,2.5")
+    assert [row["epoch"] for row in folder.read_history()] == [1, 2]
+    folder.append_history(dict(ROW, epoch=3))
+    assert [row["epoch"] for row in folder.read_history()] == [1, 2, 3]
+    folder.trim_history(0)
+    assert folder.read_history() == []
+    path.write_text("epoch,to")
+    assert folder.read_history() == []
+    folder.append_history(ROW)
+    assert folder.read_history() == [ROW]
 
 
-def _replace_and_die(path, last):
-    """In a child process: replaces a run, and is killed before the call after the last one."""
-    calls = []
+def test_a_checkpoint_that_cannot_be_saved_leaves_the_one_before(tmp_path):
+    folder = RunFolder.create(tmp_path / "run", {})
+    assert not folder.has_checkpoint()
+    with pytest.raises(UserError, match="--resume"):
+        folder.checkpoint("best")
+    save(folder, "epoch_000001")
+    before = tree(folder.path / "checkpoints")
 
-    def counted(action):
-        def call(*arguments, **options):
-            calls.append(action)
-            if len(calls) > last:
-                os.kill(os.getpid(), signal.SIGKILL)
-            return action(*arguments, **options)
-        return call
+    def fail(prefix):
+        for part in (".index", ".data-00000-of-00001", ".data-00000-of-00001.tempstate123"):
+            with open(prefix + part, "w") as stream:
+                stream.write("half")
+        os.mkdir(prefix + "_temp_0123456789abcdef")
+        raise OSError(28, "No space left on device")
 
-    try:
-        for name in ("rename", "replace", "mkdir", "unlink", "rmdir", "open"):
-            setattr(os, name, counted(getattr(os, name)))
-        RunFolder.create(path, {"seed": 8}, overwrite=True)
-    except BaseException:
-        os._exit(1)
-    os._exit(0)
+    with pytest.raises(Failed, match="epoch_000002"):
+        folder.save_checkpoint("epoch_000002", fail, STATE, True)
+    assert tree(folder.path / "checkpoints") == before
+    for name in ("../evil", ".hidden", "", "a/b", "x" * 200):
+        with pytest.raises(ValueError, match="checkpoint"):
+            save(folder, name)
+    (folder.path / "checkpoints/notes.md").write_text("the user's")
+    save(folder, "epoch_000002", best=False)
+    save(folder, "epoch_000003", best=False)
+    assert sorted(os.listdir(str(folder.path / "checkpoints"))) == sorted(
+        ["index.json", "notes.md"] + [name + part for name in ("epoch_000001", "epoch_000003")
+                                      for part in (".index", ".data-00000-of-00001")])
+
+
+def test_a_lost_index_does_not_cost_the_checkpoints(tmp_path):
+    folder = RunFolder.create(tmp_path / "run", {})
+    for epoch in (1, 2, 3):
+        folder.append_history(dict(ROW, epoch=epoch))
+    save(folder, "epoch_000003")
+    (folder.path / "checkpoints/index.json").unlink()
+    with pytest.raises(UserError, match="index.json"):
+        folder.has_checkpoint()
+    folder.trim_history(2)  # killed while it wrote its first checkpoint beside the second epoch
+    assert not folder.has_checkpoint()
+    (folder.path / "checkpoints/epoch_000002.index").touch()
+    with pytest.raises(UserError, match="index.json"):
+        folder.has_checkpoint()

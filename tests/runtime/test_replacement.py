@@ -1,0 +1,296 @@
+"""Making and replacing runs: refusals, errors and kills on the way, several processes, rights."""
+
+import os
+import shutil
+import tempfile
+import threading
+from pathlib import Path
+
+import pytest
+from conftest import tree
+from runs import ROW, STATE, die_after, in_child, make_run, race, save
+
+from runtime.errors import UserError
+from runtime.output_folder import MARKER, OutputFolder
+from runtime.run_folder import RunFolder
+
+
+@pytest.mark.parametrize("damage", [
+    lambda path: path,
+    lambda path: (path / "config.json").unlink(),  # lost, but the rest is worth something
+    lambda path: (path / "config.json").write_text("[" * 100000),
+    lambda path: (path / "provenance.json").write_text("5"),
+], ids=["whole", "no settings", "damaged settings", "damaged provenance"])
+def test_a_run_is_replaced_only_when_asked_to(tmp_path, damage):
+    path = make_run(tmp_path / "run").path
+    damage(path)
+    before = tree(path)
+    with pytest.raises(UserError, match="--overwrite"):
+        RunFolder.create(path, {"seed": 8})
+    assert tree(path) == before
+    folder = RunFolder.create(path, {"seed": 8}, overwrite=True)
+    assert folder.path == path and folder.read_settings() == {"seed": 8}
+    assert set(tree(path)) == {MARKER, "lock", "config.json", "checkpoints"}
+    assert os.listdir(str(tmp_path)) == ["run"]
+    with pytest.raises(UserError, match="in use"):
+        RunFolder.create(path, {}, overwrite=True)
+
+
+def test_a_start_that_was_killed_before_its_settings_is_taken_over(tmp_path):
+    for number, names in enumerate((
+            [], ["lock"], ["lock", MARKER], ["lock", MARKER, "checkpoints/"],
+            [MARKER, ".config.json.999999999.0.tmp"])):
+        path = tmp_path / str(number)
+        path.mkdir()
+        for name in names:
+            if name.endswith("/"):
+                (path / name).mkdir()
+            else:
+                (path / name).write_text('{"kind": "run", "version": 1}' * (name == MARKER))
+        folder = RunFolder.create(path, {"seed": 1})
+        assert folder.holds_run() and ".config" not in str(os.listdir(str(path)))
+
+
+@pytest.mark.parametrize("obstacle", [
+    "thesis.tex", "figures/fig1.tex", "checkpoints/notes.md", "figures/more/", "history.csv.bak",
+    "lock -> /etc/hostname", "checkpoints -> elsewhere", "tensorboard -> nowhere",
+    "report.html -> nowhere", "figures/map.png -> elsewhere/x", "codes.npz|", "results.json/"])
+def test_what_is_not_surely_ours_stops_a_replacement_before_it_begins(tmp_path, obstacle):
+    path = make_run(tmp_path / "run").path
+    elsewhere = tmp_path / "elsewhere"
+    elsewhere.mkdir()
+    (elsewhere / "x").write_text("precious")
+    name, _, target = obstacle.partition(" -> ")
+    name = name.rstrip("/|")
+    if (path / name).is_dir():
+        shutil.rmtree(str(path / name))
+    elif (path / name).exists():
+        (path / name).unlink()
+    if target:
+        os.symlink(os.path.join(str(tmp_path), target), str(path / name))
+    elif obstacle.endswith("/"):
+        (path / name).mkdir()
+    elif obstacle.endswith("|"):
+        os.mkfifo(str(path / name))
+    else:
+        (path / name).write_text("the user's")
+    before = tree(tmp_path)
+    with pytest.raises(UserError) as refusal:
+        RunFolder.create(path, {"seed": 8}, overwrite=True)
+    assert name in str(refusal.value)
+    assert tree(tmp_path) == before
+
+
+def test_a_link_to_a_run_stays_a_link(tmp_path):
+    make_run(tmp_path / "disk" / "run")
+    (tmp_path / "runs").mkdir()
+    link = tmp_path / "runs" / "link"
+    link.symlink_to(tmp_path / "disk" / "run")
+    folder = RunFolder.create(link, {"seed": 8}, overwrite=True)
+    assert folder.path == link and link.is_symlink()
+    assert RunFolder.open(tmp_path / "disk/run").read_settings() == {"seed": 8}
+    assert os.listdir(str(tmp_path / "disk")) == ["run"]
+
+
+def test_the_working_directory_is_not_pulled_away(tmp_path, monkeypatch):
+    path = make_run(tmp_path / "run").path
+    for folder in (path, path / "figures"):
+        monkeypatch.chdir(folder)
+        with pytest.raises(UserError, match="working directory"):
+            RunFolder.create(os.path.relpath(str(path)), {}, overwrite=True)
+    assert RunFolder.open(path).read_settings() == {"seed": 7}
+
+
+@pytest.mark.parametrize("failing", range(1, 8))
+def test_an_error_on_the_way_brings_the_old_run_back(tmp_path, monkeypatch, failing):
+    """The disk fails at each renaming of the replacement in turn."""
+    path = make_run(tmp_path / "run").path
+    before, calls = tree(path), []
+    rename, replace = os.rename, os.replace
+
+    def failing_call(action):
+        def call(*arguments):
+            calls.append(arguments)
+            if len(calls) == failing:
+                raise OSError(5, "Input/output error")
+            return action(*arguments)
+        return call
+
+    monkeypatch.setattr(os, "rename", failing_call(rename))
+    monkeypatch.setattr(os, "replace", failing_call(replace))
+    try:
+        RunFolder.create(path, {"seed": 8}, overwrite=True).unlock()
+    except UserError:
+        assert tree(path) == before
+        assert os.listdir(str(tmp_path)) == ["run"]
+    else:
+        assert failing > 4  # the new run is there; the old one may stay as a folder of its own
+        monkeypatch.undo()
+        folder = RunFolder.open(path)
+        assert folder.read_settings() == {"seed": 8}
+        folder.lock()
+        assert os.listdir(str(tmp_path)) == ["run"]
+
+
+def test_killed_at_every_point_of_a_replacement(tmp_path):
+    """One of the two runs is always there, whole, at the latest when it is opened."""
+    whole = tree(make_run(tmp_path / "whole").path)
+    seen, points = [], 0
+    for last in range(100):
+        place = tmp_path / str(last)
+        path = place / "run"
+        shutil.copytree(str(tmp_path / "whole"), str(path))
+        child = os.fork()
+        if child == 0:  # forked, for a start of Python at each point would take a second
+            die_after(last, lambda path=path: RunFolder.create(path, {"seed": 8}, overwrite=True))
+        _, status = os.waitpid(child, 0)
+        folder = RunFolder.open(path)  # which brings the old run back where that is needed
+        found = folder.read_settings()
+        if found == {"seed": 7}:
+            assert tree(path) == whole
+        seen.append(found["seed"])
+        folder.lock()
+        folder.unlock()
+        assert RunFolder.create(path, {"seed": 9}, overwrite=True).read_settings() == {"seed": 9}
+        assert os.listdir(str(place)) == ["run"]
+        if os.WIFEXITED(status):
+            assert os.WEXITSTATUS(status) == 0
+            break
+        points += 1
+    assert points > 20 and seen == sorted(seen) and set(seen) == {7, 8}
+
+
+def test_killed_at_every_point_of_saving_a_checkpoint(tmp_path):
+    """`last` and `best` are the old ones or the new ones, and their files are whole."""
+    make_run(tmp_path / "whole")
+    seen = []
+    for last in range(100):
+        path = tmp_path / str(last)
+        shutil.copytree(str(tmp_path / "whole"), str(path))
+        child = os.fork()
+        if child == 0:
+            die_after(last, lambda path=path: save(RunFolder.open(path), "epoch_000002", epoch=2))
+        _, status = os.waitpid(child, 0)
+        folder = RunFolder.open(path)
+        for which in ("best", "last"):
+            prefix, state = folder.checkpoint(which)
+            for part in (".index", ".data-00000-of-00001"):
+                with open(prefix + part) as stream:
+                    assert stream.read() == "epoch_%06d" % state["epoch"]
+            seen.append(state["epoch"])
+        if os.WIFEXITED(status):
+            assert os.WEXITSTATUS(status) == 0
+            break
+    assert seen == sorted(seen) and set(seen) == {1, 2}
+
+
+# Several processes, and rights
+
+
+@pytest.fixture
+def public_folder():
+    """A folder that every user can get at, as pytest's own are not."""
+    folder = Path(tempfile.mkdtemp())
+    folder.chmod(0o755)
+    yield folder
+    folder.chmod(0o755)
+    for parent, names, _ in os.walk(str(folder)):
+        for name in names:
+            os.chmod(os.path.join(parent, name), 0o755)
+    shutil.rmtree(str(folder))
+
+
+def test_a_reader_needs_no_right_to_write(public_folder):
+    path = make_run(public_folder / "run").path
+    for parent, _, names in os.walk(str(public_folder)):
+        os.chmod(parent, 0o555)
+        for name in names:
+            os.chmod(os.path.join(parent, name), 0o444)
+    before = tree(path)
+
+    def read():
+        folder = RunFolder.open(path)
+        assert folder.read_settings() == {"seed": 7} and len(folder.provenance()) == 1
+        assert folder.read_history()[0]["total"] == 2.5 and folder.read_results()["mAP"] == 0.5
+        assert folder.checkpoint("best")[1] == STATE and folder.has_checkpoint()
+        assert RunFolder.open_newest(path).path == path
+
+    assert in_child(read, as_nobody=True) == "done"
+    holder = RunFolder.open(path)
+    if os.getuid() == 0:
+        holder.lock()  # and waits for no lock
+        assert in_child(read, as_nobody=True) == "done"
+    for writer in (lambda: RunFolder.open(path).lock(),
+                   lambda: RunFolder.open(path).write_json("results.json", {}),
+                   lambda: RunFolder.open(path).begin(None, "CPU", "digest"),
+                   lambda: RunFolder.open(path).append_history(dict(ROW, epoch=2)),
+                   lambda: save(RunFolder.open(path), "epoch_000002"),
+                   lambda: RunFolder.create(path, {}, overwrite=True),
+                   lambda: RunFolder.create(path / "below", {}),
+                   lambda: OutputFolder.create(path.parent / "out", "grid")):
+        assert in_child(writer, as_nobody=True) == "refused"
+    assert tree(path) == before
+
+
+@pytest.mark.parametrize("locked", [
+    ".", "run", "run/figures", "run/checkpoints", "run/config.json"])
+def test_folders_without_rights(public_folder, locked):
+    path = public_folder / "run"
+
+    def make():
+        make_run(path)
+        if locked != ".":
+            (public_folder / locked).chmod(0o000)
+
+    public_folder.chmod(0o777)
+    assert in_child(make, as_nobody=True) == "done"
+    if locked == ".":
+        public_folder.chmod(0o555)
+    before = tree(public_folder)
+    outcome = in_child(
+        lambda: RunFolder.create(path, {"seed": 8}, overwrite=True), as_nobody=True)
+    if locked == "run/config.json":  # who may replace a folder need not read it
+        assert outcome == "done"
+        return
+    assert outcome == "refused"
+    if locked == "run":
+        assert in_child(lambda: RunFolder.open(path), as_nobody=True) == "refused"
+    assert tree(public_folder) == before
+
+
+@pytest.mark.parametrize("start", ["nothing", "empty", "run"])
+def test_of_several_processes_one_wins(tmp_path, start):
+    for attempt in range(4):
+        path = tmp_path / str(attempt) / "run"
+        if start == "run":
+            make_run(path)
+        elif start == "empty":
+            path.mkdir(parents=True)
+        outcomes = race(5, lambda number, path=path: RunFolder.create(
+            path, {"seed": number}, overwrite=start == "run"))
+        assert sorted(outcomes) == ["done"] + ["refused"] * 4
+        assert RunFolder.open(path).read_settings() == {"seed": outcomes.index("done")}
+        assert os.listdir(str(path.parent)) == ["run"]
+
+
+def test_several_processes_number_their_runs(tmp_path):
+    assert race(5, lambda number: RunFolder.create_numbered(
+        tmp_path / "runs" / "orl", {"seed": number})) == ["done"] * 5
+    assert sorted(os.listdir(str(tmp_path / "runs"))) == [
+        "orl", "orl_2", "orl_3", "orl_4", "orl_5"]
+    assert RunFolder.open_newest(tmp_path / "runs/orl").path.name == "orl_5"
+
+
+def test_a_reader_waits_while_a_run_is_being_replaced(tmp_path):
+    path = make_run(tmp_path / "run").path
+
+    def replace():
+        for number in range(30):
+            RunFolder.create(path, {"seed": number}, overwrite=True).unlock()
+
+    thread = threading.Thread(target=replace)
+    thread.start()
+    while thread.is_alive():
+        assert RunFolder.open(path).path == path
+    thread.join()
+    assert RunFolder.open(path).read_settings() == {"seed": 29}
