@@ -178,6 +178,32 @@ def recover(path):
             folder.unlock()
 
 
+def when_in_place(path, check):
+    """Calls `check`, once more whenever the folder was replaced or moved meanwhile.
+
+    Args:
+        path: of the run.
+        check: function that raises UserError if the run is not as it should be.
+    """
+    while True:
+        recover(path)
+        before = _identity(path)
+        try:
+            return check()
+        except UserError:
+            if _identity(path) == before and not (before is None and siblings(real(path), "old")):
+                raise
+
+
+def _identity(path):
+    """Of a folder, whatever its name; None if it is missing."""
+    try:
+        status = os.stat(str(path))
+    except (OSError, ValueError):
+        return None
+    return status.st_dev, status.st_ino
+
+
 def clean(path, replaced):
     """Removes what killed replacements of a run have left beside it.
 

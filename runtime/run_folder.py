@@ -48,15 +48,17 @@ class RunFolder(OutputFolder):
             UserError: there is none at `path`.
         """
         folder = cls(path)
-        replacement.recover(folder.path)
-        if not os.path.isdir(str(folder.path)):
-            raise UserError("%s: no such run folder" % path)
-        names = folder.entries()
-        if folder.kind() not in ("run", None):
-            raise UserError("%s is not a run folder but holds a %s" % (path, folder.kind()))
-        if "config.json" not in names:
-            raise UserError("%s is not a run folder: it has no config.json" % path)
+        replacement.when_in_place(folder.path, folder._refuse_no_run)
         return folder
+
+    def _refuse_no_run(self):
+        if not os.path.isdir(str(self.path)):
+            raise UserError("%s: no such run folder" % self)
+        names = self.entries()
+        if self.kind() not in ("run", None):
+            raise UserError("%s is not a run folder but holds a %s" % (self, self.kind()))
+        if "config.json" not in names:
+            raise UserError("%s is not a run folder: it has no config.json" % self)
 
     @classmethod
     def create(cls, path, settings, overwrite=False):
