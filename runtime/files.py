@@ -6,6 +6,7 @@ import itertools
 import json
 import os
 import re
+import shutil
 import stat
 
 from runtime.errors import Failed, UserError
@@ -41,7 +42,7 @@ def reading(path):
 @contextlib.contextmanager
 def replacing(path):
     """A temporary path that takes the place of the file `path` (a Path) at the end."""
-    temporary = path.with_name(".%s.%d.%d.tmp" % (path.name, os.getpid(), next(_numbers)))
+    temporary = temporary_path(path)
     with writing(path):
         try:
             yield temporary
@@ -49,6 +50,11 @@ def replacing(path):
         finally:
             with contextlib.suppress(OSError):
                 temporary.unlink()
+
+
+def temporary_path(path):
+    """A Path beside `path` for what is to become it, or was it; remove_temporaries knows it."""
+    return path.with_name(".%s.%d.%d.tmp" % (path.name, os.getpid(), next(_numbers)))
 
 
 def remove_temporaries(folder):
@@ -61,7 +67,10 @@ def remove_temporaries(folder):
             match = TEMPORARY.match(leftover.name)
             if match and not _is_alive(int(match.group("process"))):
                 with contextlib.suppress(OSError):
-                    leftover.unlink()
+                    if leftover.is_dir() and not leftover.is_symlink():
+                        shutil.rmtree(str(leftover))
+                    else:
+                        leftover.unlink()
 
 
 def read_text(path):

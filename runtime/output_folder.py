@@ -10,6 +10,7 @@ import json
 import os
 import re
 import shutil
+import weakref
 from pathlib import Path
 
 import filelock
@@ -24,6 +25,8 @@ LOCK = "lock"
 VERSION = 1
 # What a folder can hold. One kind is never written into a folder of another.
 KINDS = ("run", "evaluation", "comparison", "grid", "logs", "encoder", "gallery")
+
+_others = []  # locks of the process that this one was forked from
 
 
 class OutputFolder:
@@ -152,14 +155,16 @@ class OutputFolder:
             if not os.path.samestat(before, os.stat(str(self.path))):
                 lock.release()
                 raise UserError("%s was replaced by another process this moment" % self)
-        self._lock = lock
+        # When this object goes, and at the process's end before Python takes itself apart: the
+        # lock's own destructor would then complain on standard error.
+        self._lock = weakref.finalize(self, _release, lock, os.getpid())
         if self.kind() is not None or self.holds_run():
             files.remove_temporaries(self.path)
 
     def unlock(self):
         """Gives the folder free for other processes."""
         if self._lock is not None:
-            self._lock.release()
+            self._lock()
             self._lock = None
 
     # Writing
@@ -213,10 +218,17 @@ class OutputFolder:
     def replace_subfolder(self, name, temporary):
         """Puts the folder `temporary`, which lies in this one, in place of the subfolder `name`."""
         path = self.path / name
+        aside = files.temporary_path(path)
         with writing(path):
-            if path.exists():
-                shutil.rmtree(str(path))
-            os.rename(str(temporary), str(path))
+            if os.path.lexists(str(path)):
+                os.rename(str(path), str(aside))
+            try:
+                os.rename(str(temporary), str(path))
+            except OSError:
+                if os.path.lexists(str(aside)):
+                    os.rename(str(aside), str(path))
+                raise
+        shutil.rmtree(str(aside), ignore_errors=True)  # or `lock` removes it
 
     # Reading
 
@@ -231,6 +243,14 @@ class OutputFolder:
             UserError: the file is missing, damaged, or refused by `check`.
         """
         return files.read_json(self.path / name, check)
+
+
+def _release(lock, process):
+    """Gives a lock free, unless in a process that was forked from the one that holds it."""
+    if os.getpid() == process:
+        lock.release()
+    else:
+        _others.append(lock)  # for its destructor would release it
 
 
 def _check_marker(value):

@@ -2,11 +2,13 @@
 
 import json
 import os
+import subprocess
+import sys
 from collections import OrderedDict
 
 import numpy as np
 import pytest
-from conftest import tree
+from conftest import ROOT, tree
 
 from runtime.errors import Failed, UserError
 from runtime.files import read_json, replacing, writing
@@ -181,8 +183,21 @@ def test_leftovers_of_killed_writers_go_and_living_ones_stay(tmp_path):
     for name in list(kept - {".dcbh.json", "lock", "figures"}) + [
             dead, "figures/" + dead, ".old.999999999.tmp"]:
         (folder.path / name).touch()
+    (folder.path / ".saved_model.999999999.3.tmp/variables").mkdir(parents=True)
     folder.lock()
     assert set(tree(folder.path)) == kept
+
+
+def test_a_subfolder_is_replaced_as_a_whole(tmp_path):
+    folder = OutputFolder.create(tmp_path / "out", "encoder")
+    for content in ("first", "second"):
+        folder.make_subfolder("made")
+        folder.write_text("made/weights", content)
+        folder.replace_subfolder("saved_model", folder.path / "made")
+        assert (folder.path / "saved_model/weights").read_text() == content
+    with pytest.raises(UserError):
+        folder.replace_subfolder("saved_model/weights", folder.path / "missing")
+    assert set(tree(folder.path)) == {".dcbh.json", "lock", "saved_model", "saved_model/weights"}
 
 
 def test_writing_is_whole_or_not_at_all(tmp_path):
@@ -227,3 +242,30 @@ def test_reading_waits_for_nothing_and_takes_no_giant(tmp_path):
     for name in ("pipe", "giant", "missing", "."):
         with pytest.raises(UserError, match=name):
             read_json(tmp_path / name)
+
+
+def test_a_process_that_ends_with_a_lock_says_nothing(tmp_path):
+    """Whatever still refers to the folder: a global, or the frames of an exception."""
+    code = ("import sys; sys.path.insert(0, %r)\n"
+            "from runtime.output_folder import OutputFolder\n"
+            "held = OutputFolder.create('held', 'grid')\n"
+            "def main():\n"
+            "    folder = OutputFolder.create('other', 'grid')\n"
+            "    held.cycle = folder, main\n"
+            "    sys.exit(3)\n"
+            "main()\n" % str(ROOT))
+    for _ in range(2):
+        process = subprocess.run([sys.executable, "-c", code], cwd=str(tmp_path), timeout=60,
+                                 stdout=subprocess.PIPE, stderr=subprocess.PIPE)
+        assert (process.returncode, process.stdout, process.stderr) == (3, b"", b"")
+
+
+def test_a_forked_process_does_not_give_the_lock_free(tmp_path):
+    folder = OutputFolder.create(tmp_path / "out", "grid")
+    child = os.fork()
+    if child == 0:
+        folder.unlock()
+        os._exit(0)
+    os.waitpid(child, 0)
+    with pytest.raises(UserError, match="in use"):
+        OutputFolder.create(tmp_path / "out", "grid")

@@ -285,7 +285,7 @@ def test_a_reader_waits_while_a_run_is_being_replaced(tmp_path):
     path = make_run(tmp_path / "run").path
 
     def replace():
-        for number in range(200):
+        for number in range(60):
             RunFolder.create(path, {"seed": number}, overwrite=True).unlock()
 
     thread = threading.Thread(target=replace)
@@ -293,4 +293,4 @@ def test_a_reader_waits_while_a_run_is_being_replaced(tmp_path):
     while thread.is_alive():
         assert RunFolder.open(path).path == path
     thread.join()
-    assert RunFolder.open(path).read_settings() == {"seed": 199}
+    assert RunFolder.open(path).read_settings() == {"seed": 59}
