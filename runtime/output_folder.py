@@ -123,10 +123,11 @@ class OutputFolder:
         if found == kind:
             return
         if found is not None:
-            raise UserError("%s holds a %s; name another folder for the %s" % (self, found, kind))
+            raise UserError("%s holds something else of this program (%s); name another folder for "
+                            "the %s" % (self, found, kind))
         names = self.entries()
         if names and not (kind in OLD_FORMS and OLD_FORMS[kind](self.path, names)):
-            raise UserError("%s holds something that is not marked as a %s of this program (%s); "
+            raise UserError("%s holds something that this program has not marked as its %s (%s); "
                             "name another folder, or move it away" % (self, kind, names[0]))
 
     # Lock

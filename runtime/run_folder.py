@@ -56,7 +56,8 @@ class RunFolder(OutputFolder):
             raise UserError("%s: no such run folder" % self)
         names = self.entries()
         if self.kind() not in ("run", None):
-            raise UserError("%s is not a run folder but holds a %s" % (self, self.kind()))
+            raise UserError("%s is not a run folder: it holds another output (%s)"
+                            % (self, self.kind()))
         if "config.json" not in names:
             raise UserError("%s is not a run folder: it has no config.json" % self)
 
@@ -151,7 +152,8 @@ class RunFolder(OutputFolder):
             raise UserError("%s holds something that is no run (%s); name another --run_dir"
                             % (self, names[0]))
         if kind != "run":
-            raise UserError("%s holds a %s, not a run; name another --run_dir" % (self, kind))
+            raise UserError("%s holds no run but another output (%s); name another "
+                            "--run_dir" % (self, kind))
         if all(replacement.says_nothing(self.path, name) for name in names):
             return False  # killed before its settings were written
         if not overwrite:
