@@ -30,7 +30,7 @@ def distances(evaluation):
                          bbox_to_anchor=(1.0, 0.98), borderaxespad=0)
     for text in legend.get_texts():
         text.set_color(INK)
-    axes.set_title(axes.get_title(loc="left"), loc="left", pad=20)
+    axes.set_title(axes.get_title(loc="left"), loc="left", pad=20, fontsize=10)
     seen = ("On average %.1f bits between pictures of one person, %.1f between those of different "
             "people; a pair of one person is the closer one in %.1f %% of cases." % (
                 means[1], means[0], 100 * closer_share(evaluation.same, evaluation.different)))
@@ -80,10 +80,13 @@ def bit_correlation_matrix(codes):
     count = len(correlation)
     edge = count + 0.5
     image = axes.imshow(correlation, cmap="RdBu_r", vmin=-1, vmax=1, extent=(0.5, edge, edge, 0.5))
-    for bit in constant_bits(codes):
-        for corner, size in (((bit - 0.5, 0.5), (1, count)), ((0.5, bit - 0.5), (count, 1))):
-            axes.add_patch(Rectangle(corner, *size, facecolor="#d5d8dd", edgecolor=GREY,
-                                     hatch="////", linewidth=0))
+    constant = bands(constant_bits(codes))
+    varying = bands(sorted(set(range(1, count + 1)) - set(constant_bits(codes))))
+    # Whole rows, then what is left of the columns: no place is hatched twice.
+    for first, last, left, right in [(first, last, 1, count) for first, last in constant] + [
+            (first, last, left, right) for left, right in constant for first, last in varying]:
+        axes.add_patch(Rectangle((left - 0.5, first - 0.5), right - left + 1, last - first + 1,
+                                 facecolor="#e3e5e9", edgecolor=GREY, hatch="////", linewidth=0.3))
     bar = figure.colorbar(image, ax=axes)
     bar.outline.set_visible(False)
     bar.ax.tick_params(colors=INK)
@@ -112,16 +115,21 @@ def constant_bits(codes):
     return (np.flatnonzero(same) + 1).tolist()
 
 
+def bands(numbers):
+    """Numbers in ascending order as (first, last) of each unbroken run."""
+    found = []
+    for number in numbers:
+        if found and found[-1][1] == number - 1:
+            found[-1] = found[-1][0], number
+        else:
+            found.append((number, number))
+    return found
+
+
 def ranges(numbers):
     """Numbers in ascending order for people: 1 to 4, 7, 9 and so on."""
-    parts = []
-    for number in numbers:
-        if parts and parts[-1][1] == number - 1:
-            parts[-1][1] = number
-        else:
-            parts.append([number, number])
     texts = []
-    for first, last in parts:
+    for first, last in bands(numbers):
         texts += ["%d to %d" % (first, last)] if last > first + 1 else [
             str(number) for number in range(first, last + 1)]
     return ", ".join(texts)
@@ -155,6 +163,8 @@ def _over_epochs(name, title, epochs, values, seen):
     figure, axes = style.new_figure(title, "epoch", name.split("_")[0].replace("map", "mAP"))
     style.draw_line(axes, epochs, values, style.LINES[0], marks=20)
     style.shares(axes)
+    if len(epochs) == 1:
+        axes.set_xlim(epochs[0] - 1, epochs[0] + 1)
     style.whole_numbers(axes.xaxis)
     return Drawing(name, figure, seen, "Curve over epochs. " + seen)
 
@@ -171,6 +181,8 @@ def _losses(epochs, rows):
         style.draw_line(axes, epochs, [row[name] for row in rows], line,
                         linewidth=2.0 if name == "total" else 1.2)
         legend.append((line, name.replace("_", " ")))
+    if len(epochs) == 1:
+        axes.set_xlim(epochs[0] - 1, epochs[0] + 1)
     style.whole_numbers(axes.xaxis)
     axes.tick_params(which="both", colors=INK)
     first, last = rows[0].get("total"), rows[-1].get("total")

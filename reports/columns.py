@@ -4,6 +4,8 @@ import re
 from collections import OrderedDict
 from typing import NamedTuple
 
+from runtime import command_line
+
 QUALITY, CODES, COST = "quality", "codes", "cost"
 
 
@@ -94,20 +96,10 @@ def shown(name, value):
 
 
 def duration(seconds):
-    """Seconds for people: 0.04 s, 7.2 s, 41 s, 2 min 41 s, 3 h 5 min, 2 d 4 h."""
+    """Seconds for people, short ones exactly: 0.04 s, 7.2 s, 41 s, 2 min 41 s, 3 h 05 min."""
     if seconds < 0.995:
         return "%.2g s" % seconds
-    if seconds < 9.95:
-        return "%.1f s" % seconds
-    whole = int(round(seconds))
-    if whole < 60:
-        return "%d s" % whole
-    if whole < 3600:
-        return "%d min %d s" % divmod(whole, 60)
-    minutes = int(round(seconds / 60))
-    if minutes < 24 * 60:
-        return "%d h %d min" % divmod(minutes, 60)
-    return "%d d %d h" % divmod(int(round(seconds / 3600)), 24)
+    return "%.1f s" % seconds if seconds < 9.95 else command_line.duration(seconds)
 
 
 def large(count):

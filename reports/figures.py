@@ -4,6 +4,7 @@ Each function returns a Drawing: the figure, a caption with its numbers, and wha
 several runs are coloured and labelled while they are few; of many, only the named ones are.
 """
 
+import textwrap
 from collections import OrderedDict
 
 import numpy as np
@@ -42,8 +43,8 @@ def _draw_all(axes, curves, styled, labels):
     if len(curves) == 1:
         return ()
     style.label_lines(axes, [(labels[name],) + tuple(curves[name]) for name in coloured])
-    legend = [(styled[name], "%s %s" % (labels[name], name) if labels[name] != name else name)
-              for name in coloured]
+    legend = [(styled[name], name if name.startswith(labels[name])
+               else "%s %s" % (labels[name], name)) for name in coloured]
     if len(coloured) < len(curves):
         legend.append((style.OTHERS, "the other %d" % (len(curves) - len(coloured))))
     return tuple(legend)
@@ -158,28 +159,31 @@ def within_radius(evaluation):
     best = best_radius(precision, recall)
     texts = OrderedDict((radius, "radius %d" % radius) for radius in (0, 2) if radius < len(recall))
     texts[best] = "radius %d, best" % best
-    taken = []
-    for radius, text in texts.items():
-        across = recall[radius] > 0.6  # keep the text inside
-        crowded = [place for place in taken
-                   if abs(place[0] - recall[radius]) < 0.3 and abs(place[1] - precision[radius])
-                   < 0.08]
-        axes.annotate(text, (recall[radius], precision[radius]), color=INK, fontsize=9,
-                      xytext=(-7 if across else 7, -12 - 12 * len(crowded)),
-                      textcoords="offset points", ha="right" if across else "left")
-        taken.append((recall[radius], precision[radius]))
+    _label_radii(axes, [(text, recall[radius], precision[radius])
+                        for radius, text in texts.items()])
     seen = "; ".join("radius %d: precision %.3f, recall %.3f" % (
         radius, precision[radius], recall[radius]) for radius in sorted(texts))
     caption = "%s. Best: the highest F1 of the two." % (seen[0].upper() + seen[1:])
-    answered = evaluation.nonempty
-    if answered[0] < 0.9995:
-        caption += (" Where the curve bends back to the left below its peak: a query that has "
-                    "no code within the radius counts as precision 0; within radius 0 only "
-                    "%.0f %% of the queries have one%s." % (
-                        100 * answered[0], ", within 2 %.0f %%" % (100 * answered[2])
-                        if len(answered) > 2 else ""))
+    nonempty = evaluation.nonempty
+    if nonempty[0] < 0.9995:
+        caption += (" The curve's lower hook at small radii: a query that retrieves nothing "
+                    "counts as precision 0. %s." % "; ".join(
+                        "%.0f %% of the queries retrieve something within radius %d" % (
+                            100 * nonempty[radius], radius) for radius in (0, 2) if radius in texts))
     return Drawing("within_radius", figure, caption,
                    "Curve of precision against recall, one mark a radius. " + seen)
+
+
+def _label_radii(axes, labelled):
+    """Writes labels (text, x, y) at points of a curve: inside the axes, and apart."""
+    taken = []
+    for text, x, y in labelled:
+        crowd = sum(abs(x - other_x) < 0.3 and abs(y - other_y) < 0.1 for other_x, other_y in taken)
+        right, below = x > 0.6, y > 0.5
+        axes.annotate(text, (x, y), color=INK, fontsize=9, textcoords="offset points",
+                      xytext=(-8 if right else 8, -12 - 12 * crowd if below else 5 + 12 * crowd),
+                      ha="right" if right else "left")
+        taken.append((x, y))
 
 
 def best_radius(precision, recall):
@@ -200,12 +204,13 @@ def dot_plot(name, title, rows, chance=None):
         rows: list of (method, mean, standard deviation), from top to bottom; mean None for none.
         chance: mAP of a random order; None where unknown.
     """
-    figure, axes = style.new_figure(title, "mAP", "", (style.SIZE[0], 0.9 + 0.24 * len(rows)))
+    figure, axes = style.new_figure(title, "mAP", "", (style.SIZE[0], 0.9 + 0.29 * len(rows)))
     low, high = dot_range([mean for _, mean, _ in rows if mean is not None])
     axes.set_xlim(low, high)
     axes.set_ylim(len(rows) - 0.4, -0.6)
     axes.set_yticks(range(len(rows)))
-    axes.set_yticklabels([style.plain(method) for method, _, _ in rows], fontsize=8)
+    axes.set_yticklabels([style.plain(textwrap.fill(method, 20)) for method, _, _ in rows],
+                         fontsize=8, linespacing=0.95)
     for number, (_, mean, deviation) in enumerate(rows):
         if mean is None:
             continue
@@ -222,7 +227,8 @@ def dot_plot(name, title, rows, chance=None):
     seen = "%s is best with %.4f, %s last with %.4f%s." % (
         found[0][1], found[0][0], found[-1][1], found[-1][0],
         "" if chance is None else "; chance is %.4f" % chance)
-    return Drawing(name, figure, seen + " Bars: standard deviation over seeds.",
+    cut = " Arrows: values left of the axis, which is cut." if found[-1][0] < low else ""
+    return Drawing(name, figure, seen + " Bars: standard deviation over seeds." + cut,
                    "Dot plot, one row a method. " + seen)
 
 

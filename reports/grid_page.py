@@ -8,6 +8,7 @@ from typing import NamedTuple
 import numpy as np
 
 from reports import figures, page, ranking
+from reports.runs import dataset_title
 from retrieval.codes import load_codes
 from runtime.errors import UserError
 
@@ -160,7 +161,8 @@ def write_grid_page(folder, sections, metadata):
     """
     return page.write_page(
         folder, "grid.html", title="Methods compared", metadata=metadata,
-        sections=[(section, page.embedded(folder, _drawings(section))) for section in sections])
+        sections=[(section, dataset_title({"dataset_flag": section.name}),
+                   page.embedded(folder, _drawings(section))) for section in sections])
 
 
 def _drawings(section):

@@ -8,7 +8,7 @@ from pathlib import Path
 import jinja2
 from markupsafe import Markup
 
-from reports import columns, style
+from reports import style
 
 TEMPLATES = Path(__file__).resolve().parent / "templates"
 
@@ -27,8 +27,7 @@ def write_page(folder, template, **values):
     environment = jinja2.Environment(
         loader=jinja2.FileSystemLoader(str(TEMPLATES)), autoescape=True, trim_blocks=True,
         lstrip_blocks=True, undefined=jinja2.StrictUndefined)
-    environment.filters.update(shown=lambda value, name: columns.shown(name, value),
-                               title=lambda name: columns.column(name).title)
+    environment.globals.update(css=style.CSS)
     folder.write_text("report.html", environment.get_template(template).render(values) + "\n")
     return folder.path / "report.html"
 

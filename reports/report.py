@@ -37,9 +37,10 @@ def write_report(folder, evaluation, codes, splits=None, names=None, suspects=No
                                 runs.dataset_title(record.settings))
     one = OrderedDict([("", ranking(evaluation, codes))])
     drawn = [("Ranking", [figures.precision_recall(one), figures.at_n(one, "precision"),
-                          figures.at_n(one, "recall"), figures.within_radius(evaluation)]),
-             ("Codes", [code_figures.distances(evaluation), code_figures.bit_balance(codes),
-                        code_figures.bit_correlation_matrix(codes)])]
+                          figures.at_n(one, "recall")]),
+             ("Distances and bits", [
+                 figures.within_radius(evaluation), code_figures.distances(evaluation),
+                 code_figures.bit_balance(codes), code_figures.bit_correlation_matrix(codes)])]
     if record.history:
         drawn.append(("Training", code_figures.history(record.history)))
     found = retrievals.examples(evaluation, codes, *splits, names=names) if splits else []

@@ -124,17 +124,21 @@ def run_title(settings, num_bits):
 def status(record):
     """A sentence on a run that has not finished; "" of one that has, or of no run.
 
+    The page of a run is written just before its provenance says how it ended, so that all epochs
+    done count as finished; and a projection has no epochs.
+
     Args:
         record: a RunRecord.
     """
-    if not record.entries or record.entries[-1].get("ended_by") == "finished":
+    reason = record.entries[-1].get("ended_by") if record.entries else None
+    if not record.entries or reason == "finished":
         return ""
-    reason = record.entries[-1].get("ended_by")
     done = int(record.history[-1]["epoch"]) if record.history else 0
     progress = "after epoch %d of %s" % (done, record.settings.get("epochs", "?"))
-    if done == record.settings.get("epochs") and reason is None:
-        return ""
     if reason is None:
+        method = METHODS.get(record.settings.get("method"))
+        if done == record.settings.get("epochs") or (method and method.features is None):
+            return ""
         return "Not finished: still training or killed, %s." % progress
     if reason.startswith("stopped"):
         return "%s, %s." % (reason[0].upper() + reason[1:], progress)
@@ -142,12 +146,10 @@ def status(record):
 
 
 def provenance_rows(entry):
-    """A provenance entry as a list of (title, text)."""
-    rows = []
-    for name, value in entry.items():
-        text = " ".join(map(str, value)) if isinstance(value, list) else value
-        rows.append((PROVENANCE.get(name, name.replace("_", " ")), "" if text is None else text))
-    return rows
+    """A provenance entry as a list of (title, text); what is not known is left out."""
+    return [(PROVENANCE.get(name, name.replace("_", " ")),
+             " ".join(map(str, value)) if isinstance(value, list) else value)
+            for name, value in entry.items() if value is not None]
 
 
 # Several runs

@@ -9,10 +9,8 @@ from typing import NamedTuple
 
 import matplotlib
 import numpy as np
-from matplotlib import font_manager
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
-from matplotlib.ft2font import FT2Font
 from matplotlib.ticker import MaxNLocator
 
 INK = "#010203"  # as good as black, and found nowhere else in an SVG
@@ -21,6 +19,8 @@ GREY = "#8a8f98"
 # which white swallows, is left out. Dashes and markers tell the lines apart without colour.
 BLUE, VERMILLION, GREEN, PURPLE = "#0072B2", "#D55E00", "#009E73", "#CC79A7"
 ORANGE, SKY = "#E69F00", "#56B4E9"
+# What stands for a colour in a page: the page's own ink, and a blue that is lighter on dark.
+CSS = {INK: "currentColor", BLUE: "var(--line-blue)"}
 SIZE = 4.6, 3.3  # inches: on a phone's width a figure's letters are as large as the page's
 
 
@@ -87,7 +87,7 @@ def shares(axes):
 
 def whole_numbers(axis):
     """An axis whose ticks are whole numbers."""
-    axis.set_major_locator(MaxNLocator(integer=True))
+    axis.set_major_locator(MaxNLocator(integer=True, min_n_ticks=1))
 
 
 def draw_line(axes, x, y, line, marks=6, **options):
@@ -120,8 +120,13 @@ def label_lines(axes, labelled):
             room = np.minimum(room, gaps.min(axis=1))
         place = candidates[np.argmax(room)]
         taken.append(place)
-        axes.annotate(label, place, xycoords="axes fraction", xytext=(5, 5),
-                      textcoords="offset points", color=INK, fontweight="bold", fontsize=9)
+        # On the side that the nearest other line is not on.
+        rest = np.concatenate(others) if others else place[None] - 1
+        above = rest[np.argmin(np.abs(rest - place).max(axis=1))][1] > place[1]
+        axes.annotate(label, place, xycoords="axes fraction", textcoords="offset points",
+                      xytext=(0, -5 if above else 5), va="top" if above else "bottom",
+                      ha="right" if above and place[0] > 0.15 else "left",
+                      color=INK, fontweight="bold", fontsize=9)
 
 
 def _dense(path, count=80):
@@ -131,26 +136,22 @@ def _dense(path, count=80):
     return np.column_stack([np.interp(steps, index, path[:, axis]) for axis in (0, 1)])
 
 
-def drawable(text):
-    """Whether the figures' font has all letters of a text."""
-    letters = FT2Font(font_manager.findfont("DejaVu Sans")).get_charmap()
-    return all(ord(letter) in letters for letter in text)
-
-
 def save_png(drawing, path):
     """Writes a Drawing as PNG, dark on white."""
-    drawing.figure.tight_layout()
+    drawing.figure.tight_layout(pad=0.5)
     drawing.figure.savefig(str(path), format="png", dpi=150, facecolor="white")
 
 
 def svg(drawing):
     """A Drawing as the text of an SVG element that takes the page's text colour."""
-    drawing.figure.tight_layout()
+    drawing.figure.tight_layout(pad=0.5)
     with matplotlib.rc_context({"svg.hashsalt": drawing.name, "svg.fonttype": "path"}):
         stream = io.StringIO()
         drawing.figure.savefig(stream, format="svg", facecolor="none", transparent=True,
                                metadata={"Date": None})
     text = stream.getvalue()
-    text = text[text.index("<svg"):].replace(INK, "currentColor")
+    text = text[text.index("<svg"):]
+    for colour, css in CSS.items():
+        text = text.replace(colour.lower(), css)
     # ids are counted from 1 in each figure; a page has several
-    return re.sub(r'(\bid="|"#|url\(#)', lambda match: match.group(0) + drawing.name + "-", text)
+    return re.sub(r'(\bid="|href="#|url\(#)', lambda match: match.group(0) + drawing.name + "-", text)

@@ -1,0 +1,140 @@
+"""Drives a headless Chromium over a pipe (Chrome DevTools Protocol), to see pages as people do.
+
+Nothing beyond Chromium itself is needed: messages are JSON, each ended by a zero byte, on the
+browser's file descriptors 3 and 4.
+"""
+
+import base64
+import json
+import os
+import select
+import shutil
+import subprocess
+import tempfile
+
+NAMES = ("chromium", "chromium-browser", "google-chrome")
+FLAGS = ("--headless", "--no-sandbox", "--disable-gpu", "--disable-quic", "--no-first-run",
+         "--disable-background-networking", "--disable-component-update", "--disable-sync",
+         "--disable-extensions", "--disable-dev-shm-usage", "--hide-scrollbars",
+         "--remote-debugging-pipe")
+PATIENCE = 60  # seconds to wait for an answer
+
+
+def find():
+    """Chromium's path, or None where there is none."""
+    return next(filter(None, map(shutil.which, NAMES)), None)
+
+
+class Browser:
+    """A Chromium with one tab; a context manager.
+
+    Attributes:
+        problems: list of str: errors in the console, and requests for anything but the page
+            itself, since `open`.
+    """
+
+    def __init__(self, path=None):
+        self._profile = tempfile.mkdtemp(prefix="chromium-")
+        to_browser, self._out = os.pipe()
+        self._in, from_browser = os.pipe()
+        command = [path or find()] + list(FLAGS) + ["--user-data-dir=" + self._profile,
+                                                    "about:blank"]
+        # The shell moves the pipe's ends to 3 and 4, wherever they are.
+        self._process = subprocess.Popen(
+            ["/bin/sh", "-c", 'exec "$@" 3<&%d 4>&%d' % (to_browser, from_browser), "sh"] + command,
+            pass_fds=(to_browser, from_browser), stdin=subprocess.DEVNULL,
+            stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+        os.close(to_browser)
+        os.close(from_browser)
+        self._buffer, self._number, self._session = b"", 0, None
+        self.problems, self._page = [], None
+        targets = self.call("Target.getTargets")["targetInfos"]
+        target = next(info for info in targets if info["type"] == "page")["targetId"]
+        self._session = self.call("Target.attachToTarget", targetId=target,
+                                  flatten=True)["sessionId"]
+        for domain in ("Page", "Runtime", "Log", "Network"):
+            self.call(domain + ".enable")
+
+    def __enter__(self):
+        return self
+
+    def __exit__(self, *_):
+        self._process.terminate()
+        self._process.wait()
+        os.close(self._out)
+        os.close(self._in)
+        shutil.rmtree(self._profile, ignore_errors=True)
+
+    def open(self, path, width=1280, dark=False, media=""):
+        """Opens a file at a window's width, on light or dark, on the screen or for print."""
+        self.problems, self._page = [], "file://" + str(path)
+        self.call("Emulation.setDeviceMetricsOverride", width=width, height=900,
+                  deviceScaleFactor=1, mobile=width < 600)
+        self.call("Emulation.setEmulatedMedia", media=media, features=[
+            {"name": "prefers-color-scheme", "value": "dark" if dark else "light"}])
+        self.call("Page.navigate", url=self._page)
+        self._wait("Page.loadEventFired")
+
+    def run(self, script):
+        """The value of a JavaScript expression in the page."""
+        answer = self.call("Runtime.evaluate", expression=script, returnByValue=True)
+        if "exceptionDetails" in answer:
+            raise ValueError(json.dumps(answer["exceptionDetails"]))
+        return answer["result"].get("value")
+
+    def screenshot(self, path, whole=True):
+        """Saves what is seen, or the whole page, as PNG."""
+        answer = self.call("Page.captureScreenshot", captureBeyondViewport=whole)
+        with open(str(path), "wb") as stream:
+            stream.write(base64.b64decode(answer["data"]))
+
+    def print_pdf(self, path=None):
+        """The page printed on A4 as its style sheet says: bytes of a PDF, saved if asked for."""
+        data = base64.b64decode(self.call("Page.printToPDF", preferCSSPageSize=True,
+                                          printBackground=False)["data"])
+        if path:
+            with open(str(path), "wb") as stream:
+                stream.write(data)
+        return data
+
+    def call(self, method, **parameters):
+        """Sends a command and waits for its answer; notes the page's problems meanwhile."""
+        self._number += 1
+        message = dict(id=self._number, method=method, params=parameters)
+        if self._session:
+            message["sessionId"] = self._session
+        os.write(self._out, json.dumps(message).encode() + b"\0")
+        number = self._number
+        while True:
+            answer = self._read()
+            if answer.get("id") == number:
+                if "error" in answer:
+                    raise ValueError("%s: %s" % (method, answer["error"]))
+                return answer["result"]
+
+    def _wait(self, event):
+        while self._read().get("method") != event:
+            pass
+
+    def _read(self):
+        """The next message; notes what is a problem."""
+        while b"\0" not in self._buffer:
+            ready, _, _ = select.select([self._in], [], [], PATIENCE)
+            data = os.read(self._in, 1 << 20) if ready else b""
+            if not data:
+                raise OSError("Chromium does not answer")
+            self._buffer += data
+        line, self._buffer = self._buffer.split(b"\0", 1)
+        message = json.loads(line.decode())
+        parameters = message.get("params", {})
+        kind = message.get("method")
+        if kind == "Network.requestWillBeSent":
+            url = parameters["request"]["url"]
+            if url != self._page and not url.startswith(("data:", "about:")):
+                self.problems.append("request: " + url)
+        elif kind == "Log.entryAdded" and parameters["entry"]["level"] in ("error", "warning"):
+            self.problems.append("log: " + parameters["entry"]["text"])
+        elif kind == "Runtime.exceptionThrown" or (
+                kind == "Runtime.consoleAPICalled" and parameters["type"] in ("error", "warning")):
+            self.problems.append("console: " + json.dumps(parameters)[:500])
+        return message
