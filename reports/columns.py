@@ -1,5 +1,6 @@
 """What results are called and how they are written, said once for console, pages and tables."""
 
+import os
 import re
 from collections import OrderedDict
 from typing import NamedTuple
@@ -175,7 +176,7 @@ def without_common_folder(paths):
     Returns:
         (prefix, names): the common folders ("" for none), and what remains of each path.
     """
-    parts = [path.replace("\\", "/").rstrip("/").split("/") for path in paths]
+    parts = [path.replace(os.sep, "/").rstrip("/").split("/") for path in paths]
     shortest = min(map(len, parts))
     count = 0
     while len(paths) > 1 and count < shortest - 1 and len({part[count] for part in parts}) == 1:

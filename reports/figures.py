@@ -168,8 +168,9 @@ def within_radius(evaluation):
     if nonempty[0] < 0.9995:
         caption += (" The curve's lower hook at small radii: a query that retrieves nothing "
                     "counts as precision 0. %s." % "; ".join(
-                        "%.0f %% of the queries retrieve something within radius %d" % (
-                            100 * nonempty[radius], radius) for radius in (0, 2) if radius in texts))
+                        "%.0f %% of the queries retrieve something within radius %d"
+                        % (100 * nonempty[radius], radius)
+                        for radius in (0, 2) if radius in texts))
     return Drawing("within_radius", figure, caption,
                    "Curve of precision against recall, one mark a radius. " + seen)
 

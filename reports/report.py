@@ -72,21 +72,19 @@ def write_unfinished_report(folder, reason=None, epoch=None, step=None, term=Non
         The page's Path.
     """
     record = runs.read_record(folder.path)
-    facts = [("epoch", epoch), ("step", step), ("term that was not finite", term)]
-    status = runs.status(record) or "Not finished."
-    if reason:
-        status = "%s%s" % (status.split(". ")[0].rstrip(".") + ". ", reason)
+    where = [("epoch", epoch), ("step", step), ("term that was not finite", term)]
     drawn = [("Training until then", code_figures.history(record.history))] \
         if record.history else []
     try:
-        results = folder.read_json("results.json")
-    except UserError:  # never evaluated
+        results = folder.read_results()
+    except UserError:  # not evaluated yet
         results = {}
     return page.write_page(
         folder, "unfinished.html",
         title=runs.run_title(record.settings, record.settings.get("num_bits", "?")),
-        folder_name=folder.path.resolve().name, status=status,
-        where=[(name, value) for name, value in facts if value is not None],
+        folder_name=folder.path.resolve().name,
+        status=runs.status(record, reason) or "Not finished.",
+        where=[(name, value) for name, value in where if value is not None],
         last=record.history[-1] if record.history else None,
         epochs=record.settings.get("epochs"),
         figure_groups=[(title, page.embedded(folder, drawings)) for title, drawings in drawn],

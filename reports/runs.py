@@ -6,6 +6,7 @@ from typing import NamedTuple
 import numpy as np
 
 from config import DATASETS, METHODS
+from reports.columns import COST, column
 from retrieval.codes import Codes
 from retrieval.metrics import Evaluation
 from runtime.run_folder import RunFolder
@@ -57,13 +58,18 @@ class RunRecord(NamedTuple):
 
 
 def compared_run(name, evaluation, codes):
-    """The ComparedRun of a run's folder `name`.
+    """The ComparedRun of a run's folder `name`, with what its results.json says of its cost.
 
     Raises:
         UserError: its settings or provenance cannot be read.
     """
     record = read_record(name)
-    return ComparedRun(str(name), evaluation, codes, record.settings,
+    results = OrderedDict(evaluation.results)
+    if (RunFolder(name).path / "results.json").is_file():
+        saved = RunFolder(name).read_results()
+        results.update((key, value) for key, value in saved.items()
+                       if column(key).group == COST and isinstance(value, (int, float)))
+    return ComparedRun(str(name), evaluation._replace(results=results), codes, record.settings,
                        record.entries[-1] if record.entries else {})
 
 
@@ -121,7 +127,7 @@ def run_title(settings, num_bits):
     return " \u00b7 ".join(filter(None, parts))
 
 
-def status(record):
+def status(record, reason=None):
     """A sentence on a run that has not finished; "" of one that has, or of no run.
 
     The page of a run is written just before its provenance says how it ended, so that all epochs
@@ -129,8 +135,9 @@ def status(record):
 
     Args:
         record: a RunRecord.
+        reason: why the run ended; by default what its provenance says.
     """
-    reason = record.entries[-1].get("ended_by") if record.entries else None
+    reason = reason or (record.entries[-1].get("ended_by") if record.entries else None)
     if not record.entries or reason == "finished":
         return ""
     done = int(record.history[-1]["epoch"]) if record.history else 0

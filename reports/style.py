@@ -9,8 +9,10 @@ from typing import NamedTuple
 
 import matplotlib
 import numpy as np
+from matplotlib import font_manager
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
+from matplotlib.ft2font import FT2Font
 from matplotlib.ticker import MaxNLocator
 
 INK = "#010203"  # as good as black, and found nowhere else in an SVG
@@ -76,8 +78,13 @@ def new_figure(title, x_label="", y_label="", size=SIZE):
 
 
 def plain(text):
-    """Text that matplotlib shows as it is: dollar signs start no formula."""
-    return text.replace("$", r"\$")
+    """Text that matplotlib shows as it is: dollar signs start no formula.
+
+    A letter that the figures' font lacks becomes a question mark; the page around has it whole.
+    """
+    known = FT2Font(font_manager.findfont("DejaVu Sans")).get_charmap()
+    return "".join(letter if letter == "\n" or ord(letter) in known else "?"
+                   for letter in text).replace("$", r"\$")
 
 
 def shares(axes):
@@ -148,10 +155,12 @@ def svg(drawing):
     with matplotlib.rc_context({"svg.hashsalt": drawing.name, "svg.fonttype": "path"}):
         stream = io.StringIO()
         drawing.figure.savefig(stream, format="svg", facecolor="none", transparent=True,
-                               metadata={"Date": None})
+                               metadata=dict.fromkeys(
+                                   ("Creator", "Date", "Format", "Type")))
     text = stream.getvalue()
     text = text[text.index("<svg"):]
     for colour, css in CSS.items():
         text = text.replace(colour.lower(), css)
     # ids are counted from 1 in each figure; a page has several
-    return re.sub(r'(\bid="|href="#|url\(#)', lambda match: match.group(0) + drawing.name + "-", text)
+    return re.sub(r'(\bid="|href="#|url\(#)',
+                  lambda match: match.group(0) + drawing.name + "-", text)

@@ -35,17 +35,13 @@ class Browser:
 
     def __init__(self, path=None):
         self._profile = tempfile.mkdtemp(prefix="chromium-")
-        to_browser, self._out = os.pipe()
-        self._in, from_browser = os.pipe()
         command = [path or find()] + list(FLAGS) + ["--user-data-dir=" + self._profile,
                                                     "about:blank"]
-        # The shell moves the pipe's ends to 3 and 4, wherever they are.
+        # The shell gives the pipes to 3 and 4, where Chromium wants them.
         self._process = subprocess.Popen(
-            ["/bin/sh", "-c", 'exec "$@" 3<&%d 4>&%d' % (to_browser, from_browser), "sh"] + command,
-            pass_fds=(to_browser, from_browser), stdin=subprocess.DEVNULL,
-            stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
-        os.close(to_browser)
-        os.close(from_browser)
+            ["/bin/sh", "-c", 'exec "$@" 3<&0 4>&1 </dev/null >/dev/null', "sh"] + command,
+            stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL)
+        self._out, self._in = self._process.stdin.fileno(), self._process.stdout.fileno()
         self._buffer, self._number, self._session = b"", 0, None
         self.problems, self._page = [], None
         targets = self.call("Target.getTargets")["targetInfos"]
@@ -61,8 +57,8 @@ class Browser:
     def __exit__(self, *_):
         self._process.terminate()
         self._process.wait()
-        os.close(self._out)
-        os.close(self._in)
+        self._process.stdin.close()
+        self._process.stdout.close()
         shutil.rmtree(self._profile, ignore_errors=True)
 
     def open(self, path, width=1280, dark=False, media=""):
