@@ -138,9 +138,9 @@ def _problems(options, photos, outcomes, near):
                  and photos[first].identity == photos[second].identity for first, second in near)
     if across:
         problems.append(
-            "%d pairs of near duplicates of one identity lie across the split, which makes queries "
-            "too easy: prepare again with --drop_near_duplicates --overwrite, or look at "
-            "near_duplicates.csv" % across)
+            "%d pairs in near_duplicates.csv are of one identity and lie across the split, which "
+            "makes queries too easy: prepare again with --drop_near_duplicates --overwrite"
+            % across)
     if options.size != IMAGE_SIZE:
         problems.append("main.py cannot train on these: the network takes images of %d pixels a "
                         "side" % IMAGE_SIZE)

@@ -41,11 +41,7 @@ def split_faces(photos, faces, seed, test_images, min_images, drop_near_duplicat
         [faces[index].hash for index in good],
         [numbers[photos[index].identity] for index in good])] if good else np.zeros((0, 2), int)
     if drop_near_duplicates:
-        for first, second in near:  # in order, so that the first of a group stays
-            if photos[first].identity != photos[second].identity:
-                continue  # more likely two people who look alike than one photograph
-            if outcomes[first] is None and outcomes[second] is None:
-                outcomes[second] = Outcome(LEFT_OUT, "near_duplicate", str(photos[first].path))
+        _drop(near, photos, faces, outcomes)
     by_identity = OrderedDict()
     for index in good:
         if outcomes[index] is None:
@@ -75,6 +71,18 @@ def split_faces(photos, faces, seed, test_images, min_images, drop_near_duplicat
             for index in part:
                 outcomes[index] = Outcome(status)
     return outcomes, names, near
+
+
+def _drop(near, photos, faces, outcomes):
+    """Leaves out, of images of one identity that are nearly the same, all but the first."""
+    for first, second in near:  # in order, so that the first of a group stays
+        if photos[first].identity != photos[second].identity or outcomes[second] is not None:
+            continue  # different people more likely look alike than share a photograph
+        if outcomes[first] is None:
+            outcomes[second] = Outcome(LEFT_OUT, "near_duplicate", str(photos[first].path))
+        elif faces[first].hash == faces[second].hash:
+            # What is near the first of equal hashes is as near the others: see near_pairs.
+            outcomes[second] = outcomes[first]
 
 
 def _random_split(indices, pixels, times, test_images, rng):

@@ -1,19 +1,40 @@
-"""What is said of a data set."""
+"""What is said and shown of a data set."""
+
+import re
 
 import numpy as np
 import pytest
 from conftest import assert_refused, run_script, tiny_faces, write_pickle
-from PIL import Image
+from face_pictures import photo
 
-from config import Config
-from faces import describe
+import data_loader
+from config import find_dataset
+from faces.contact_sheet import contact_sheet, image_files
+from faces.describe import describe, report_lines
+
+
+def dataset_of(folder, train, test):
+    for name, pair in (("train", train), ("test", test)):
+        write_pickle(folder / "data" / (name + "_folder_facescrub") / "part", *pair)
+    return find_dataset(1, folder / "data")
 
 
 def description(folder, train, test):
+    return "\n".join(report_lines(describe(dataset_of(folder, train, test))[0]))
+
+
+def prepared_dataset(folder, train, test, names, images="", crop=None):
+    """A data set as prepare.py writes it, with these labels.txt and images.csv."""
     for name, pair in (("train", train), ("test", test)):
-        write_pickle(folder / "data" / (name + "_folder_facescrub") / "part", *pair)
-    config = Config(dataset_flag=1, data_dir=str(folder / "data"))
-    return "\n".join(describe.report_lines(describe.describe(config)[0]))
+        write_pickle(folder / "mine" / name / "part_000.pickle", *pair)
+    dataset = find_dataset(1, folder)._replace(
+        name="mine", title="mine", source="prepared", train_folder=folder / "mine/train",
+        test_folder=folder / "mine/test", num_identities=len(names), num_train=len(train[1]),
+        num_test=len(test[1]), labels_file=folder / "mine/labels.txt", crop=crop)
+    dataset.labels_file.write_text("".join(name + "\n" for name in names), encoding="utf-8")
+    dataset.labels_file.with_name("images.csv").write_text(images, encoding="utf-8",
+                                                           errors="surrogateescape")
+    return dataset
 
 
 def test_counts_ranges_and_verdict(tmp_path):
@@ -23,7 +44,6 @@ def test_counts_ranges_and_verdict(tmp_path):
     assert "5 / 5 / 5 (least / median / most)" in text and "2 / 2 / 2" in text
     assert "stored as uint8: 0 to 255, mean %.4g" % train[0].mean() in text
     assert "1 file, 0.1 MB" in text
-    assert "Look at this before you train:" in text
     assert "67147 of 67177 training images are missing" in text
     assert "524 identities have no training image: 6, 7, 8, 9, 10, ..." in text
     assert "Ready" not in text
@@ -38,54 +58,78 @@ def test_images_on_both_sides(tmp_path):
 
 
 def test_near_copies_on_both_sides(tmp_path):
-    train, test = tiny_faces()
-    picture = np.asarray(Image.fromarray(np.random.RandomState(0).randint(
-        0, 256, (4, 4, 3)).astype(np.uint8)).resize((32, 32), Image.BICUBIC))
-    row = picture.transpose(2, 0, 1).reshape(-1)
+    def rows(*seeds):
+        return np.stack([np.asarray(photo(seed, (32, 32))).transpose(2, 0, 1).reshape(-1)
+                         for seed in seeds])
+    train, test = (rows(1, 2, 3), np.arange(3)), (rows(4, 5, 6), np.arange(3))
+    row = rows(0)[0]
     near = np.clip(row.astype(int) + 3, 0, 255).astype(np.uint8)
-    text = description(tmp_path, (np.vstack([train[0], row]), np.append(train[1], 0)),
-                       (np.vstack([test[0], near]), np.append(test[1], 0)))
-    counted = int(text.split(" further test images")[0].rsplit(" ", 1)[1])
-    assert counted >= 1
+    for label, counts in ((0, (1, 0)), (1, (0, 1))):
+        text = description(tmp_path, (np.vstack([train[0], row]), np.append(train[1], 0)),
+                           (np.vstack([test[0], near]), np.append(test[1], label)))
+        found = re.search(r"(\d+) further test images .* identity; (\d+) are", text)
+        assert tuple(map(int, found.groups())) == counts
 
 
-def test_equal_pixels_are_a_problem(tmp_path):
+def test_equal_pixels_and_a_single_identity_are_problems(tmp_path):
     train, test = tiny_faces()
     text = description(tmp_path, (np.full_like(train[0], 7), train[1]), test)
     assert "all pixels of the training images are equal" in text
     assert "29 training images are exact copies" in text
+    single = prepared_dataset(tmp_path, (train[0], train[1] * 0), (test[0], test[1] * 0), ["Ann"])
+    problem, = describe(single)[0].problems
+    assert "one identity" in problem
 
 
-def test_near_pairs_by_hand():
-    hashes = np.zeros((4, 64), bool)
-    hashes[1, :6] = True   # 6 bits from the first
-    hashes[2, :7] = True   # 7 from the first, 1 from the second
-    hashes[3] = True
-    assert describe.near_pairs(hashes).tolist() == [[0, 1], [1, 2]]
-    assert describe.near_pairs(hashes[:1], hashes).tolist() == [[0, 0], [0, 1]]
+def test_the_contact_sheet_has_a_row_a_person(tmp_path):
+    train, test = tiny_faces()
+    names = ["Ann", "<b>Bo</b> & \"Co\"", "\u738b\u5c0f\u660e", "a$\\x$", "_u", "x" * 60]
+    files = ["file,status,row,identity"]
+    files += ["/p/%s%d.jpg,%s,%d,?" % (which, row, which, row) for which, count in
+              (("train", 30), ("test", 12)) for row in range(count)]
+    files += ["/p/bad\udcff.jpg,left_out,,?"]
+    dataset = prepared_dataset(tmp_path, train, test, names, "\n".join(files),
+                               crop={"method": "detect", "margin": 0.0})
+    found, train_set, test_set = describe(dataset)
+    assert found.problems == [] and any("five landmarks" in line for line in found.lines)
+    page = contact_sheet(dataset, train_set, test_set)
+    rows = re.findall("<section>.*?</section>", page, re.S)
+    assert len(rows) == 6
+    for row, name in zip(rows, ["Ann", "&lt;b&gt;Bo&lt;/b&gt; &amp; &#34;Co&#34;"] + names[2:]):
+        assert "<h2>%s<small>5 training | 2 test</small>" % name in row
+        shown, queries = row.split('<div class="test">')
+        assert shown.count("<img") == 5 and queries.count("<img") == 2
+    # each picture names its file
+    for split, which in ((train_set, "train"), (test_set, "test")):
+        for index in np.flatnonzero(split.labels == 2):
+            assert 'title="/p/%s%d.jpg"' % (which, index) in rows[2]
+    assert "http" not in page and "<script" not in page
 
 
-def test_near_pairs_in_blocks(monkeypatch):
-    hashes = np.random.RandomState(0).randint(0, 2, (40, 8)).astype(bool)
-    whole = describe.near_pairs(hashes, bits=2).tolist()
-    monkeypatch.setattr(describe, "PAIRS_AT_ONCE", 100)
-    assert describe.near_pairs(hashes, bits=2).tolist() == whole
-    assert whole == [[a, b] for a in range(40) for b in range(a + 1, 40)
-                     if np.count_nonzero(hashes[a] != hashes[b]) <= 2]
+def test_old_sets_and_other_encodings_show_no_files(tmp_path):
+    train, test = tiny_faces()
+    old = prepared_dataset(tmp_path, train, test, list("abcdef"), "file,identity,fate\nx.jpg,a,t\n")
+    assert image_files(old) == {"train": {}, "test": {}}
+    old.labels_file.with_name("images.csv").unlink()
+    assert image_files(old) == {"train": {}, "test": {}}
+    odd = prepared_dataset(tmp_path, train, test, list("abcdef"),
+                           "file,status,row\n/p/\udcff.jpg,train,0\n")
+    page = contact_sheet(odd, *data_loader.load_dataset(odd))
+    assert "/p/\ufffd.jpg" in page and page.encode("utf-8")
 
 
-@pytest.mark.parametrize("script", ["describe.py"])
-def test_the_command_on_orl(tmp_path, script):
-    process = run_script(script, "2", cwd=tmp_path)
+def test_the_command_on_orl(tmp_path):
+    process = run_script("describe.py", "2", cwd=tmp_path)
     assert process.returncode == 0, process.stderr
     assert process.stdout.splitlines()[-2:] == [
-        "Ready to train.", "contact sheet: contact_sheet_orl.png"]
-    with Image.open(str(tmp_path / "contact_sheet_orl.png")) as sheet:
-        assert np.asarray(sheet).std() > 20
+        "Ready to train.", "contact sheet: contact_sheet_orl.html"]
+    page = (tmp_path / "contact_sheet_orl.html").read_text(encoding="utf-8")
+    assert page.count("<section>") == 40 and page.count("<img") == 400
 
 
-def test_mistakes(tmp_path):
-    assert_refused(run_script("describe.py", "7", cwd=tmp_path), "7", "2 (ORL")
-    assert_refused(run_script("describe.py", "1", cwd=tmp_path), "no such folder")
-    assert_refused(run_script("describe.py", "2", "--sheet", "no/where.png", cwd=tmp_path),
-                   "no/where.png")
+@pytest.mark.parametrize("arguments, mentions", [
+    (["7"], ["7", "2 (ORL"]), (["1", "--data_dir", "."], ["no such folder"]),
+    (["\u00b2"], ["dataset_flag"]), (["2", "--sheet", "no/where.html"], ["no/where.html"])],
+    ids=str)
+def test_refusals(tmp_path, arguments, mentions):
+    assert_refused(run_script("describe.py", *arguments, cwd=tmp_path), *mentions)

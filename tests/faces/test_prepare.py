@@ -1,8 +1,9 @@
-"""Photographs -> pickle folders, by the command as a user runs it, on tiny images made here."""
+"""Photographs -> pickle folders, by the command, on pictures made here."""
 
 import csv
 import hashlib
 import json
+import os
 import signal
 import subprocess
 import sys
@@ -12,26 +13,24 @@ from collections import Counter
 import numpy as np
 import pytest
 from conftest import assert_refused, command, run_script
+from face_pictures import orl_face, photo, save, scene
 from PIL import Image
 
 import data_loader
 import prepare
-from config import Config, UserError
-
-PREPARE = "prepare.py"
-
-
-def photo(seed, size=(40, 40), mode="RGB"):
-    """A picture of its own: smooth random colours (so that perceptual hashes differ)."""
-    rng = np.random.RandomState(seed)
-    coarse = Image.fromarray(rng.randint(0, 256, (6, 6, 3)).astype(np.uint8))
-    return coarse.resize(size, Image.BICUBIC).convert(mode)
+from config import find_dataset
+from faces import photographs, writing
+from faces.cropping import crop_like
+from runtime.errors import UserError
 
 
-def save(image, path, **options):
-    path.parent.mkdir(parents=True, exist_ok=True)
-    image.save(str(path), **options)
-    return path
+@pytest.fixture(autouse=True)
+def signals():
+    """prepare.main sets signal handlers; the tests' own are put back."""
+    before = {number: signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM)}
+    yield
+    for number, handler in before.items():
+        signal.signal(number, handler)
 
 
 @pytest.fixture
@@ -46,173 +45,217 @@ def photos(tmp_path):
     return tmp_path / "photos"
 
 
-def run_prepare(folder, *arguments, **options):
-    return run_script(PREPARE, *arguments, cwd=folder, **options)
+class Prepared:
+    """A data set that prepare.py has made in this process, and what it printed."""
+
+    def __init__(self, folder, output):
+        self.folder = folder
+        self.output = output
+        self.dataset = find_dataset(folder.name, folder.parent)
+        self.manifest = json.loads((folder / "manifest.json").read_text(encoding="utf-8"))
+
+    def splits(self):
+        return data_loader.load_dataset(self.dataset)
+
+    def rows(self, split):
+        return data_loader.read_pickle(self.folder / split / "part_000.pickle")
+
+    def images(self):
+        with open(str(self.folder / "images.csv"), encoding="utf-8", errors="surrogateescape",
+                  newline="") as stream:
+            return {row["file"]: row for row in csv.DictReader(stream)}
 
 
-def prepared(folder, photos, *arguments, name="mine", source="folder"):
-    process = run_prepare(folder, "--source", source, "--images", photos, "--name", name,
-                          "--test_images", 2, *arguments)
-    assert process.returncode == 0, process.stderr
-    return folder / "data" / name, process.stdout
+@pytest.fixture
+def run(tmp_path, photos, capsys):
+    """Runs prepare.py's main on `photos`; without a crop unless asked for another."""
+    def run(*arguments, name="mine", source="folder", images=photos, crop=("--crop", "none")):
+        capsys.readouterr()
+        prepare.main([str(argument) for argument in (
+            "--source", source, "--images", images, "--name", name, "--data_dir",
+            tmp_path / "data", "--test_images", 2) + tuple(crop) + arguments])
+        return Prepared(tmp_path / "data" / name, capsys.readouterr().out)
+    return run
 
 
-def fates(dataset):
-    with open(str(dataset / "images.csv"), encoding="utf-8", newline="") as stream:
-        return {row["file"]: row for row in csv.DictReader(stream)}
-
-
-def load(dataset):
-    config = Config(dataset_flag=dataset.name, data_dir=str(dataset.parent))
-    return (config,) + data_loader.load_dataset(config)
-
-
-def test_folder_of_photos(tmp_path, photos):
-    dataset, output = prepared(tmp_path, photos)
-    config, train, test = load(dataset)
-    assert (config.dataset.num_identities, len(train.labels), len(test.labels)) == (3, 18, 6)
+def test_folder_of_photos(run):
+    made = run()
+    train, test = made.splits()
+    dataset = made.dataset
+    assert (dataset.num_identities, len(train.labels), len(test.labels)) == (3, 18, 6)
     assert np.bincount(train.labels).tolist() == [6, 6, 6]
     assert np.bincount(test.labels).tolist() == [2, 2, 2]
-    assert data_loader.identity_names(config) == ["Ann", "Bo Lee", "Zo\u00eb"]
+    assert data_loader.identity_names(dataset) == ["Ann", "Bo Lee", "Zo\u00eb"]
+    assert (dataset.epochs, dataset.batch_size, made.manifest["protocol"]) == (20, 32, None)
     assert not set(train.fingerprints) & set(test.fingerprints)
-    assert "Ready to train." in output and "identity has too few images" in output
-    assert "python main.py --dataset_flag mine" in output
-
-    manifest = json.loads((dataset / "manifest.json").read_text())
-    assert (manifest["num_identities"], manifest["num_train"], manifest["num_test"]) == (3, 18, 6)
-    for name, sha256 in manifest["sha256"].items():
-        assert hashlib.sha256((dataset / name).read_bytes()).hexdigest() == sha256
-    table = fates(dataset)
-    assert len(table) == 26
-    assert Counter(row["fate"] for row in table.values()) == {
-        "train": 18, "test": 6, "identity has too few images (2)": 2}
+    assert "Ready to train." in made.output and "python main.py --dataset_flag mine" in made.output
+    counts = [made.manifest[key] for key in ("num_identities", "num_train", "num_test")]
+    assert counts == [3, 18, 6] and made.manifest["crop"]["method"] == "none"
+    assert dataset.crop == made.manifest["crop"]
+    for name, sha256 in made.manifest["sha256"].items():
+        assert hashlib.sha256((made.folder / name).read_bytes()).hexdigest() == sha256
+    table = made.images()
+    assert Counter((row["status"], row["reason"]) for row in table.values()) == {
+        ("train", ""): 18, ("test", ""): 6, ("left_out", "too_few_images"): 2}
     for path, row in table.items():
         with open(path, "rb") as stream:
             assert hashlib.sha256(stream.read()).hexdigest() == row["sha256"]
 
 
-def test_pixels_and_labels_are_those_of_the_photos(tmp_path, photos):
-    dataset, _ = prepared(tmp_path, photos)
-    rows, labels = data_loader.read_pickle(dataset / "test/part_000.pickle")
-    images = data_loader.channels_last(rows)
-    expected = {}
-    for path, row in fates(dataset).items():
-        if row["fate"] == "test":
-            with Image.open(path) as image:
+def test_pixels_labels_and_rows_are_those_of_the_photos(run):
+    made = run()
+    for split in ("train", "test"):
+        rows, labels = made.rows(split)
+        images = data_loader.channels_last(rows)
+        listed = [row for row in made.images().values() if row["status"] == split]
+        assert sorted(int(row["row"]) for row in listed) == list(range(len(labels)))
+        for row in listed:
+            with Image.open(row["file"]) as image:
                 small = np.asarray(image.convert("RGB").resize((32, 32), Image.BILINEAR))
-            expected[small.tobytes()] = int(row["label"])
-    assert {image.tobytes(): label for image, label in zip(
-        np.ascontiguousarray(images), labels)} == expected
+            np.testing.assert_array_equal(images[int(row["row"])], small)
+            assert labels[int(row["row"])] == int(row["label"])
 
 
-def test_the_split_hangs_on_the_seed_and_not_on_other_people(tmp_path, photos):
-    def tests_of(dataset, name):
-        return sorted(path for path, row in fates(dataset).items()
-                      if row["identity"] == name and row["fate"] == "test")
-    first, _ = prepared(tmp_path, photos)
-    again, _ = prepared(tmp_path, photos, name="again")
-    other, _ = prepared(tmp_path, photos, "--seed", 3, name="other")
+def test_the_split_depends_on_the_seed_and_not_on_other_people(run, photos):
+    def tests_of(made, name):
+        return sorted(path for path, row in made.images().items()
+                      if row["identity"] == name and row["status"] == "test")
+    first, again, other = run(), run(name="again"), run("--seed", 3, name="other")
     for part in ("train/part_000.pickle", "test/part_000.pickle"):
-        assert (first / part).read_bytes() == (again / part).read_bytes()
-        assert (first / part).read_bytes() != (other / part).read_bytes()
+        assert (first.folder / part).read_bytes() == (again.folder / part).read_bytes()
+        assert (first.folder / part).read_bytes() != (other.folder / part).read_bytes()
     for number in range(9):
         save(photo(900 + number), photos / "Bob" / ("%d.png" % number))
-    more, _ = prepared(tmp_path, photos, name="more")
-    assert tests_of(more, "Zo\u00eb") == tests_of(first, "Zo\u00eb")
+    assert tests_of(run(name="more"), "Zo\u00eb") == tests_of(first, "Zo\u00eb")
 
 
-def test_exact_copies_never_lie_across_the_split(tmp_path, photos):
-    # every second photo of Ann has a copy, one of them under Zoe and one as another file format
+def test_exact_copies_never_lie_across_the_split(run, photos):
     for number in (1, 3, 5):
         with Image.open(str(next((photos / "Ann").glob("%d.*" % number)))) as image:
             save(image.convert("RGB"), photos / "Ann" / ("copy%d.png" % number))
     for seed in range(6):
-        dataset, output = prepared(tmp_path, photos, "--seed", seed, name="s%d" % seed)
-        _, train, test = load(dataset)
+        train, test = run("--seed", seed, name="s%d" % seed).splits()
         assert len(test.labels) == 6
         assert not set(train.fingerprints) & set(test.fingerprints)
-        assert "Ready to train." in output
 
 
-def test_near_duplicates_are_reported_and_dropped_on_request(tmp_path, photos):
+def test_near_duplicates_are_reported_and_dropped_on_request(run, photos):
     original = next((photos / "Ann").glob("0.*"))
     with Image.open(str(original)) as image:
-        save(image.convert("RGB"), photos / "Ann" / "again.jpg", quality=60)
-    dataset, _ = prepared(tmp_path, photos)
-    with open(str(dataset / "near_duplicates.csv")) as stream:
+        for number in range(6):  # so that with any seed some lie across the split
+            save(image.convert("RGB"), photos / "Ann" / ("again%d.jpg" % number),
+                 quality=60 + 5 * number)
+    made = run()
+    with open(str(made.folder / "near_duplicates.csv")) as stream:
         pairs = [(row["file"], row["other"]) for row in csv.DictReader(stream)]
-    assert pairs == [(str(original), str(photos / "Ann/again.jpg"))]
-    assert len(load(dataset)[1].labels) == 19
-    dropped, output = prepared(tmp_path, photos, "--drop_near_duplicates", name="dropped")
-    assert fates(dropped)[str(photos / "Ann/again.jpg")]["fate"] == (
-        "near duplicate of %s" % original)
-    assert len(load(dropped)[1].labels) == 18 and "1 images: near duplicate" in output
+    assert len(pairs) >= 6 and pairs[0] == (str(original), str(photos / "Ann/again0.jpg"))
+    across = {tuple(row[key] for key in ("status", "other_status"))
+              for row in csv.DictReader(open(str(made.folder / "near_duplicates.csv")))}
+    if across & {("train", "test"), ("test", "train")}:
+        assert "--drop_near_duplicates" in made.output and "Ready to train." not in made.output
+    dropped = run("--drop_near_duplicates", name="dropped")
+    row = dropped.images()[str(photos / "Ann/again0.jpg")]
+    assert (row["reason"], row["detail"]) == ("near_duplicate", str(original))
+    assert len(dropped.splits()[0].labels) == 18 and "Ready to train." in dropped.output
 
 
-def test_damaged_images_are_listed_not_fatal(tmp_path, photos):
+def test_damaged_images_are_listed_not_fatal(run, photos):
     whole = next((photos / "Ann").glob("0.jpg")).read_bytes()
     (photos / "Ann/cut.jpg").write_bytes(whole[:300])
     (photos / "Ann/text.png").write_text("not a picture")
     (photos / "Ann/empty.jpg").write_bytes(b"")
     (photos / "Ann/notes.txt").write_text("passed over")
-    dataset, output = prepared(tmp_path, photos)
-    reasons = {path.rsplit("/", 1)[1]: row["fate"] for path, row in fates(dataset).items()}
-    for name in ("cut.jpg", "text.png", "empty.jpg"):
-        assert reasons[name].startswith("cannot be read")
-    assert "notes.txt" not in reasons
-    assert "3 images: cannot be read" in output and "1 files are no images" in output
+    save(Image.new("1", (20000, 20000)), photos / "Ann/huge.png")
+    save(photo(1, (1, 1)), photos / "Ann/dot.png")
+    odd = os.path.join(os.fsencode(str(photos / "Ann")), b"\xff.png")
+    os.rename(str(save(photo(77), photos / "x.png")), odd)
+    reasons = {path.rsplit("/", 1)[1]: row["reason"] for path, row in run().images().items()}
+    assert [reasons[name] for name in ("cut.jpg", "text.png", "empty.jpg", "huge.png", "dot.png")
+            ] == ["unreadable"] * 3 + ["too_large", ""]
+    assert "notes.txt" not in reasons and reasons[os.fsdecode(b"\xff.png")] == ""
 
 
-@pytest.mark.parametrize("share", [0.1, 0.7], ids=["an error to Pillow", "a warning"])
-def test_picture_bombs_are_refused(photos, monkeypatch, share):
-    options = prepare.parse_command_line(["--source", "folder", "--images", "x", "--name", "n"])
-    path = next((photos / "Ann").glob("0.jpg"))
-    with Image.open(str(path)) as image:
-        monkeypatch.setattr(Image, "MAX_IMAGE_PIXELS", int(share * image.width * image.height))
-    face, = prepare.read_faces([prepare.Photo(path, "Ann")], options)
-    assert "cannot be read (Decompression" in face
+# Faces that are found
 
 
-def test_modes_and_orientation(tmp_path):
-    options = prepare.parse_command_line(["--source", "folder", "--images", "x", "--name", "n"])
-    for mode in ("L", "P", "RGBA", "LA", "1", "I"):
-        path = save(photo(1).convert("L" if mode in ("LA", "1", "I") else "RGB").convert(mode),
-                    tmp_path / ("%s.png" % mode))
-        assert prepare.read_face(prepare.Photo(path, "x"), options).row.shape == (3072,)
-    upright = photo(2)
+def face_photos(folder, people=3, count=6):
+    """DIR/IDENTITY/N.jpg: faces of ORL somewhere in larger pictures."""
+    for person in range(1, people + 1):
+        for number in range(1, count + 1):
+            place = (20 * number, 15 * person)
+            save(scene([(orl_face(person, number), place)]),
+                 folder / ("s%d" % person) / ("%d.png" % number))
+    return folder
+
+
+def test_faces_are_found_and_aligned_by_default(run, tmp_path):
+    folder = face_photos(tmp_path / "scenes")
+    picture = scene([(orl_face(1, 7), (150, 90))])
     exif = Image.Exif()
-    exif[0x0112] = 6  # turned by 90 degrees
-    turned = save(upright.transpose(Image.ROTATE_90), tmp_path / "turned.png", exif=exif)
-    plain = save(upright, tmp_path / "plain.png")
-    rows = [prepare.read_face(prepare.Photo(path, "x"), options).row for path in (turned, plain)]
-    np.testing.assert_array_equal(*rows)
+    exif[0x0112] = 5  # mirrored and turned
+    save(picture.transpose(Image.TRANSPOSE), folder / "s1/phone.png", exif=exif)
+    save(picture, folder / "s1/straight.png")
+    save(photo(5, (300, 200)), folder / "s1/landscape.png")
+    save(scene([(orl_face(4, 1), (20, 20)), (orl_face(1, 8).resize((138, 168)), (200, 60))]),
+         folder / "s1/two.png")
+    made = run(images=folder, crop=("--margin", "0.1"))
+    crop = made.manifest["crop"]
+    assert (crop["method"], crop["margin"], crop["faces"]) == ("detect", 0.1, "largest")
+    assert made.dataset.crop == crop
+    table = {path.rsplit("/", 2)[1] + "/" + path.rsplit("/", 1)[1]: row
+             for path, row in made.images().items()}
+    assert Counter(row["reason"] for row in table.values()) == {"": 21, "no_face": 1}
+    assert table["s1/landscape.png"]["status"] == "left_out"
+    for name in ("box", "landmarks", "score"):
+        assert table["s1/phone.png"][name] == table["s1/straight.png"][name] != ""
+    assert float(table["s1/two.png"]["box"].split()[0]) > 180  # the larger one
+    # a query that comes later gives the pixels of the gallery
+    for name, row in table.items():
+        if row["status"] in ("train", "test"):
+            image, _ = photographs.open_photograph(folder / name)
+            rows, _ = made.rows(row["status"])
+            again = crop_like(json.loads(json.dumps(crop)), image)[0]
+            np.testing.assert_array_equal(again.face.transpose(2, 0, 1).reshape(-1),
+                                          rows[int(row["row"])])
+            assert len(row["landmarks"].split()) == 10 and 0.9 < float(row["score"]) <= 1
+    only = run(images=folder, name="only", crop=("--faces", "only"))
+    reasons = {path.rsplit("/", 1)[1]: row["reason"] for path, row in only.images().items()}
+    assert reasons["two.png"] == "several_faces"
+    every = run(images=folder, name="every", crop=("--faces", "all"))
+    assert sum(len(split.labels) for split in every.splits()) == 22
 
 
-@pytest.mark.parametrize("box, fraction, expected", [
-    (None, 1.0, (0, 0, 100, 50)),
-    (None, 0.5, (25, 12, 75, 38)),
-    ((10, 20, 30, 40), 1.0, (10, 20, 30, 40)),
-    ((-5, 40, 30, 90), 1.0, (0, 40, 30, 50)),
-    ((100, 0, 120, 40), 1.0, None),
-])
-def test_crop_box(box, fraction, expected):
-    assert prepare.crop_box((100, 50), box, fraction) == expected
+def test_a_folder_without_faces(run):
+    with pytest.raises(UserError, match="no identity.*26.*no face.*--min_images.*--test"):
+        run(crop=())
 
 
-def test_lfw_takes_the_face_and_only_its_own_size(tmp_path):
+def test_labels_say_who_is_on_a_photograph(run, tmp_path, photos):
+    labels = tmp_path / "labels.csv"
+    labels.write_text("file,identity\n" + "".join(
+        "%s,%s\n" % (path.relative_to(photos), "even" if index % 2 else "odd")
+        for index, path in enumerate(sorted(photos.rglob("*.*")))), encoding="utf-8")
+    made = run("--labels", labels)
+    assert data_loader.identity_names(made.dataset) == ["even", "odd"]
+    assert made.manifest["num_train"] + made.manifest["num_test"] == 26
+
+
+# The published sets
+
+
+def test_lfw_takes_the_face_and_only_its_own_size(run, tmp_path):
     for seed, person in enumerate(("A_B", "C_D")):
         for number in range(1, 5):
-            image = photo(10 * seed + number, (250, 250))
-            image.paste((0, 0, 0), (0, 0, 250, 70))
-            image.paste((0, 0, 0), (0, 182, 250, 250))
-            image.paste((0, 0, 0), (0, 0, 68, 250))
-            image.paste((0, 0, 0), (182, 0, 250, 250))
+            image = Image.new("RGB", (250, 250))
+            image.paste(photo(10 * seed + number, (114, 114)), (68, 70))
             save(image, tmp_path / "lfw" / person / ("%s_%04d.png" % (person, number)))
     save(photo(5, (100, 100)), tmp_path / "lfw/A_B/A_B_0009.png")
-    dataset, output = prepared(tmp_path, tmp_path / "lfw", source="lfw")
-    rows, _ = data_loader.read_pickle(dataset / "train/part_000.pickle")
+    made = run(source="lfw", images=tmp_path / "lfw", crop=())
+    rows, _ = made.rows("train")
     assert rows.reshape(len(rows), 3, -1).max(axis=1).min() > 0  # no black frame was kept
-    assert "1 images: size is 100x100" in output
+    assert (made.manifest["crop"]["method"], made.manifest["crop"]["box"]) == ("box", "listed")
+    row = made.images()[str(tmp_path / "lfw/A_B/A_B_0009.png")]
+    assert (row["reason"], row["detail"]) == ("wrong_size", "100x100")
 
 
 def facescrub_source(folder):
@@ -234,155 +277,202 @@ def facescrub_source(folder):
     return path
 
 
-def test_facescrub_lists(tmp_path):
+def test_facescrub_lists(run, tmp_path):
     listing = facescrub_source(tmp_path)
-    dataset, output = prepared(tmp_path, tmp_path / "images", "--lists", listing,
-                               source="facescrub")
-    assert "1 of 13 listed images are missing" in output
-    config, train, test = load(dataset)
+    options = dict(source="facescrub", images=tmp_path / "images", crop=())
+    made = run("--lists", listing, **options)
+    assert "1 of 13 listed images are missing" in made.output
+    train, test = made.splits()
     assert (len(train.labels), len(test.labels)) == (8, 4)
-    assert data_loader.identity_names(config) == ["Ann Bo", "Cy Di"]
-    some = next(path for path in fates(dataset) if path.endswith("Ann_Bo/53.png"))
-    with Image.open(some) as image:
+    assert data_loader.identity_names(made.dataset) == ["Ann Bo", "Cy Di"]
+    # the published set's schedule
+    assert (made.dataset.epochs, made.dataset.batch_size) == (2000, 256)
+    assert made.manifest["protocol"] == "facescrub" and "2000 epochs" in made.output
+    row = next(row for path, row in made.images().items() if path.endswith("Ann_Bo/53.png"))
+    with Image.open(row["file"]) as image:
         face = np.asarray(image.crop((10, 10, 50, 50)).resize((32, 32), Image.BILINEAR))
-    rows = [data_loader.read_pickle(dataset / split / "part_000.pickle")[0]
-            for split in ("train", "test")]
-    wanted = face.transpose(2, 0, 1).reshape(-1).tobytes()
-    assert wanted in {row.tobytes() for row in np.concatenate(rows)}
-    checked, output = prepared(tmp_path, tmp_path / "images", "--lists", listing,
-                               "--verify_sha256", source="facescrub", name="checked")
-    assert "2 images: sha256 differs" in output
-    assert len(load(checked)[1].labels) == 6
-
-
-def test_damaged_facescrub_lists(tmp_path):
-    listing = facescrub_source(tmp_path)
+    np.testing.assert_array_equal(made.rows(row["status"])[0][int(row["row"])],
+                                  face.transpose(2, 0, 1).reshape(-1))
+    checked = run("--lists", listing, "--verify_sha256", name="checked", **options)
+    assert Counter(row["reason"] for row in checked.images().values())["wrong_sha256"] == 2
     text = listing.read_text()
-    arguments = ["--source", "facescrub", "--images", tmp_path / "images", "--name", "x",
-                 "--lists", listing]
     listing.write_text(text.replace("10,10,50,50", "10,10,50", 1))
-    assert_refused(run_prepare(tmp_path, *arguments), "list.txt, line 2", "bbox")
+    with pytest.raises(UserError, match="list.txt, line 2.*bbox"):
+        run("--lists", listing, name="x", **options)
     listing.write_text(text.split("\n", 1)[1])
-    assert_refused(run_prepare(tmp_path, *arguments), "list.txt", "first line")
-    assert_refused(run_prepare(tmp_path, *arguments[:-2]), "--lists")
+    with pytest.raises(UserError, match="list.txt.*first line"):
+        run("--lists", listing, name="x", **options)
+    with pytest.raises(UserError, match="--lists"):
+        run(name="x", **options)
 
 
-def test_youtube_frames_come_from_different_videos(tmp_path):
+def test_facescrub_by_detector_takes_the_face_of_the_list(run, tmp_path):
+    lines = ["name\timage_id\tface_id\turl\tbbox\tsha256"]
+    for number in range(1, 5):  # a larger face of somebody else stands beside the listed one
+        picture = scene([(orl_face(9, number), (10, 20)),
+                         (orl_face(2, 1).resize((138, 168)), (230, 60))])
+        save(picture, tmp_path / "images/Ann" / ("%d.png" % number))
+        lines.append("Ann\t%d\t1\thttp://x\t20,35,95,120\t%s" % (number, "0" * 64))
+    (tmp_path / "list.txt").write_text("\n".join(lines) + "\n")
+    made = run("--lists", tmp_path / "list.txt", source="facescrub", images=tmp_path / "images",
+               crop=("--crop", "detect"))
+    boxes = [float(row["box"].split()[0]) for row in made.images().values()]
+    assert len(boxes) == 4 and max(boxes) < 60
+    assert "one identity" in made.output and "Ready to train." not in made.output
+
+
+def test_youtube_frames_come_from_different_videos(run, tmp_path, monkeypatch):
     for person, videos in (("one_video", 1), ("two_videos", 2)):
         for video in range(videos):
             for frame in range(60):
                 save(photo(1000 * video + frame + 7 * videos, (24, 24)),
                      tmp_path / "db" / person / str(video) / ("0.%d.jpg" % frame))
-    process = run_prepare(tmp_path, "--source", "youtube_faces", "--images", tmp_path / "db",
-                          "--name", "yt")
-    assert process.returncode == 0, process.stderr
-    _, train, test = load(tmp_path / "data/yt")
+    (tmp_path / "db/one_video/0/0.0.jpg").write_text("damaged")
+    opened, read = photographs.open_photograph, []
+    monkeypatch.setattr(photographs, "open_photograph",
+                        lambda path: read.append(path) or opened(path))
+    made = run("--test_images", 5, source="youtube_faces", images=tmp_path / "db", crop=())
+    assert 90 < len(read) < 100  # of 180
+    train, test = made.splits()
     assert np.bincount(train.labels).tolist() == [40, 40]
     assert np.bincount(test.labels).tolist() == [5, 5]
-    videos = {"train": set(), "test": set()}
-    last_training = first_test = None
-    for path, row in fates(tmp_path / "data/yt").items():
-        if row["fate"] not in videos:
-            continue
-        if row["identity"] == "two_videos":
-            videos[row["fate"]].add(row["group"])
-        else:
-            frame = int(path.rsplit(".", 2)[1])
-            if row["fate"] == "train":
-                last_training = max(last_training or 0, frame)
-            else:
-                first_test = min(first_test or 99, frame)
+    assert made.manifest["crop"]["fraction"] == 0.5 and made.dataset.epochs == 2000
+    videos, frames = {"train": set(), "test": set()}, {"train": [], "test": []}
+    table = made.images()
+    assert len(table) == 180
+    for path, row in table.items():
+        if row["status"] in videos and row["identity"] == "two_videos":
+            videos[row["status"]].add(row["group"])
+        elif row["status"] in videos:
+            frames[row["status"]].append(int(path.rsplit(".", 2)[1]))
     assert len(videos["train"]) == len(videos["test"]) == 1 and videos["train"] != videos["test"]
-    assert last_training < first_test
+    assert max(frames["train"]) < min(frames["test"])
 
 
-@pytest.mark.parametrize("arguments, words", [
-    (["--name", "orl"], ["orl", "taken"]),
-    (["--name", "../x"], ["--name"]),
-    (["--test_images", "0"], ["test_images"]),
-    (["--test_images", "9"], ["no identity", "18 usable"]),
-    (["--min_images", "2"], ["--min_images", "--test_images"]),
-    (["--crop_fraction", "0"], ["crop_fraction"]),
-    (["--crop_box", "1,2,3"], ["--crop_box"]),
-    (["--crop_box", "9,9,3,3"], ["--crop_box"]),
-    (["--crop_box", "900,900,999,999"], ["no identity", "crop lies outside"]),
-    (["--images", "nowhere"], ["nowhere", "No such file"]),
-    (["--images", "."], ["no images"]),
-    (["--lists", "x"], ["--lists"]),
-    (["--source", "imagenet"], ["--source"]),
-    (["--sized", "32"], ["--sized"]),
-], ids=" ".join)
-def test_mistakes(tmp_path, photos, arguments, words):
-    (tmp_path / "empty").mkdir()
-    process = run_prepare(tmp_path / "empty", "--source", "folder", "--images", photos, "--name",
-                          "mine", *arguments)
-    assert_refused(process, *words)
-    assert list((tmp_path / "empty").iterdir()) == []
+# Options, folders and interruptions
 
 
-def test_an_existing_data_set_is_replaced_only_on_request(tmp_path, photos):
-    dataset, _ = prepared(tmp_path, photos)
-    arguments = ["--source", "folder", "--images", photos, "--name", "mine", "--test_images", 3]
-    assert_refused(run_prepare(tmp_path, *arguments), "exists", "--overwrite")
-    assert len(load(dataset)[2].labels) == 6
-    process = run_prepare(tmp_path, *arguments, "--overwrite")
-    assert process.returncode == 0, process.stderr
-    assert len(load(dataset)[2].labels) == 9
+@pytest.mark.parametrize("arguments, mention", [
+    (["--name", "orl"], "orl.*taken"), (["--name", "../x"], "--name"),
+    (["--name", "x\n"], "--name"),
+    (["--name", "train_folder_facescrub"], "taken"), (["--test_images", "0"], "test_images"),
+    (["--test_images", "9"], "no identity.*18 usable.*--min_images"),
+    (["--min_images", "2"], "--min_images.*--test_images"),
+    (["--crop", "box", "--crop_fraction", "0"], "crop_fraction"),
+    (["--crop", "box", "--crop_box", "1,2,3"], "--crop_box"),
+    (["--crop", "box", "--crop_box", "9,9,3,3"], "--crop_box"),
+    (["--crop", "box", "--crop_box", "900,900,999,999"], "no identity.*crop lies outside"),
+    (["--crop", "detect", "--crop_box", "1,2,30,40"], "--crop box"),
+    (["--crop", "none", "--margin", "0.2"], "--crop detect"),
+    (["--crop", "detect", "--margin", "nan"], "--margin"), (["--size", "9999"], "--size"),
+    (["--images", "nowhere"], "nowhere"), (["--lists", "x"], "--lists"),
+    (["--source", "lfw", "--labels", "x"], "--labels"), (["--labels", "x.csv"], "x.csv"),
+    (["--source", "imagenet"], "--source"), (["--sized", "32"], "--sized"),
+], ids=lambda value: " ".join(value) if isinstance(value, list) else "")
+def test_refusals(tmp_path, run, arguments, mention):
+    with pytest.raises(UserError, match="(?s)" + mention):
+        run(*arguments)
+    assert not (tmp_path / "data").exists() or list((tmp_path / "data").iterdir()) == []
+
+
+def test_an_existing_data_set_is_replaced_only_on_request(tmp_path, run):
+    made = run()
+    with pytest.raises(UserError, match="exists.*--overwrite"):
+        run("--test_images", 3)
+    assert len(made.splits()[1].labels) == 6
+    assert len(run("--test_images", 3, "--overwrite").splits()[1].labels) == 9
+    # what prepare.py did not make is never removed
+    (made.folder / "notes.txt").write_text("mine")
+    with pytest.raises(UserError, match="notes.txt"):
+        run("--overwrite")
     (tmp_path / "data/letters").mkdir()
     (tmp_path / "data/letters/love.txt").write_text("dear")
-    assert_refused(run_prepare(tmp_path, "--source", "folder", "--images", photos, "--name",
-                               "letters", "--overwrite"), "letters", "exists")
-    assert (tmp_path / "data/letters/love.txt").exists()
+    for text in (None, "{}", "[", '{"sha256": 5}'):
+        if text is not None:
+            (tmp_path / "data/letters/manifest.json").write_text(text)
+        with pytest.raises(UserError, match="letters"):
+            run("--overwrite", name="letters")
+    (tmp_path / "data/link").symlink_to(made.folder)
+    with pytest.raises(UserError, match="link"):
+        run("--overwrite", name="link")
+    assert (tmp_path / "data/letters/love.txt").exists() and (made.folder / "notes.txt").exists()
     assert [path.name for path in (tmp_path / "data").iterdir() if path.name[0] == "."] == []
 
 
-@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM, signal.SIGKILL])
-def test_interrupted_runs_leave_no_half_made_data_set(tmp_path, photos, number):
-    for extra in range(4000):
-        (photos / "Ann" / ("x%d.jpg" % extra)).symlink_to(next((photos / "Ann").glob("0.jpg")))
+def test_what_was_made_meanwhile_stays(tmp_path):
+    target = tmp_path / "data/mine"
+    with pytest.raises(UserError, match="exists"):
+        with writing.new_folder(target, overwrite=False) as folder:
+            (folder / "part").write_text("x")
+            target.mkdir()
+            (target / "theirs").write_text("x")
+    assert [path.name for path in target.iterdir()] == ["theirs"]
+    assert len(list((tmp_path / "data").iterdir())) == 1
+
+
+def test_leftovers_of_a_killed_run_are_cleared(tmp_path, run):
+    gone = subprocess.Popen([sys.executable, "-c", ""])
+    gone.wait()
+    folders = [tmp_path / "data" / (".preparing_" + end) for end in (
+        "mine_%d" % gone.pid, "mine_abc", "mine_%d" % os.getppid(), "other_%d" % gone.pid)]
+    for folder in folders:
+        (folder / "train").mkdir(parents=True)
+    run()
+    assert [folder.exists() for folder in folders] == [False, True, True, True]
+
+
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGKILL])
+def test_interrupted_runs_leave_nothing_half_made_and_go_on_later(tmp_path, number):
+    folder = face_photos(tmp_path / "scenes", people=2)
+    for extra in range(150):  # all different, so that none is in the cache
+        picture = scene([(orl_face(1, 1), (50, 30))], (200, 170))
+        picture.putpixel((0, 0), (extra, 0, 0))
+        save(picture, folder / "s1" / ("x%03d.png" % extra))
+    arguments = ["--source", "folder", "--images", folder, "--name", "mine", "--data_dir",
+                 tmp_path / "data", "--test_images", 2]
     process = subprocess.Popen(
-        command(PREPARE, "--source", "folder", "--images", photos, "--name", "mine"),
-        cwd=str(tmp_path), stdin=subprocess.DEVNULL, stdout=subprocess.PIPE,
-        stderr=subprocess.PIPE, universal_newlines=True,
+        command("prepare.py", *arguments), cwd=str(tmp_path), stdin=subprocess.DEVNULL,
+        stdout=subprocess.PIPE, stderr=subprocess.PIPE, universal_newlines=True,
         preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_IGN))  # as a shell's & does
-    time.sleep(2)
+    waited = time.time() + 60
+    while not list((tmp_path / "data").glob(".face_detections_*")) and time.time() < waited:
+        time.sleep(0.05)
     process.send_signal(number)
     _, errors = process.communicate(timeout=60)
     assert process.returncode == (-number if number == signal.SIGKILL else 130)
-    assert "Traceback" not in errors
-    assert not (tmp_path / "data/mine").exists()
+    assert "Traceback" not in errors and not (tmp_path / "data/mine").exists()
+    cache, = (tmp_path / "data").glob(".face_detections_*")
+    kept = cache.read_bytes().count(b"\n")
+    prepare.main([str(argument) for argument in arguments])
+    assert 0 < kept < 162
+    # what was found before is not sought again
+    assert sum(len(line) > 2 for line in cache.read_bytes().split(b"\n")) == 162
 
 
-def test_leftovers_of_a_killed_run_are_cleared(tmp_path, photos):
-    gone = subprocess.Popen([sys.executable, "-c", ""])
-    gone.wait()
-    left = tmp_path / "data" / (".preparing_mine_%d" % gone.pid)
-    (left / "train").mkdir(parents=True)
-    prepared(tmp_path, photos)
-    assert not left.exists()
-
-
-def test_other_sizes_are_written_but_not_for_main(tmp_path, photos):
-    dataset, output = prepared(tmp_path, photos, "--size", 16)
-    assert "cannot train" in output
+def test_other_sizes_are_written_but_not_for_main(run):
+    made = run("--size", 16)
+    assert "cannot train" in made.output and made.manifest["crop"]["size"] == 16
     with pytest.raises(UserError, match="3072"):
-        load(dataset)
+        made.splits()
 
 
-def test_trains_by_name_and_shows_names(tmp_path, photos):
-    prepared(tmp_path, photos)
+def test_sets_of_older_versions_are_still_read(run):
+    made = run()
+    old = {key: made.manifest[key] for key in ("name", "num_identities", "num_train", "num_test",
+                                               "image_size", "options", "lists", "sha256")}
+    (made.folder / "manifest.json").write_text(json.dumps(old))
+    dataset = find_dataset("mine", made.folder.parent)
+    assert (dataset.crop, dataset.epochs, dataset.num_train) == (None, 20, 18)
+    assert len(data_loader.load_dataset(dataset)[0].labels) == 18
+
+
+def test_trains_by_name(run, tmp_path):
+    made = run()
     process = run_script("main.py", "--dataset_flag", "mine", "--num_bits", 8, "--epochs", 1,
+                         "--data_dir", made.folder.parent, "--run_dir", tmp_path / "run",
                          cwd=tmp_path)
     assert process.returncode == 0, process.stderr
-    run_dir = tmp_path / "runs/mine_8bits_seed0"
-    assert json.loads((run_dir / "config.json").read_text())["dataset_flag"] == "mine"
-    assert json.loads((run_dir / "results.json").read_text())["num_queries"] == 6
-    # the data is made anew, differently: the run is not evaluated on what it was not trained for
-    prepared(tmp_path, photos, "--seed", 9, "--overwrite")
-    assert_refused(run_script("evaluate.py", run_dir, cwd=tmp_path), "other data")
-    assert_refused(run_script("main.py", "--resume", "--run_dir", run_dir, "--epochs", 2,
-                              cwd=tmp_path), "other data")
-    assert_refused(run_script("main.py", "--dataset_flag", "yours", cwd=tmp_path), "yours", "mine")
-    (tmp_path / "data/mine/manifest.json").write_text("{}")
-    assert_refused(run_script("main.py", "--dataset_flag", "mine", cwd=tmp_path), "manifest.json",
-                   "prepare")
+    assert json.loads((tmp_path / "run/results.json").read_text())["num_queries"] == 6
+    # the data is made again, differently: the run is not evaluated on what it was not trained for
+    run("--seed", 9, "--overwrite")
+    assert_refused(run_script("evaluate.py", tmp_path / "run", cwd=tmp_path), "other data")
