@@ -1,0 +1,104 @@
+"""What alignment brings: DCBH on the same photographs with fixed boxes and with faces aligned.
+
+    python -m benchmarks.alignment --lfw DIR --out DIR      LFW, photographs rolled, scaled, shifted
+    python -m benchmarks.alignment --crops DIR --out DIR    faces that somebody has cropped, as is
+
+Of LFW, --people people with the most photographs take part, each with the first --most of theirs.
+Each photograph is rolled by up to 20 degrees, scaled by 0.75 to 1.25 and shifted by up to 12
+pixels, at random, from a seed. Data sets and runs go to --out. One line of JSON a training is
+printed.
+"""
+
+import argparse
+import json
+import subprocess
+import sys
+import zlib
+from pathlib import Path
+
+import numpy as np
+from PIL import Image
+
+from config import ROOT
+from faces.sources import LFW_BOX, find_photos
+
+ROLL, SCALE, SHIFT = 20, (0.75, 1.25), 12
+
+
+def perturb(pixels, rng):
+    """A photograph rolled, scaled and shifted around its center; its edge pixels go on beyond it.
+
+    Args:
+        pixels: uint8 [height, width, 3].
+        rng: RandomState.
+    """
+    import cv2
+
+    height, width = pixels.shape[:2]
+    matrix = cv2.getRotationMatrix2D(((width - 1) / 2, (height - 1) / 2),
+                                     rng.uniform(-ROLL, ROLL), rng.uniform(*SCALE))
+    matrix[:, 2] += rng.uniform(-SHIFT, SHIFT, 2)
+    return cv2.warpAffine(pixels, matrix, (width, height), borderMode=cv2.BORDER_REPLICATE)
+
+
+def write_perturbed(source, target, people, most, seed):
+    """Writes perturbed photographs of the people with the most, as target/NAME/*.png."""
+    photos, _ = find_photos("folder", source)
+    by_identity = {}
+    for photo in photos:
+        by_identity.setdefault(photo.identity, []).append(photo.path)
+    chosen = sorted(by_identity, key=lambda name: (-len(by_identity[name]), name))[:people]
+    for name in chosen:
+        (target / name).mkdir(parents=True, exist_ok=True)
+        for path in by_identity[name][:most]:
+            rng = np.random.RandomState(zlib.crc32(
+                ("%d %s/%s" % (seed, name, path.name)).encode()))
+            with Image.open(str(path)) as image:
+                moved = perturb(np.asarray(image.convert("RGB")), rng)
+            Image.fromarray(moved).save(str(target / name / (path.stem + ".png")))
+
+
+def train(images, name, crop, options):
+    """Prepares a data set with a crop and trains on it; returns what came of it, a dict."""
+    data = [sys.executable, str(ROOT / "prepare.py"), "--source", "folder", "--images",
+            str(images), "--name", name, "--data_dir", str(options.out / "data"), "--overwrite"]
+    subprocess.run(data + crop, check=True, stdout=subprocess.DEVNULL)
+    run_dir = options.out / "runs" / ("%s_seed%d" % (name, options.seed))
+    subprocess.run([sys.executable, str(ROOT / "main.py"), "--dataset_flag", name, "--data_dir",
+                    str(options.out / "data"), "--run_dir", str(run_dir), "--overwrite",
+                    "--num_bits", "48", "--epochs", str(options.epochs), "--seed",
+                    str(options.seed)], check=True, stdout=subprocess.DEVNULL)
+    results = json.loads((run_dir / "results.json").read_text())
+    return {"data": name, "crop": " ".join(crop), "gallery": results["num_gallery"],
+            "queries": results["num_queries"], "mAP": round(results["mAP"], 4)}
+
+
+def main():
+    parser = argparse.ArgumentParser(description=__doc__,
+                                     formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--lfw", type=Path)
+    parser.add_argument("--crops", type=Path)
+    parser.add_argument("--out", type=Path, required=True)
+    parser.add_argument("--people", type=int, default=50)
+    parser.add_argument("--most", type=int, default=40)
+    parser.add_argument("--epochs", type=int, default=20)
+    parser.add_argument("--seed", type=int, default=0)
+    parser.add_argument("--margins", type=float, nargs="*", default=[0.0])
+    options = parser.parse_args()
+    if bool(options.lfw) == bool(options.crops):
+        parser.error("either --lfw or --crops names the photographs")
+    kind, images, fixed = "crops", options.crops, ["--crop", "none"]
+    if options.lfw:
+        kind, images = "lfw", options.out / "perturbed"
+        fixed = ["--crop", "box", "--crop_box", ",".join(map(str, LFW_BOX))]
+        write_perturbed(options.lfw, images, options.people, options.most, options.seed)
+    ways = [("fixed", fixed)]
+    ways += [("aligned%d" % round(100 * margin), ["--crop", "detect", "--margin", str(margin)])
+             for margin in options.margins]
+    for way, crop in ways:
+        name = ("%s_%s" % (kind, way)).replace("-", "m")
+        print(json.dumps(train(images, name, crop, options)), flush=True)
+
+
+if __name__ == "__main__":
+    main()
