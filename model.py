@@ -65,8 +65,7 @@ class BatchNorm:
         self.epsilon = epsilon
         self.updates = []
         if training:
-            with tf.variable_scope("batch_norm"):
-                updates = _variable("num_updates", [], tf.zeros_initializer(), trainable=False)
+            updates = _variable("batch_norm/num_updates", [], tf.zeros_initializer(), False)
             count = updates.read_value() + 1.0
             self._variance_rate = 1.0 - decay
             # With this rate the plain update m += rate * (batch - m) keeps m debiased:

@@ -47,7 +47,7 @@ def fit_lsh(images, num_bits, seed):
     return Projection(flat.mean(axis=0, dtype=np.float64), columns)
 
 
-def fit_pcah(images, num_bits, _seed=None):
+def fit_pcah(images, num_bits, seed=None):  # noqa: ARG001  every fit takes a seed
     """PCA hashing: the signs of the K leading principal components.
 
     Raises:

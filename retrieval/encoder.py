@@ -73,21 +73,7 @@ class Encoder:
         if not len(images):
             return np.zeros((0, self.metadata["num_bits"]), np.int8)
         return self._encode_normalised(data_loader.normalise_images(
-            raw_pixels(images, self.metadata["pixel_range"]), self.metadata["mean"],
-            self.metadata["std"]))
-
-
-def raw_pixels(images, pixel_range):
-    """Bytes as the training set stores pixels: uint8 [...] -> the same, or float32 [...].
-
-    Args:
-        images: uint8.
-        pixel_range: (low, high), what stands for black and white there.
-    """
-    low, high = pixel_range
-    if (low, high) == (0, 255):
-        return images
-    return np.float32(low) + images.astype(np.float32) * np.float32((high - low) / 255.0)
+            images, self.metadata["mean"], self.metadata["std"], self.metadata["pixel_range"]))
 
 
 def export_encoder(folder, path, data_dir=None):

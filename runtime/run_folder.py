@@ -1,4 +1,4 @@
-"""The folder of one run: settings, provenance, history, checkpoints, results.
+"""The folder of one run.
 
     .dcbh.json             says that the folder is ours
     config.json            resolved settings
@@ -228,8 +228,7 @@ class RunFolder(OutputFolder):
     def finish(self, ended_by):
         """Notes in the provenance when and why this process stopped.
 
-        Written from memory since `begin`: whoever damages the file meanwhile harms nothing.
-        """
+        Written from memory since `begin`: damage to the file meanwhile harms nothing."""
         if self._entries is None:
             self._entries = self.provenance()
         if self._entries:

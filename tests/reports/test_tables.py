@@ -32,8 +32,8 @@ def table(tmp_path):
             (path / "curves_at_n.csv").write_text("n,precision,recall\n1,%r,0.25\n2,0.25,1\n"
                                                   % value)
             (path / "provenance.json").write_text(json.dumps([dict(
-                git_revision="abc", git_dirty=False, machine="m", device="d", python="3.7", data="1",
-                command_line=["x"], ended_by=None,
+                git_revision="abc", git_dirty=False, machine="m", device="d", python="3.7",
+                data="1", command_line=["x"], ended_by=None,
                 tensorflow=None, numpy="1", start="2026-01-0%d" % (seed + 1), end=None)]
                 + [dict(git_revision="abc", git_dirty=True, machine="m", device="d", python="3.7",
                         tensorflow="2", numpy="1", start="2026-02-01", end="2026-02-02",

@@ -1,22 +1,22 @@
 """Metrics against hand-worked tables, naive loops and all orders of a tie."""
 
 import itertools
-import subprocess
-import sys
 
 import numpy as np
 import pytest
-from conftest import ROOT
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from sklearn.metrics import average_precision_score
 
+import retrieval.distances
 from config import UserError
-from retrieval import metrics
+from retrieval import authors_evaluation, metrics
+from retrieval.codes import bit_correlation, checked_codes, effective_bits
+from retrieval.distances import DistanceCounts, count_distances
 
 
 def counts(items, relevant):
-    return metrics.DistanceCounts(np.array(items), np.array(relevant))
+    return DistanceCounts(np.array(items), np.array(relevant))
 
 
 def ranked_precision(relevance):
@@ -46,16 +46,16 @@ def test_effective_bits():
     rng = np.random.RandomState(0)
     bits = np.where(rng.standard_normal((500, 4)) >= 0, 1, -1).astype(np.int8)
     constant, copy, complement = np.ones((500, 1), np.int8), bits[:, :1], -bits[:, 1:2]
-    assert metrics.effective_bits(bits) == (4, 4)
-    assert metrics.effective_bits(np.hstack([bits, constant, -constant])) == (4, 4)
-    assert metrics.effective_bits(np.hstack([bits, copy, constant, complement])) == (6, 4)
-    assert metrics.effective_bits(constant) == (0, 0)
+    assert effective_bits(bits) == (4, 4)
+    assert effective_bits(np.hstack([bits, constant, -constant])) == (4, 4)
+    assert effective_bits(np.hstack([bits, copy, constant, complement])) == (6, 4)
+    assert effective_bits(constant) == (0, 0)
 
 
 def test_bit_correlation_is_numpys():
     rng = np.random.RandomState(1)
     bits = np.where(rng.standard_normal((300, 5)) >= [0, 1, -1, 0.3, 2], 1, -1).astype(np.int8)
-    np.testing.assert_allclose(metrics.bit_correlation(bits), np.corrcoef(bits.T), atol=1e-12)
+    np.testing.assert_allclose(bit_correlation(bits), np.corrcoef(bits.T), atol=1e-12)
 
 
 def test_average_precision_by_hand():
@@ -102,7 +102,7 @@ def random_codes(rng, num_gallery, num_queries, num_bits, num_labels=5, distinct
     pool = rng.randint(0, 2, (distinct or 10 ** 4, num_bits)) * 2 - 1
     def draw(n):
         return pool[rng.randint(0, len(pool), n)].astype(np.int8)
-    return metrics.checked_codes(draw(num_gallery), rng.randint(0, num_labels, num_gallery),
+    return checked_codes(draw(num_gallery), rng.randint(0, num_labels, num_gallery),
                                   draw(num_queries), rng.randint(0, num_labels, num_queries))
 
 
@@ -122,7 +122,7 @@ def naive_counts(codes):
 def test_counts_against_a_double_loop(num_bits, distinct):
     codes = random_codes(np.random.RandomState(num_bits), 37, 11, num_bits, distinct=distinct)
     items, relevant = naive_counts(codes)
-    got = metrics.count_distances(codes)
+    got = count_distances(codes)
     np.testing.assert_array_equal(got.items, items)
     np.testing.assert_array_equal(got.relevant, relevant)
 
@@ -137,9 +137,9 @@ def assert_equal(one, other):
 def test_blocks_change_nothing(monkeypatch):
     codes = random_codes(np.random.RandomState(0), 101, 23, 12)
     whole = metrics.evaluate_codes(codes, authors_evaluation=True)
-    monkeypatch.setattr(metrics, "QUERY_BLOCK", 5)
-    monkeypatch.setattr(metrics, "GALLERY_BLOCK", 7)
-    monkeypatch.setattr(metrics, "AUTHORS_PAIRS", 300)
+    monkeypatch.setattr(retrieval.distances, "QUERY_BLOCK", 5)
+    monkeypatch.setattr(retrieval.distances, "GALLERY_BLOCK", 7)
+    monkeypatch.setattr(authors_evaluation, "PAIRS_AT_ONCE", 300)
     assert_equal(metrics.evaluate_codes(codes, authors_evaluation=True), whole)
 
 
@@ -163,9 +163,9 @@ def test_agrees_with_scikit_learn_where_there_are_no_ties():
         distances = rng.permutation(41)[:30]
         labels = rng.randint(0, 3, 30)
         labels[0] = 1
-        codes = metrics.checked_codes(unary_codes(distances, 40), labels,
+        codes = checked_codes(unary_codes(distances, 40), labels,
                                        unary_codes([0], 40), np.array([1]))
-        got = metrics.average_precision(metrics.count_distances(codes))
+        got = metrics.average_precision(count_distances(codes))
         expected = average_precision_score(labels == 1, -distances)
         for value in got:
             assert value[0] == pytest.approx(expected, abs=1e-12)
@@ -174,7 +174,7 @@ def test_agrees_with_scikit_learn_where_there_are_no_ties():
 def test_table_by_hand():
     # Query A (label 0): distances 0, 1, 1, 3 with labels 0, 0, 1, 0. Query B (label 9): the same
     # gallery, nothing relevant.
-    codes = metrics.checked_codes(unary_codes([0, 1, 1, 3], 4), np.array([0, 0, 1, 0]),
+    codes = checked_codes(unary_codes([0, 1, 1, 3], 4), np.array([0, 0, 1, 0]),
                                    unary_codes([0, 0], 4), np.array([0, 9]))
     results = metrics.evaluate_codes(codes).results
     best, worst = (1 + 1 + 3 / 4) / 3, (1 + 2 / 3 + 3 / 4) / 3
@@ -191,13 +191,13 @@ def test_table_by_hand():
 
 
 def test_a_query_that_retrieves_nothing_has_precision_0_within_the_radius():
-    codes = metrics.checked_codes(unary_codes([3, 4], 5), np.array([0, 0]),
+    codes = checked_codes(unary_codes([3, 4], 5), np.array([0, 0]),
                                    unary_codes([0], 5), np.array([0]))
-    precision, recall, answered = metrics.precision_recall_within(
-        metrics.count_distances(codes))
+    precision, recall, nonempty = metrics.precision_recall_within(
+        count_distances(codes))
     assert precision.tolist() == [0, 0, 0, 1, 1, 1]
     assert recall.tolist() == [0, 0, 0, 0.5, 1, 1]
-    assert answered.tolist() == [0, 0, 0, 1, 1, 1]
+    assert nonempty.tolist() == [0, 0, 0, 1, 1, 1]
 
 
 @pytest.mark.parametrize("labels", [
@@ -205,13 +205,13 @@ def test_a_query_that_retrieves_nothing_has_precision_0_within_the_radius():
     (np.array([-5, 7, -5]), np.array([-5, -1]))])
 def test_labels_of_any_kind(labels):
     gallery = np.array([[1, 1], [1, -1], [-1, -1]])
-    codes = metrics.checked_codes(gallery, labels[0], gallery[:2], labels[1])
-    assert metrics.count_distances(codes).relevant.tolist() == [[1, 0, 1], [0, 0, 0]]
+    codes = checked_codes(gallery, labels[0], gallery[:2], labels[1])
+    assert count_distances(codes).relevant.tolist() == [[1, 0, 1], [0, 0, 0]]
 
 
 def test_one_query_and_one_gallery_item():
     one = np.array([[1, -1, 1]])
-    results = metrics.evaluate_codes(metrics.checked_codes(one, [4], one, [4])).results
+    results = metrics.evaluate_codes(checked_codes(one, [4], one, [4])).results
     assert results["mAP"] == results["top_1_accuracy"] == results["precision_at_50"] == 1.0
 
 
@@ -234,12 +234,12 @@ GOOD = dict(gallery_codes=np.ones((3, 4)), gallery_labels=np.zeros(3, int),
 ])
 def test_malformed_codes(change, words):
     with pytest.raises(UserError, match=words):
-        metrics.checked_codes(**dict(GOOD, **change))
+        checked_codes(**dict(GOOD, **change))
 
 
 def test_macro_curves_by_hand():
     # One query; gallery at distances 0, 1, 1 with labels right, right, wrong.
-    codes = metrics.checked_codes(unary_codes([0, 1, 1], 3), np.array([0, 0, 1]),
+    codes = checked_codes(unary_codes([0, 1, 1], 3), np.array([0, 0, 1]),
                                   unary_codes([0], 3), np.array([0]))
     got = metrics.evaluate_codes(codes)
     assert got.precision_at.tolist() == [1, 3 / 4, 2 / 3]  # 1/1, (1 + 1/2)/2, 2/3
@@ -253,8 +253,9 @@ def test_authors_evaluation_loses_one_bit_in_eight():
     # As bytes: query 255 -> 2 * 255 - 255 = 255; A 254 -> 253; B 127 -> -1 mod 256 = 255.
     query, a, b = np.ones((3, 8), int)
     a[0], b[7] = -1, -1
-    assert metrics._authors_bytes(np.array([query, a, b])).tolist() == [[255], [253], [255]]
-    codes = metrics.checked_codes([a, b], np.array([1, 2]), [query], np.array([1]))
+    packed = authors_evaluation._authors_bytes(np.array([query, a, b]))
+    assert packed.tolist() == [[255], [253], [255]]
+    codes = checked_codes([a, b], np.array([1, 2]), [query], np.array([1]))
     # Both are at Hamming distance 1: expected AP (1 + 1/2) / 2. The release sees B at distance 0.
     results = metrics.evaluate_codes(codes, authors_evaluation=True).results
     assert results["mAP"] == 0.75
@@ -265,21 +266,22 @@ def test_authors_evaluation_counts_the_last_bit_of_an_incomplete_byte_more_than_
     for num_bits, weight in ((12, 4), (36, 4), (9, 7), (15, 1), (24, 0), (48, 0)):
         on, off = np.ones(num_bits, int), np.ones(num_bits, int)
         off[-1] = -1
-        one, other = metrics._authors_bytes(np.array([on, off]))
+        one, other = authors_evaluation._authors_bytes(np.array([on, off]))
         assert sum(bin(x ^ y).count("1") for x, y in zip(one, other)) == weight
 
 
 def test_authors_evaluation_against_a_loop_over_ranks():
     codes = random_codes(np.random.RandomState(3), 60, 13, 20)
-    gallery, queries = metrics._authors_bytes(codes.gallery_codes), metrics._authors_bytes(
-        codes.query_codes)
+    gallery, queries = [authors_evaluation._authors_bytes(part)
+                        for part in (codes.gallery_codes, codes.query_codes)]
     expected = []
     for query, label in zip(queries, codes.query_labels):
         distances = np.array([sum(bin(a ^ b).count("1") for a, b in zip(query, item))
                               for item in gallery], np.uint16)
         order = np.argsort(distances)
         expected.append(ranked_precision(codes.gallery_labels[order] == label))
-    np.testing.assert_allclose(metrics.authors_average_precision(codes), expected, rtol=1e-12)
+    np.testing.assert_allclose(
+        authors_evaluation.authors_average_precision(codes), expected, rtol=1e-12)
 
 
 def test_images_in_gallery_and_queries_are_counted():
@@ -293,9 +295,3 @@ def test_map_at_more_ranks_than_the_gallery_has_is_map():
     codes = random_codes(np.random.RandomState(0), 30, 9, 6)
     results = metrics.evaluate_codes(codes, map_at=30).results
     assert results["mAP_at_30"] == pytest.approx(results["mAP"], abs=1e-12)
-
-
-def test_needs_neither_tensorflow_nor_pillow():
-    script = ("import sys; from retrieval import metrics; "
-              "sys.exit(any(name in sys.modules for name in ('tensorflow', 'PIL')))")
-    assert subprocess.run([sys.executable, "-c", script], cwd=str(ROOT)).returncode == 0
