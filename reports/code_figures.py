@@ -184,7 +184,6 @@ def _losses(epochs, rows):
     if len(epochs) == 1:
         axes.set_xlim(epochs[0] - 1, epochs[0] + 1)
     style.whole_numbers(axes.xaxis)
-    axes.tick_params(which="both", colors=INK)
     first, last = rows[0].get("total"), rows[-1].get("total")
     seen = "" if first is None else "Total %.3f after epoch %d, %.3f after epoch %d." % (
         first, epochs[0], last, epochs[-1])

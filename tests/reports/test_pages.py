@@ -117,7 +117,8 @@ ALTERNATIVES = """[...document.querySelectorAll("img")].map(
 BLACK = """[...document.querySelectorAll("figure > div svg *")].filter(element => {
     const style = getComputedStyle(element);
     const black = colour => ["rgb(0, 0, 0)", "rgb(1, 2, 3)"].includes(colour);
-    return !element.closest("defs, clipPath") && element.getBoundingClientRect().width > 0 &&
+    const box = element.getBoundingClientRect();
+    return !element.closest("defs, clipPath") && box.width + box.height > 0 &&
         (black(style.stroke) || (black(style.fill) && !element.closest("[style*='fill: none']") &&
                                  element.tagName === "path"));
 }).map(element => element.outerHTML.slice(0, 200))"""
@@ -144,7 +145,7 @@ def test_page_in_a_browser(folder, browser, page):
     assert browser.run("document.documentElement.scrollWidth") == PAPER
     assert browser.run(OUTSIDE_PAPER) == []
     hidden = browser.run("[...document.querySelectorAll('details > *')].filter("
-                         "element => element.getBoundingClientRect().height === 0).length")
+                         "element => !element.checkVisibility()).length")
     assert hidden == 0
     assert browser.print_pdf()[:5] == b"%PDF-"
 
