@@ -6,6 +6,10 @@
 A contact sheet, one row a person, is written to --sheet: look there for wrong faces.
 """
 
+import runtime.environment  # noqa: F401  first: says in one line what is not installed
+
+# isort: split
+
 from config import ROOT, find_dataset
 from faces.contact_sheet import contact_sheet
 from faces.describe import describe, report_lines

@@ -12,6 +12,7 @@ import os
 
 import data_loader
 from config import METHODS, Config, resolve
+from experiments import run
 from runtime.command_line import ArgumentParser, add_setting_arguments, run_command, setting_values
 from runtime.errors import UserError
 from runtime.run_folder import RunFolder
@@ -83,7 +84,7 @@ def open_run(options, given):
     Raises:
         UserError: nothing to resume, or a setting that a resumed run cannot change.
     """
-    if options.resume and options.run_dir:
+    if options.resume and options.run_dir is not None:
         folder = RunFolder.open(options.run_dir)
     else:
         values = dict(dataset_flag=dataset_flag)
@@ -92,12 +93,12 @@ def open_run(options, given):
         if not options.resume:
             return config, dataset, None
         folder = RunFolder.open_newest(default_run_dir(config, dataset))
+    folder.lock()
     trained = Config.from_dict(folder.read_settings())
     for name, value in given.items():
         if name not in CHANGEABLE and value != getattr(trained, name):
             raise UserError("%s was trained with %s %r; a resumed run can change only %s" % (
                 folder, name, getattr(trained, name), ", ".join(CHANGEABLE)))
-    folder.lock()
     return resolve(dict(trained.to_dict(), **given)) + (folder,)
 
 
@@ -131,11 +132,14 @@ def main(arguments):
              "; from %s" % dataset.train_folder.parent if dataset.train_folder else ""))
     for note in data_loader.count_notes(dataset, train, test):
         print(note)
-    print("run folder: %s\nstarting TensorFlow" % folder.path.resolve(), flush=True)
-    # Imported here: a mistake in a setting is told before TensorFlow's seconds.
-    from experiments import run
-    method = run.train_network if METHODS[config.method].features else run.fit_projection
-    method(run.Run(config, dataset, folder, train, test, digest, names))
+    print("run folder: %s" % folder.path.resolve(), flush=True)
+    this_run = run.Run(config, dataset, folder, train, test, digest, names)
+    if METHODS[config.method].features is None:
+        run.fit_projection(this_run)
+    else:
+        print("starting TensorFlow", flush=True)
+        from experiments.train import train_network  # here: mistakes are told before its seconds
+        train_network(this_run)
 
 
 if __name__ == "__main__":

@@ -23,6 +23,10 @@ label), manifest.json (counts, crop, options), images.csv (every photograph: whe
 was left out) and near_duplicates.csv. docs/data.md says more.
 """
 
+import runtime.environment  # noqa: F401  first: says in one line what is not installed
+
+# isort: split
+
 import os
 import signal
 from pathlib import Path

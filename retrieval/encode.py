@@ -1,13 +1,13 @@
-"""Images -> codes of a run's gallery and queries, by its weights or by a fitted projection."""
+"""Images -> codes of a run's gallery and queries, by its weights."""
 
 import time
 from collections import OrderedDict
 
 import numpy as np
 
-import data_loader
-from config import METHODS, Config, find_dataset, implementation
+from config import METHODS, Config
 from retrieval.codes import Codes, signs
+from retrieval.projections import encode_projected, open_run, run_metadata
 from runtime.errors import UserError
 from runtime.tensorflow_setup import device_line, make_session, tf
 from training.checkpoints import restore
@@ -47,8 +47,8 @@ def encode_splits(network, session, config, dataset, train, test):
     codes = Codes(encode(network, session, train.images, config.encode_batch_size), train.labels,
                   encode(network, session, test.images, config.encode_batch_size), test.labels,
                   train.fingerprints, test.fingerprints)
-    return codes, _metadata(config, dataset,
-                            encoding_seconds=round(time.perf_counter() - started, 3))
+    return codes, run_metadata(
+        config, dataset, encoding_seconds=round(time.perf_counter() - started, 3))
 
 
 def training_metadata(folder, state, num_parameters):
@@ -65,48 +65,6 @@ def training_metadata(folder, state, num_parameters):
     seconds = sum(row["seconds"] for row in folder.read_history()) + state.get("seconds", 0.0)
     return OrderedDict(epoch=state["best_epoch"], trained_epochs=state["epoch"],
                        parameters=num_parameters, training_seconds=round(seconds, 3))
-
-
-def encode_projected(config, dataset, train, test):
-    """Fits the projection that `config` names; (Codes, metadata) as of encode_splits."""
-    started = time.perf_counter()
-    projection = implementation(METHODS[config.method].fit)(
-        train.images, config.num_bits, config.seed)
-    fitted = time.perf_counter()
-    gallery, queries = [projection.encode(split.images) for split in (train, test)]
-    encoded = time.perf_counter()
-    codes = Codes(gallery, train.labels, queries, test.labels,
-                  train.fingerprints, test.fingerprints)
-    return codes, _metadata(
-        config, dataset, parameters=projection.columns.size + projection.mean.size,
-        training_seconds=round(fitted - started, 3), encoding_seconds=round(encoded - fitted, 3))
-
-
-def _metadata(config, dataset, **values):
-    return OrderedDict([("dataset", dataset.name), ("method", config.method)], **values)
-
-
-def open_run(folder, data_dir=None):
-    """The settings and the data of a run, as it was trained.
-
-    Args:
-        folder: a RunFolder.
-        data_dir: folder of the data sets where it has moved since; by default the run's own.
-
-    Returns:
-        (config, dataset, train, test): Config, Dataset and two ImageSets.
-
-    Raises:
-        UserError: the data is not the run's, or missing, or damaged.
-    """
-    values = folder.read_settings()
-    if data_dir is not None:
-        values["data_dir"] = data_dir
-    config = Config.from_dict(values)
-    dataset = find_dataset(config.dataset_flag, config.data_dir)
-    train, test = data_loader.load_dataset(dataset)
-    folder.check_data(data_loader.data_digest(train, test))
-    return config.for_dataset(dataset), dataset, train, test
 
 
 def encode_run(folder, data_dir=None):

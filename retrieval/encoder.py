@@ -14,7 +14,8 @@ import numpy as np
 import data_loader
 from config import IMAGE_CHANNELS, IMAGE_SIZE, METHODS, Config, implementation
 from retrieval.baselines import Projection
-from retrieval.encode import encode, open_run, restore_best
+from retrieval.encode import encode, restore_best
+from retrieval.projections import open_run
 from runtime.array_file import read_arrays
 from runtime.errors import UserError
 from runtime.output_folder import OutputFolder

@@ -11,9 +11,14 @@ PACKAGES = ("numpy", "scipy", "PIL", "matplotlib", "tqdm", "imagehash", "fileloc
 
 _missing = [name for name in PACKAGES if importlib.util.find_spec(name) is None]
 if sys.version_info < (3, 7):
-    sys.exit("error: this is Python %d.%d; Python 3.7 or 3.10 to 3.13 is needed: use make, which "
-             "finds one" % sys.version_info[:2])
-if _missing:
-    sys.exit("error: %s is not installed for %s: activate the environment first (source "
-             ".venv/bin/activate, or .venv-tf2/bin/activate), or use make (make help)"
-             % (_missing[0], sys.executable))
+    _problem = ("this is Python %d.%d; Python 3.7 or 3.10 to 3.13 is needed: use make, which finds "
+                "one" % sys.version_info[:2])
+elif _missing:
+    _problem = ("%s is not installed for %s: activate the environment first (source "
+                ".venv/bin/activate, or .venv-tf2/bin/activate), or use make (make help)"
+                % (_missing[0], sys.executable))
+else:
+    _problem = None
+if _problem:
+    print("error: " + _problem, file=sys.stderr)
+    sys.exit(2)

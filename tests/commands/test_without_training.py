@@ -1,0 +1,109 @@
+"""Commands as a new user meets them: mistakes, outputs that nobody reads, odd names. No TensorFlow.
+
+The runs here fit a projection, which takes a second; what they show is the same for a network.
+"""
+
+import json
+import os
+import shutil
+import subprocess
+import sys
+
+import pytest
+from conftest import ROOT, assert_refused, clean_environment, command, run_script
+
+ITQ = ("--method", "itq", "--num_bits", 8)
+
+
+def finished(run_dir):
+    """Whether a run's folder has its report and says that it is finished."""
+    entries = json.loads((run_dir / "provenance.json").read_text())
+    return (run_dir / "report.html").exists() and entries[-1]["ended_by"] == "finished"
+
+
+@pytest.mark.parametrize("arguments, words", [
+    (["--num_bits", 0], ["num_bits", "1 to 64"]),
+    (["--seed", "9" * 5000], ["seed"]),
+    (["--learning_rate", "-1e-3"], ["learning_rate", "at least 0"]),
+    (["--epoch", 3], ["--epochs"]),
+    (["--run-dir", "x"], ["--run_dir"]),
+    (["--resum"], ["--resume"]),
+    (["myfaces"], ["--dataset_flag myfaces"]),
+    (["--run_dir", ""], ["--run_dir"]),
+    (["--run_dir", "x" * 300], ["x" * 50, "File name too long"]),
+    (["--dataset_flag", "\u00b2"], ["dataset_flag"]),
+    (["--dataset_flag", "no\nsuch"], ["dataset_flag"]),
+], ids=range(11))
+def test_mistakes_are_told_before_tensorflow_is_imported(tmp_path, arguments, words):
+    script = ("import sys; sys.path.insert(0, %r); sys.argv[0] = 'main.py'; import main\n"
+              "from runtime.command_line import run_command\n"
+              "try: run_command(main.main)\n"
+              "finally: assert 'tensorflow' not in sys.modules" % str(ROOT))
+    process = subprocess.run(
+        [sys.executable, "-c", script] + [str(argument) for argument in arguments],
+        cwd=str(tmp_path), stdout=subprocess.PIPE, stderr=subprocess.PIPE, universal_newlines=True)
+    assert_refused(process, *words)
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_help_states_the_defaults_of_the_data_set_that_is_named(tmp_path):
+    process = run_script("main.py", "--dataset_flag", 1, "--help", cwd=tmp_path)
+    assert process.returncode == 0 and "(default: 2000)" in process.stdout
+    process = run_script("main.py", "--help", cwd=tmp_path)
+    assert "(default: 2000)" not in process.stdout and "(default: 28)" in process.stdout
+
+
+@pytest.mark.parametrize("shell", ["%s | head -1", "%s > /dev/full", "%s >&-", "%s >&- 2>&-"])
+def test_an_output_that_nobody_reads_loses_nothing(tmp_path, shell):
+    """Files are written before anything is printed, and a reader that goes away ends nothing."""
+    line = " ".join(command("main.py", *ITQ, "--run_dir", "run"))
+    process = subprocess.run(["sh", "-c", shell % line], cwd=str(tmp_path),
+                             stdout=subprocess.PIPE, stderr=subprocess.PIPE)
+    assert process.returncode == 0 and process.stderr == b""
+    assert finished(tmp_path / "run")
+    (tmp_path / "run/report.html").unlink()
+    line = " ".join(command("evaluate.py", "run"))
+    process = subprocess.run(["sh", "-c", shell % line], cwd=str(tmp_path),
+                             stdout=subprocess.PIPE, stderr=subprocess.PIPE)
+    assert process.returncode == 0 and process.stderr == b""
+    assert finished(tmp_path / "run")
+
+
+@pytest.mark.parametrize("name", ["Zo\u00eb", b"no\xffutf8", "two\nlines", "a" * 200 + "/b"])
+def test_odd_names_of_run_folders(tmp_path, name):
+    run_dir = os.path.join(os.fsencode(str(tmp_path)),
+                           name if isinstance(name, bytes) else name.encode())
+    process = subprocess.run(
+        [argument.encode() for argument in command("main.py", *ITQ, "--run_dir")] + [run_dir],
+        cwd=str(tmp_path), stdout=subprocess.PIPE, stderr=subprocess.PIPE,
+        env=clean_environment(PYTHONIOENCODING="ascii"))
+    assert process.returncode == 0, process.stderr
+    for file in (b"report.html", b"codes.npz"):
+        assert os.path.exists(os.path.join(run_dir, file))
+    with open(os.path.join(run_dir, b"provenance.json")) as stream:
+        assert json.load(stream)[-1]["ended_by"] == "finished"
+
+
+def test_from_any_working_directory(tmp_path):
+    """Data is found beside the source, runs go below the working directory; both are printed."""
+    process = run_script("main.py", *ITQ, cwd=tmp_path)
+    assert process.returncode == 0
+    assert str(tmp_path / "runs/orl_itq_8bits_seed0") in process.stdout
+    refused = run_script("main.py", "--dataset_flag", "nobody", cwd=tmp_path)
+    assert_refused(refused, ROOT / "data")
+
+
+def test_without_the_environment(tmp_path):
+    """A Python that lacks the packages: one line that says what to do."""
+    shutil.copytree(str(ROOT / "runtime"), str(tmp_path / "runtime"),
+                    ignore=shutil.ignore_patterns("__pycache__"))
+    for name in ("main.py", "evaluate.py", "prepare.py", "describe.py", "reproduce.py"):
+        shutil.copy(str(ROOT / name), str(tmp_path))
+        process = subprocess.run([sys.executable, "-S", "-I", name], cwd=str(tmp_path),
+                                 stdout=subprocess.PIPE, stderr=subprocess.PIPE,
+                                 universal_newlines=True)
+        if "No module named 'runtime'" in process.stderr:  # -I leaves the script's folder out
+            process = subprocess.run([sys.executable, "-S", name], cwd=str(tmp_path),
+                                     stdout=subprocess.PIPE, stderr=subprocess.PIPE,
+                                     universal_newlines=True, env={})
+        assert_refused(process, "numpy", ".venv/bin/activate", "make")
