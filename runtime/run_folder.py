@@ -56,8 +56,7 @@ class RunFolder(OutputFolder):
             raise UserError("%s: no such run folder" % self)
         names = self.entries()
         if self.kind() not in ("run", None):
-            raise UserError("%s is not a run folder: it holds another output (%s)"
-                            % (self, self.kind()))
+            raise UserError("%s is not a run folder but holds %s" % (self, self.kind()))
         if "config.json" not in names:
             raise UserError("%s is not a run folder: it has no config.json" % self)
 
