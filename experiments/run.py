@@ -9,6 +9,7 @@ from data_loader import ImageSet
 from reports import console, report
 from retrieval.evaluation import save_evaluation
 from retrieval.projections import encode_projected
+from runtime.provenance import noting_end
 from runtime.run_folder import RunFolder
 
 
@@ -35,8 +36,11 @@ class Run(NamedTuple):
 def fit_projection(run):
     """Fits a projection of the pixels, evaluates its codes and writes the run's report."""
     run.folder.begin(None, "CPU (numpy %s)" % np.__version__, run.digest)
-    codes, metadata = encode_projected(run.config, run.dataset, run.train, run.test)
-    finish(run, codes, evaluate(run, codes, metadata))
+    with noting_end(run.folder):
+        codes, metadata = encode_projected(run.config, run.dataset, run.train, run.test)
+        evaluation = evaluate(run, codes, metadata)
+        path = write_report(run, codes, evaluation)
+    print_results(evaluation, path)
 
 
 def evaluate(run, codes, metadata):
@@ -45,9 +49,11 @@ def evaluate(run, codes, metadata):
                            authors_evaluation=run.config.authors_evaluation)
 
 
-def finish(run, codes, evaluation):
-    """Writes the run's report, notes that the run is finished and prints its results."""
-    path = report.write_report(run.folder, evaluation, codes, (run.train, run.test), run.names)
-    run.folder.finish("finished")
-    print(console.results_table(evaluation.results))
-    print("report: %s" % path)
+def write_report(run, codes, evaluation):
+    """Writes the run's report.html; returns its Path."""
+    return report.write_report(run.folder, evaluation, codes, (run.train, run.test), run.names)
+
+
+def print_results(evaluation, path):
+    """Prints the results and where the report is."""
+    print("%s\nreport: %s" % (console.results_table(evaluation.results), path), flush=True)

@@ -1,9 +1,10 @@
 """One run of a network, from a resolved Config and loaded data to a reported run folder."""
 
+import contextlib
 import sys
 import time
 
-from experiments.run import evaluate, finish
+from experiments.run import evaluate, print_results, write_report
 from reports import report
 from retrieval import encode
 from runtime.command_line import duration
@@ -19,6 +20,9 @@ def train_network(run):
     """Trains the network from the start or the last checkpoint, evaluates it on the way, reports.
 
     Ctrl-C and SIGTERM save the state and end the process with the shell's code for the signal.
+
+    Args:
+        run: an experiments.run.Run.
     """
     started = time.perf_counter()
     graph = build_step_graph(run.config, run.dataset.num_identities)
@@ -26,38 +30,44 @@ def train_network(run):
         device = device_line(session)
         print(device, flush=True)
         run.folder.begin(tf.VERSION, device, run.digest)
-        with noting_end(run.folder), Recorder(run.folder, graph, session, statistics(run)) as recorder:
-            trainer = Trainer(run.config, run.train, graph, session, recorder)
-            if run.folder.has_checkpoint():
-                trainer.resume()
-                recorder.say("resuming after epoch %d, step %d"
-                             % (trainer.progress.epoch, trainer.progress.step))
-            else:
-                trainer.start()
-            try:
-                for progress in trainer.train():
-                    codes, metadata = encode.encode_splits(
-                        graph.inference, session, run.config, run.dataset, run.train, run.test)
-                    metadata.update(encode.training_metadata(
-                        run.folder, progress.to_dict(), graph.num_parameters))
-                    evaluation = evaluate(run, codes, metadata)
-                    recorder.record_evaluation(progress.epoch, evaluation.results["mAP"])
-                    recorder.say("evaluation after epoch %d, with the weights of epoch %d: mAP %.4f"
-                                 % (progress.epoch, progress.best_epoch,
-                                    evaluation.results["mAP"]))
-            except Interrupted as stop:
-                run.folder.finish(str(stop))
-                report.write_unfinished_report(run.folder)
-                print("saved after epoch %d, step %d; to go on: python main.py --resume --run_dir "
-                      "%s" % (trainer.progress.epoch, trainer.progress.step, run.folder),
-                      file=sys.stderr)
-                sys.exit(128 + stop.signal_number)
-            except UserError as error:
-                run.folder.finish("error: %s" % error)
-                report.write_unfinished_report(run.folder, str(error), **where(error))
-                raise
-    finish(run, codes, evaluation)
+        try:
+            with noting_end(run.folder):
+                codes, evaluation = train_and_evaluate(run, graph, session)
+                path = write_report(run, codes, evaluation)
+        except Interrupted as stop:
+            write_unfinished_report(run)
+            print("%s; to go on: python main.py --resume --run_dir %s"
+                  % (stop.state, run.folder), file=sys.stderr)
+            sys.exit(128 + stop.signal_number)
+        except TrainingDiverged as error:
+            write_unfinished_report(run, str(error), error.epoch, error.step, error.term)
+            raise
+        except UserError as error:
+            write_unfinished_report(run, str(error))
+            raise
+    print_results(evaluation, path)
     print("took %s in all" % duration(time.perf_counter() - started))
+
+
+def train_and_evaluate(run, graph, session):
+    """The training loop of one process; returns the last evaluation, as (Codes, Evaluation)."""
+    with Recorder(run.folder, graph, session, statistics(run)) as recorder:
+        trainer = Trainer(run.config, run.train, graph, session, recorder)
+        if run.folder.has_checkpoint():
+            trainer.resume()
+            recorder.say("resuming after %s" % trainer.progress)
+        else:
+            trainer.start()
+        for progress in trainer.train():
+            codes, metadata = encode.encode_splits(
+                graph.inference, session, run.config, run.dataset, run.train, run.test)
+            metadata.update(encode.training_metadata(
+                run.folder, progress.to_dict(), graph.num_parameters))
+            evaluation = evaluate(run, codes, metadata)
+            recorder.record_evaluation(progress.epoch, evaluation.results["mAP"])
+            recorder.say("evaluation after epoch %d, with the weights of epoch %d: mAP %.4f" % (
+                progress.epoch, progress.best_epoch, evaluation.results["mAP"]))
+    return codes, evaluation
 
 
 def statistics(run):
@@ -66,8 +76,7 @@ def statistics(run):
                 pixel_range=list(run.train.pixel_range), crop=run.dataset.crop)
 
 
-def where(error):
-    """What a TrainingDiverged says of where it was: keyword arguments of the unfinished report."""
-    if not isinstance(error, TrainingDiverged):
-        return {}
-    return dict(epoch=error.epoch, step=error.step, term=error.term)
+def write_unfinished_report(run, *reason):
+    """The page of a run that did not end well; where it can't be written, the reason counts."""
+    with contextlib.suppress(UserError):
+        report.write_unfinished_report(run.folder, *reason)

@@ -27,11 +27,13 @@ class TrainingDiverged(Failed):
 
 
 class Interrupted(Exception):
-    """The user asked to stop, and the state was saved. Attribute signal_number."""
+    """The user asked to stop, and the state was saved. Attributes signal_number and state (text).
+    """
 
-    def __init__(self, signal_number):
+    def __init__(self, signal_number, progress):
         super().__init__("stopped by %s" % signal.Signals(signal_number).name)
         self.signal_number = signal_number
+        self.state = "saved after %s" % progress
 
 
 @dataclasses.dataclass
@@ -57,6 +59,9 @@ class Progress:
     def to_dict(self):
         """All fields, as plain values of their own."""
         return dataclasses.asdict(self)
+
+    def __str__(self):
+        return "epoch %d, step %d" % (self.epoch, self.step)
 
     def checkpoint_name(self):
         """A name no other state of the run has."""
@@ -144,7 +149,7 @@ class Trainer:
             while True:
                 if stop.signal_number is not None:
                     self.recorder.wait()
-                    raise Interrupted(stop.signal_number)
+                    raise Interrupted(stop.signal_number, self.progress)
                 if self._evaluation_is_due():
                     self.recorder.restore("best")
                     yield self.progress
@@ -183,7 +188,7 @@ class Trainer:
                 progress.seconds += time.perf_counter() - started
                 self.recorder.save(progress, best=False)
                 self.recorder.wait()
-                raise Interrupted(stop.signal_number)
+                raise Interrupted(stop.signal_number, self.progress)
         seconds = time.perf_counter() - started
         self._check_weights()
         self._finish_epoch(images / seconds, progress.seconds + seconds)
