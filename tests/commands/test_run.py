@@ -9,11 +9,20 @@ import resource
 import shutil
 import signal
 import subprocess
+import sys
 import time
 
 import numpy as np
 import pytest
-from conftest import assert_refused, clean_environment, command, run_script, write_pickle
+from conftest import (
+    ROOT,
+    assert_refused,
+    clean_environment,
+    command,
+    run_script,
+    tiny_faces,
+    write_pickle,
+)
 
 from config import DATASETS, resolve
 
@@ -33,7 +42,7 @@ def history(run_dir):
 def losses(run_dir):
     """Everything of the history that does not depend on speed."""
     return [{name: value for name, value in row.items()
-             if name not in ("seconds", "images_per_second")} for row in history(run_dir)]
+             if name not in ("seconds", "images_per_second", "mAP")} for row in history(run_dir)]
 
 
 def codes(run_dir):
@@ -57,7 +66,6 @@ def assert_same_run(one, other):
 @pytest.fixture(scope="module")
 def finished(tmp_path_factory):
     """(folder, run folder) of an uninterrupted tiny run of four epochs."""
-    from conftest import tiny_faces
     folder = tmp_path_factory.mktemp("finished")
     train, test = tiny_faces()
     write_pickle(folder / "data/train_folder_facescrub/part1", *train)
@@ -202,6 +210,117 @@ def test_resume_of_a_finished_run_only_evaluates(finished, tmp_path):
     assert losses(run_dir) == losses(whole)
 
 
+def test_resume_with_fewer_epochs_than_are_done(finished, tmp_path):
+    """Stopped inside epoch 5, then asked for 3 in all: nothing to train, the best is evaluated."""
+    folder, whole = finished
+    run_dir = tmp_path / "run"
+    shutil.copytree(str(whole), str(run_dir))
+    index = json.loads((run_dir / "checkpoints/index.json").read_text())
+    index["last"]["state"].update(step=2, seconds=1.5, sums={"total": 8.0, "accuracy": 3.0})
+    (run_dir / "checkpoints/index.json").write_text(json.dumps(index))
+    (run_dir / "results.json").unlink()
+    process = run_script("main.py", "--resume", "--run_dir", run_dir, "--epochs", 3, cwd=folder)
+    assert process.returncode == 0, process.stderr
+    assert results(run_dir) == results(whole)
+    seconds = [json.loads((path / "results.json").read_text())["training_seconds"]
+               for path in (run_dir, whole)]
+    assert seconds[0] == pytest.approx(seconds[1] + 1.5, abs=0.01)  # of the begun epoch
+    assert json.loads((run_dir / "provenance.json").read_text())[-1]["ended_by"] == "finished"
+
+
+def test_data_that_was_moved(finished, tmp_path):
+    folder, whole = finished
+    run_dir = tmp_path / "run"
+    shutil.copytree(str(whole), str(run_dir))
+    shutil.copytree(str(folder / "data"), str(tmp_path / "moved"))
+    elsewhere = tmp_path / "elsewhere"
+    elsewhere.mkdir()
+    values = json.loads((run_dir / "config.json").read_text())
+    assert values["data_dir"] == str(folder / "data")  # found from any working directory
+    (run_dir / "config.json").write_text(json.dumps(dict(values, data_dir="gone")))
+    assert_refused(run_script("evaluate.py", run_dir, cwd=elsewhere), "gone")
+    for arguments in (("evaluate.py", run_dir), ("main.py", "--resume", "--run_dir", run_dir)):
+        (run_dir / "results.json").unlink()
+        process = run_script(*arguments, "--data_dir", tmp_path / "moved", cwd=elsewhere)
+        assert process.returncode == 0, process.stderr
+        assert results(run_dir) == results(whole)
+
+
+def test_a_run_folder_of_the_old_form(finished, tmp_path):
+    """As versions before the marker wrote it: opens, evaluates, goes on; is never overwritten."""
+    folder, whole = finished
+    run_dir = tmp_path / "run"
+    shutil.copytree(str(whole), str(run_dir))
+    (run_dir / ".dcbh.json").unlink()
+    values = json.loads((run_dir / "config.json").read_text())
+    (run_dir / "config.json").write_text(json.dumps(dict(values, data_dir="data")))
+    index = json.loads((run_dir / "checkpoints/index.json").read_text())
+    for entry in index.values():
+        for name in ("seconds", "pixel_range", "crop"):
+            entry["state"].pop(name)
+    (run_dir / "checkpoints/index.json").write_text(json.dumps(index))
+    lines = [line.rsplit(",", 1)[0] for line in (run_dir / "history.csv").read_text().splitlines()]
+    (run_dir / "history.csv").write_text("".join(line + "\n" for line in lines))
+    (run_dir / "results.json").unlink()
+    process = run_script("evaluate.py", run_dir, cwd=folder)
+    assert process.returncode == 0, process.stderr
+    assert results(run_dir) == results(whole)
+    refused = run_script("main.py", *TINY, "--run_dir", run_dir, "--overwrite", cwd=folder)
+    assert_refused(refused, run_dir)
+    process = run_script("main.py", "--resume", "--run_dir", run_dir, "--epochs", 6, cwd=folder)
+    assert process.returncode == 0, process.stderr
+    assert len(history(run_dir)) == 6 and history(run_dir)[5]["mAP"]
+    assert losses(run_dir)[:4] == losses(whole)
+
+
+ENCODE = """
+import sys
+import numpy as np
+from retrieval.encoder import Encoder
+from runtime.tensorflow_setup import tf
+
+images = np.load(sys.argv[2])
+with Encoder.open(sys.argv[1]) as encoder:
+    codes, lone = encoder.encode(images), encoder.encode(images[3:4])
+with tf.Session(graph=tf.Graph()) as session:
+    loaded = tf.saved_model.load(session, ["serve"], sys.argv[1] + "/saved_model")
+    signature = loaded.signature_def["serving_default"]
+    served = session.run(signature.outputs["codes"].name,
+                         {signature.inputs["images"].name: images})
+np.savez(sys.argv[3], codes=codes, lone=lone, served=served)
+"""
+
+
+def test_an_exported_encoder_gives_the_runs_codes(finished, tmp_path):
+    """In a process that has the export alone, bit by bit; a lone image by the training set's mean.
+    """
+    folder, whole = finished
+    export = tmp_path / "encoder"
+    process = run_script("evaluate.py", whole, "--export", export, cwd=folder)
+    assert process.returncode == 0, process.stderr
+    size = sum(path.stat().st_size for path in export.rglob("*"))
+    checkpoint = sum(path.stat().st_size for path in (whole / "checkpoints").glob("*.data*"))
+    assert size < 0.4 * checkpoint  # neither centers, classifiers nor Adam's slots
+    metadata = json.loads((export / "encoder.json").read_text())
+    assert (metadata["method"], metadata["num_bits"], metadata["dataset"]) == (
+        "dcbh", 8, "facescrub")
+
+    train, _ = tiny_faces()
+    images = train[0].reshape(-1, 3, 32, 32).transpose(0, 2, 3, 1)
+    np.save(str(tmp_path / "images.npy"), images)
+    subprocess.run([sys.executable, "-c", ENCODE, str(export), str(tmp_path / "images.npy"),
+                    str(tmp_path / "encoded.npz")], check=True, cwd=str(tmp_path),
+                   env=clean_environment(PYTHONPATH=str(ROOT)))
+    expected = codes(whole)["gallery_codes"]
+    with np.load(str(tmp_path / "encoded.npz")) as encoded:
+        np.testing.assert_array_equal(encoded["codes"], expected)
+        np.testing.assert_array_equal(encoded["served"], expected)
+        np.testing.assert_array_equal(encoded["lone"], expected[3:4])
+        assert encoded["served"].dtype == np.int8
+    refused = run_script("evaluate.py", whole, "--export", whole, cwd=folder)
+    assert_refused(refused, whole)
+
+
 def test_evaluates_a_run_that_is_going_on(finished, tmp_path):
     folder, _ = finished
     run_dir = tmp_path / "run"
@@ -255,7 +374,7 @@ def test_no_room_for_a_checkpoint(finished, tmp_path):
         "main.py", *TINY, "--epochs", 2, "--run_dir", run_dir, cwd=folder,
         preexec_fn=lambda: (signal.signal(signal.SIGXFSZ, signal.SIG_IGN),
                             resource.setrlimit(resource.RLIMIT_FSIZE, (10 ** 7, 10 ** 7))))
-    assert_refused(process, run_dir, "cannot be written")
+    assert_refused(process, run_dir, "cannot be written", "File too large", code=1)
     assert [path.name for path in (run_dir / "checkpoints").iterdir()] == []
 
 
