@@ -1,7 +1,6 @@
 """A page that shows who is who in a data set: one row a person, so that wrong faces are seen."""
 
 import base64
-import csv
 import io
 from pathlib import Path
 from typing import NamedTuple
@@ -11,6 +10,7 @@ import numpy as np
 from PIL import Image
 
 import data_loader
+from faces.image_files import image_files, printable
 
 TEMPLATE = Path(__file__).with_name("contact_sheet.html")
 # Images on a page, so that a browser can show it (about 1.3 kB each); each person has at least 4
@@ -75,31 +75,3 @@ def _data_url(image):
     stream = io.BytesIO()
     Image.fromarray(image).save(stream, "JPEG", quality=85)
     return "data:image/jpeg;base64," + base64.b64encode(stream.getvalue()).decode()
-
-
-def printable(text):
-    """Text that can be written as UTF-8, whatever bytes a file's name has."""
-    return text.encode("utf-8", "surrogateescape").decode("utf-8", "replace")
-
-
-def image_files(dataset):
-    """Which photograph each image of a prepared data set comes from.
-
-    Args:
-        dataset: a config.Dataset.
-
-    Returns:
-        {"train": {row: file}, "test": {row: file}}; empty where images.csv does not say it.
-    """
-    found = {"train": {}, "test": {}}
-    if dataset.source != "prepared":
-        return found
-    try:
-        with open(str(dataset.labels_file.with_name("images.csv")), encoding="utf-8",
-                  errors="surrogateescape", newline="") as stream:
-            for row in csv.DictReader(stream):
-                if row.get("status") in found and (row.get("row") or "").isdecimal():
-                    found[row["status"]][int(row["row"])] = row["file"]
-    except (OSError, csv.Error):
-        pass
-    return found

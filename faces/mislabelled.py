@@ -7,6 +7,11 @@ from typing import NamedTuple
 
 import numpy as np
 
+from faces.image_files import image_files, printable
+
+COLUMNS = ["split", "row", "file", "identity", "nearest_identity", "own_distance",
+           "nearest_distance"]
+
 
 class Suspect(NamedTuple):
     """One suspected image.
@@ -68,3 +73,30 @@ def suspects(codes, labels, least_gap=0.0):
                                  float(own_distances[row]), float(others[row, nearest[row]])))
     return sorted(found, key=lambda suspect: (suspect.other_distance - suspect.own_distance,
                                               suspect.index))
+
+
+def suspects_table(codes, dataset, names, most=100):
+    """The suspects of a run, for a table: which photographs to look at.
+
+    Args:
+        codes: retrieval.codes.Codes of the gallery (training images) and the queries (test images),
+            in file order, with whole numbers as labels.
+        dataset: the run's config.Dataset.
+        names: identities by label, or None.
+        most: rows at most, the clearest suspects.
+
+    Returns:
+        List of rows, one a suspect, with COLUMNS; `file` is empty where it is not known.
+    """
+    num_train = len(codes.gallery_labels)
+    files = image_files(dataset)
+    rows = []
+    for suspect in suspects(np.concatenate([codes.gallery_codes, codes.query_codes]),
+                            np.concatenate([codes.gallery_labels, codes.query_labels]))[:most]:
+        split, row = (("train", suspect.index) if suspect.index < num_train
+                      else ("test", suspect.index - num_train))
+        own, nearest = [names[label] if names else str(label)
+                        for label in (suspect.label, suspect.other)]
+        rows.append([split, row, printable(files[split].get(row, "")), own, nearest,
+                     round(suspect.own_distance, 2), round(suspect.other_distance, 2)])
+    return rows

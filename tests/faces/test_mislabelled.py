@@ -2,7 +2,9 @@
 
 import numpy as np
 
-from faces.mislabelled import suspects
+from config import find_dataset
+from faces.mislabelled import COLUMNS, suspects, suspects_table
+from retrieval.codes import Codes
 
 
 def test_a_planted_wrong_label_is_found():
@@ -43,3 +45,20 @@ def test_too_little_to_tell():
     assert suspects(codes, np.zeros(3, int)) == []
     assert suspects(codes, np.arange(3)) == []
     assert suspects(codes[:0], np.zeros(0, int)) == []
+
+
+def test_the_table_names_split_row_file_and_people(tmp_path):
+    codes = np.repeat(np.array([[1, 1, 1, 1], [-1, -1, -1, -1]], np.int8), 5, axis=0)
+    labels = np.repeat([0, 1], 5)
+    (tmp_path / "images.csv").write_text("file,status,row\n/p/x.jpg,test,3\n/p/y.jpg,train,1\n")
+    dataset = find_dataset(2, tmp_path)._replace(source="prepared",
+                                                 labels_file=tmp_path / "labels.txt")
+    wrong_train, wrong_test = labels.copy(), labels.copy()
+    wrong_train[1], wrong_test[3] = 1, 1
+    table = suspects_table(Codes(codes, wrong_train, codes, wrong_test), dataset, ["Ann", "Bo"])
+    assert [dict(zip(COLUMNS, row)) for row in table] == [
+        {"split": split, "row": row, "file": file, "identity": "Bo", "nearest_identity": "Ann",
+         "own_distance": round(10 / 11 * 4, 2), "nearest_distance": 0.0}
+        for split, row, file in (("train", 1, "/p/y.jpg"), ("test", 3, "/p/x.jpg"))]
+    assert suspects_table(Codes(codes, labels, codes, labels), find_dataset(2, tmp_path),
+                          None) == []
