@@ -2,13 +2,20 @@
 
 import re
 from collections import OrderedDict
+from xml.etree import ElementTree
 
 import numpy as np
 import pytest
+from conftest import ROOT
+from PIL import Image
 
-from reports import code_figures, figures, ranking, retrievals, style
+import data_loader
+from config import find_dataset, resolve
+from reports import code_figures, figures, pictures, ranking, retrievals, style
 from retrieval import metrics
 from retrieval.codes import checked_codes
+from runtime.errors import UserError
+from runtime.run_folder import RunFolder
 
 # Distances of the first query to the gallery: 0, 1, 2, 1; of the second: 2, 1, 0, 1.
 CODES = checked_codes(
@@ -224,3 +231,33 @@ def test_example_queries():
         ("best", 5), ("best", 3), ("typical", 2), ("typical", 7), ("worst", 6), ("worst", 8)]
     kinds = [kind for kind, _ in retrievals.example_queries(ap, np.zeros(9))]
     assert len(kinds) == 9 and kinds.count("worst") > kinds.count("best")
+
+
+# README's pictures
+
+
+def test_architecture_is_as_the_repository_has_it():
+    text = pictures.architecture()
+    ElementTree.fromstring(text)
+    assert (ROOT / "docs/pictures/architecture.svg").read_text(encoding="utf-8") == text
+    assert "prefers-color-scheme: dark" in text
+    for word in ("48 blocks of 6 values", "3 × conv 512", "512 + 256 = 768"):
+        assert word in text
+
+
+def test_retrieval_strip(tmp_path):
+    folder = RunFolder(tmp_path)
+    folder.write_json("config.json", resolve(dict(dataset_flag=2, num_bits=12))[0].to_dict())
+    train, test = data_loader.load_dataset(find_dataset(2, "data"))
+    rng = np.random.RandomState(0)
+    codes = dict(gallery_codes=rng.choice([-1, 1], (280, 12)), gallery_labels=train.labels,
+                 query_codes=rng.choice([-1, 1], (120, 12)), query_labels=test.labels)
+    np.savez(str(tmp_path / "codes.npz"), **codes)
+    out = tmp_path / "strip.png"
+    pictures.main(["retrievals", str(tmp_path), str(out)])
+    assert out.stat().st_size < 200000
+    with Image.open(str(out)) as picture:
+        assert picture.size[0] < 1000
+        assert len(set(picture.convert("RGB").getdata())) > 50
+    with pytest.raises(UserError, match="the run's folder"):
+        pictures.main(["retrievals", str(out)])

@@ -1,0 +1,120 @@
+"""Draws the pictures of README, in docs/pictures:
+
+    python -m reports.pictures architecture docs/pictures/architecture.svg
+    python -m reports.pictures retrievals RUN_DIR docs/pictures/retrievals.png
+
+The second shows ORL faces as a run of main.py on them retrieves them.
+"""
+
+from pathlib import Path
+
+import jinja2
+import numpy as np
+from matplotlib import font_manager
+from PIL import Image, ImageDraw, ImageFont
+
+import data_loader
+from config import Config, find_dataset
+from reports import retrievals
+from reports.page import TEMPLATES
+from retrieval import metrics
+from retrieval.codes import load_codes
+from runtime.command_line import ArgumentParser, run_command
+from runtime.errors import UserError
+from runtime.run_folder import RunFolder
+
+SHOWN = {"best": 1, "typical": 2, "worst": 2}
+FACE, GAP, FRAME, MARGIN, TEXT = 64, 8, 4, 86, 18  # pixels
+RIGHT, WRONG, QUERY, INK, PAPER = "#00805d", "#c2500a", "#8a8f98", "#1d2430", "#ffffff"
+COLOURS = 128  # of the palette: the faces are grey
+
+
+def architecture():
+    """The network and its losses, with the sizes of the paper's largest code: an SVG's text."""
+    environment = jinja2.Environment(loader=jinja2.FileSystemLoader(str(TEMPLATES)),
+                                     autoescape=True, trim_blocks=True, lstrip_blocks=True,
+                                     undefined=jinja2.StrictUndefined)
+    config = Config()
+    return environment.get_template("architecture.svg").render(
+        num_bits=config.num_bits, block_length=config.block_length,
+        descriptor_size=config.descriptor_size) + "\n"
+
+
+def retrieval_strip(folder, count=10):
+    """Queries of a run, each with its nearest gallery images, as a picture.
+
+    A solid frame and + stand for the same person, a double frame and - for another; the Hamming
+    distance stands below.
+
+    Args:
+        folder: RunFolder of an evaluated run.
+        count: gallery images a query.
+
+    Returns:
+        A PIL image.
+
+    Raises:
+        UserError: the run has no codes yet, or its data is not here.
+    """
+    settings = folder.read_settings()
+    dataset = find_dataset(settings["dataset_flag"], settings["data_dir"])
+    train, test = data_loader.load_dataset(dataset)
+    codes = load_codes(folder.path / "codes.npz")
+    evaluation = metrics.evaluate_codes(codes)
+    chosen = retrievals.example_queries(evaluation.average_precision, codes.query_labels, SHOWN)
+    step = FACE + GAP
+    sheet = Image.new("RGB", (MARGIN + (count + 1) * step + 2 * GAP,
+                              GAP + len(chosen) * (step + TEXT)), PAPER)
+    draw = ImageDraw.Draw(sheet)
+    font = ImageFont.truetype(font_manager.findfont("DejaVu Sans"), 12)
+    for row, (kind, query) in enumerate(chosen):
+        top = GAP + row * (step + TEXT)
+        draw.multiline_text((GAP, top + 14), "%s\nAP %.3f" % (
+            kind, evaluation.average_precision.expected[query]), INK, font, spacing=6)
+        _draw_face(sheet, data_loader.displayable(test, [query])[0], MARGIN, top, QUERY, False)
+        draw.text((MARGIN, top + FACE + 2), "query", INK, font)
+        indices, distances = retrievals.nearest(codes, query, count)
+        faces = data_loader.displayable(train, indices)
+        for column, (index, distance, face) in enumerate(zip(indices, distances, faces), 1):
+            right = codes.gallery_labels[index] == codes.query_labels[query]
+            left = MARGIN + 2 * GAP + column * step
+            _draw_face(sheet, face, left, top, RIGHT if right else WRONG, not right)
+            draw.text((left, top + FACE + 2), "%s %d" % ("+" if right else "\u2212", distance),
+                      RIGHT if right else WRONG, font)
+    return sheet.quantize(COLOURS)
+
+
+def _draw_face(sheet, face, left, top, colour, double):
+    """Pastes a face, uint8 [32, 32, 3], in a frame of one line or two."""
+    draw = ImageDraw.Draw(sheet)
+    draw.rectangle((left, top, left + FACE - 1, top + FACE - 1), fill=colour)
+    if double:
+        draw.rectangle((left + 1, top + 1, left + FACE - 2, top + FACE - 2), outline=PAPER)
+    side = FACE - 2 * FRAME
+    picture = Image.fromarray(np.asarray(face)).resize((side, side), Image.BICUBIC)
+    sheet.paste(picture, (left + FRAME, top + FRAME))
+
+
+def main(arguments):
+    """Draws the picture that the command line names."""
+    parser = ArgumentParser(description=__doc__)
+    parser.add_argument("picture", choices=("architecture", "retrievals"))
+    parser.add_argument("paths", nargs="+", metavar="PATH",
+                        help="of retrievals the run's folder; then the file to write")
+    options = parser.parse_args(arguments)
+    if len(options.paths) != (1 if options.picture == "architecture" else 2):
+        raise UserError("name %sthe file to write" % (
+            "" if options.picture == "architecture" else "the run's folder and "))
+    out = Path(options.paths[-1])
+    try:
+        if options.picture == "architecture":
+            out.write_text(architecture(), encoding="utf-8")
+        else:
+            retrieval_strip(RunFolder.open(options.paths[0])).save(str(out), "PNG", optimize=True)
+    except (OSError, ValueError) as error:
+        raise UserError("%s cannot be written: %s" % (out, error))
+    print("%s: %.1f kB" % (out, out.stat().st_size / 1000))
+
+
+if __name__ == "__main__":
+    run_command(main)
