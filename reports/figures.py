@@ -155,12 +155,12 @@ def within_radius(evaluation):
     precision, recall = evaluation.precision_within, evaluation.recall_within
     style.draw_line(axes, recall, precision, style.LINES[0], marks=len(recall), linewidth=1.2)
     axes.set_xlim(-0.02, 1.02)
-    style.shares(axes)
+    axes.set_ylim(-0.02, 1.1)  # room for labels above a curve that reaches 1
     best = best_radius(precision, recall)
     texts = OrderedDict((radius, "radius %d" % radius) for radius in (0, 2) if radius < len(recall))
     texts[best] = "radius %d, best" % best
-    _label_radii(axes, [(text, recall[radius], precision[radius])
-                        for radius, text in texts.items()])
+    style.label_points(axes, [(text, recall[radius], precision[radius])
+                              for radius, text in texts.items()], recall, precision)
     seen = "; ".join("radius %d: precision %.3f, recall %.3f" % (
         radius, precision[radius], recall[radius]) for radius in sorted(texts))
     caption = "%s. Best: the highest F1 of the two." % (seen[0].upper() + seen[1:])
@@ -173,18 +173,6 @@ def within_radius(evaluation):
                         for radius in (0, 2) if radius in texts))
     return Drawing("within_radius", figure, caption,
                    "Curve of precision against recall, one mark a radius. " + seen)
-
-
-def _label_radii(axes, labelled):
-    """Writes labels (text, x, y) at points of a curve: inside the axes, and apart."""
-    taken = []
-    for text, x, y in labelled:
-        crowd = sum(abs(x - other_x) < 0.3 and abs(y - other_y) < 0.1 for other_x, other_y in taken)
-        right, below = x > 0.6, y > 0.5
-        axes.annotate(text, (x, y), color=INK, fontsize=9, textcoords="offset points",
-                      xytext=(-8 if right else 8, -12 - 12 * crowd if below else 5 + 12 * crowd),
-                      ha="right" if right else "left")
-        taken.append((x, y))
 
 
 def best_radius(precision, recall):

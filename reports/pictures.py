@@ -23,7 +23,7 @@ from runtime.command_line import ArgumentParser, run_command
 from runtime.errors import UserError
 from runtime.run_folder import RunFolder
 
-SHOWN = {"best": 1, "typical": 2, "worst": 2}
+SHOWN = {"best": 1, "typical": 1, "worst": 2}
 FACE, GAP, FRAME, MARGIN, TEXT = 64, 8, 4, 86, 18  # pixels
 RIGHT, WRONG, QUERY, INK, PAPER = "#00805d", "#c2500a", "#8a8f98", "#1d2430", "#ffffff"
 COLOURS = 128  # of the palette: the faces are grey
@@ -44,7 +44,7 @@ def retrieval_strip(folder, count=10):
     """Queries of a run, each with its nearest gallery images, as a picture.
 
     A solid frame and + stand for the same person, a double frame and - for another; the Hamming
-    distance stands below.
+    distance stands below. What comes after the person's last image is pale.
 
     Args:
         folder: RunFolder of an evaluated run.
@@ -75,12 +75,17 @@ def retrieval_strip(folder, count=10):
         draw.text((MARGIN, top + FACE + 2), "query", INK, font)
         indices, distances = retrievals.nearest(codes, query, count)
         faces = data_loader.displayable(train, indices)
+        missing = np.count_nonzero(codes.gallery_labels == codes.query_labels[query])
         for column, (index, distance, face) in enumerate(zip(indices, distances, faces), 1):
             right = codes.gallery_labels[index] == codes.query_labels[query]
+            colour = RIGHT if right else WRONG if missing else QUERY
+            if not right and not missing:  # no image of the person is left to come
+                face = 255 - (255 - face) // 3
             left = MARGIN + 2 * GAP + column * step
-            _draw_face(sheet, face, left, top, RIGHT if right else WRONG, not right)
+            _draw_face(sheet, face, left, top, colour, not right)
             draw.text((left, top + FACE + 2), "%s %d" % ("+" if right else "\u2212", distance),
-                      RIGHT if right else WRONG, font)
+                      colour, font)
+            missing -= right
     return sheet.quantize(COLOURS)
 
 

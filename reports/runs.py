@@ -163,7 +163,7 @@ def provenance_rows(entry):
 
 
 def differences(runs):
-    """What differs between runs: settings, then provenance.
+    """What differs between runs: settings that apply to all of them, then provenance.
 
     Args:
         runs: list of ComparedRuns.
@@ -174,8 +174,11 @@ def differences(runs):
     rows = []
     settings = [applicable_settings(run.settings) for run in runs]
     for name in OrderedDict.fromkeys(name for values in settings for name in values):
+        # Where a setting has no bearing on one of them, another that says so differs.
+        applies = all(name in values or name not in run.settings
+                      for values, run in zip(settings, runs))
         texts = [str(values.get(name, "-")) for values in settings]
-        if len(set(texts)) > 1 and name not in IMMATERIAL:
+        if applies and len(set(texts)) > 1 and name not in IMMATERIAL:
             rows.append((name, texts))
     for name in COMPARED_PROVENANCE:
         texts = [_provenance_text(name, run.provenance) for run in runs]

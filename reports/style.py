@@ -4,6 +4,7 @@ Text and axes have the colour INK, which an SVG in a page replaces by the page's
 """
 
 import io
+import itertools
 import re
 from typing import NamedTuple
 
@@ -134,6 +135,35 @@ def label_lines(axes, labelled):
                       xytext=(0, -5 if above else 5), va="top" if above else "bottom",
                       ha="right" if above and place[0] > 0.15 else "left",
                       color=INK, fontweight="bold", fontsize=9)
+
+
+def label_points(axes, labelled, x, y):
+    """Writes labels beside points of a curve, each on the side with most room, inside the axes.
+
+    Args:
+        axes: the curve's axes, limits set.
+        labelled: list of (text, x, y).
+        x, y: the curve.
+    """
+    width, height = axes.get_position().bounds[2:] * axes.figure.get_size_inches() * 72  # points
+    to_points = axes.transData + axes.transAxes.inverted()
+    size = np.array([width, height])
+    busy = _dense(to_points.transform(np.column_stack([x, y])), 400) * size
+    for text, *point in labelled:
+        half = np.array([2.7 * len(text), 5.0])  # of the text, about
+        places = []
+        for across, up, reach in itertools.product((1, 0, -1), (1, 0, -1), (5, 17)):
+            center = to_points.transform(point) * size + np.array([across, up]) * (half + reach)
+            outside = np.clip(np.abs(center - size / 2) + half - size / 2, 0, None).sum()
+            gaps = np.clip(np.abs(busy - center) - half, 0, None)
+            gap = np.hypot(*gaps.T).min()
+            room = min(gap, 6) if gap > 0 else -20  # over something else
+            places.append((room - 0.2 * reach - 10 * outside, tuple(center)))
+        center = np.array(max(places)[1])
+        axes.annotate(text, center / size, xycoords="axes fraction", ha="center", va="center",
+                      color=INK, fontsize=9)
+        rectangle = np.array(list(itertools.product(np.linspace(-1, 1, 9), (-1, 0, 1))))
+        busy = np.concatenate([busy, center + half * rectangle])
 
 
 def _dense(path, count=80):

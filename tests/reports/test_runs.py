@@ -72,7 +72,8 @@ def test_differences_name_settings_and_versions_alone():
     assert rows["seed"] == ["1", "2", "2"]
     assert rows["TensorFlow"] == ["1.14.0", "2.21.0", "not used"]
     assert rows["Python"] == ["3.7", "3.7", "unknown"]
-    assert rows["adam_beta1"] == ["0.9", "0.9", "-"]  # does not apply to a projection
+    assert rows["method"] == ["dcbh", "dcbh", "itq"]
+    assert "adam_beta1" not in rows  # has no bearing on a projection, which differs by its method
     assert "num_bits" not in rows and "encode_batch_size" not in rows and "numpy" not in rows
     assert runs.differences([compared("a"), compared("b")]) == []
 
