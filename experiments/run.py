@@ -1,11 +1,13 @@
 """What a run is made of, and how it ends: evaluated and reported. Needs no TensorFlow."""
 
+from collections import OrderedDict
 from typing import NamedTuple
 
 import numpy as np
 
 from config import Config, Dataset
 from data_loader import ImageSet
+from faces import mislabelled
 from reports import console, report
 from retrieval.evaluation import save_evaluation
 from retrieval.projections import encode_projected
@@ -50,8 +52,20 @@ def evaluate(run, codes, metadata):
 
 
 def write_report(run, codes, evaluation):
-    """Writes the run's report.html; returns its Path."""
-    return report.write_report(run.folder, evaluation, codes, (run.train, run.test), run.names)
+    """Writes the run's report.html; returns its Path.
+
+    Of people's own photographs, those that the codes place with somebody else are listed, there
+    and in suspects.csv.
+    """
+    suspects = None
+    if run.dataset.source == "prepared":
+        rows = mislabelled.suspects_table(codes, run.dataset, run.names)
+        titles = [name.replace("_", " ") for name in mislabelled.COLUMNS]
+        suspects = [OrderedDict(zip(titles, row)) for row in rows]
+        run.folder.write_table("suspects.csv", OrderedDict(zip(
+            mislabelled.COLUMNS, zip(*rows) if rows else [[]] * len(titles))))
+    return report.write_report(run.folder, evaluation, codes, (run.train, run.test), run.names,
+                               suspects=suspects)
 
 
 def print_results(evaluation, path):
