@@ -44,6 +44,13 @@ class Browser:
         self._out, self._in = self._process.stdin.fileno(), self._process.stdout.fileno()
         self._buffer, self._number, self._session = b"", 0, None
         self.problems, self._page = [], None
+        try:
+            self._attach()
+        except BaseException:
+            self.__exit__()
+            raise
+
+    def _attach(self):
         targets = self.call("Target.getTargets")["targetInfos"]
         target = next(info for info in targets if info["type"] == "page")["targetId"]
         self._session = self.call("Target.attachToTarget", targetId=target,
