@@ -172,6 +172,41 @@ def test_killed_again_and_again(finished, tmp_path):
     assert prefixes == {"index"} | {entry["checkpoint"] for entry in index.values()}
 
 
+SLOW_DISK = """
+import sys, time
+sys.path.insert(0, %r)
+from training.checkpoints import CheckpointWriter
+write = CheckpointWriter._run
+
+def slowly(self, *arguments):
+    time.sleep(1.5)
+    write(self, *arguments)
+
+CheckpointWriter._run = slowly
+import main
+from runtime.command_line import run_command
+run_command(main.main)
+""" % str(ROOT)
+
+
+def test_killed_while_a_checkpoint_is_written_beside_the_next_epoch(finished, tmp_path):
+    """It costs the epoch that was not safe yet, and no more; the resumed run is the same run."""
+    folder, whole = finished
+    run_dir = tmp_path / "run"
+    arguments = ["--epochs", 4, "--run_dir", run_dir]
+    process = subprocess.Popen(
+        [sys.executable, "-c", SLOW_DISK] + [str(argument) for argument in TINY + tuple(arguments)],
+        cwd=str(folder), stdout=subprocess.PIPE, stderr=subprocess.PIPE, universal_newlines=True)
+    wait_for_line(process, "epoch 2/4")
+    process.kill()
+    process.communicate()
+    index = json.loads((run_dir / "checkpoints/index.json").read_text())
+    assert index["last"]["state"]["epoch"] == 1 and len(history(run_dir)) == 2
+    process = run_script("main.py", *TINY, *arguments, "--resume", cwd=folder)
+    assert process.returncode == 0, process.stderr
+    assert_same_run(whole, run_dir)
+
+
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
 def test_stops_on_request_within_an_epoch(finished, tmp_path, number):
     folder, whole = finished
