@@ -1,0 +1,62 @@
+"""Codes of up to 64 bits as one unsigned number each, which is what search works on.
+
+A code shorter than 64 bits is padded with zeros: distances stay, and comparing whole machine
+numbers is several times faster than comparing, say, six bytes.
+"""
+
+import numpy as np
+
+MAX_BITS = 64
+CODE_BYTES = MAX_BITS // 8
+_BYTE_BITS = np.array([bin(byte).count("1") for byte in range(256)], np.uint8)
+
+
+def pack(codes):
+    """Codes as numbers.
+
+    Args:
+        codes: [n, K] of -1 and +1 (any numeric type), K from 1 to 64.
+
+    Returns:
+        uint64 [n]. Bit k of a code is bit k % 8, from the highest, of byte k // 8 in memory.
+
+    Raises:
+        ValueError: another shape.
+    """
+    codes = np.asarray(codes)
+    if codes.ndim != 2 or not 1 <= codes.shape[1] <= MAX_BITS:
+        raise ValueError("codes must have shape [n, 1..%d], not %s" % (MAX_BITS, codes.shape))
+    padded = np.zeros((len(codes), CODE_BYTES), np.uint8)
+    padded[:, :(codes.shape[1] + 7) // 8] = np.packbits(codes > 0, axis=1)
+    return padded.view(np.uint64)[:, 0]
+
+
+def unpack(packed, num_bits):
+    """The codes that `pack` made numbers of: uint64 [n] -> int8 [n, num_bits], -1 or +1."""
+    bits = np.unpackbits(as_bytes(packed), axis=1)[:, :num_bits]
+    return bits.astype(np.int8) * 2 - 1
+
+
+def as_bytes(packed):
+    """The same memory as bytes: uint64 [n] -> uint8 [n, 8]."""
+    return np.ascontiguousarray(packed, np.uint64).view(np.uint8).reshape(-1, CODE_BYTES)
+
+
+def distances(first, second):
+    """Hamming distances of numbers from `pack`, broadcast: uint64 arrays -> int32."""
+    differing = np.bitwise_xor(first, second)
+    in_bytes = np.ascontiguousarray(differing).view(np.uint8).reshape(
+        np.shape(differing) + (CODE_BYTES,))
+    return _BYTE_BITS[in_bytes].sum(axis=-1, dtype=np.int32)
+
+
+def to_text(number):
+    """A packed code as 16 hexadecimal digits."""
+    return as_bytes(np.array([number], np.uint64)).tobytes().hex()
+
+
+def from_text(text):
+    """The packed code of to_text's digits. Raises ValueError for anything else."""
+    if len(text) != 2 * CODE_BYTES:
+        raise ValueError("a code has %d hexadecimal digits" % (2 * CODE_BYTES))
+    return np.frombuffer(bytes.fromhex(text), np.uint64)[0]
