@@ -8,6 +8,7 @@
 Codes are the numbers that retrieval.packing makes. A row is a code's place in the gallery.
 """
 
+import functools
 import os
 from collections import OrderedDict
 from typing import NamedTuple
@@ -332,7 +333,13 @@ def _faiss():
 
 def _set_threads(pairs):
     """Lets faiss use all cores in this thread's calls if there is enough to do."""
-    _faiss().omp_set_num_threads(1 if pairs < THREADED_PAIRS else len(os.sched_getaffinity(0)))
+    _faiss().omp_set_num_threads(1 if pairs < THREADED_PAIRS else _all_threads())
+
+
+@functools.lru_cache(maxsize=None)
+def _all_threads():
+    """What OpenMP takes by itself: all cores, unless OMP_NUM_THREADS says otherwise."""
+    return int(os.environ.get("OMP_NUM_THREADS", "0")) or os.cpu_count() or 1
 
 
 def _version(module):
