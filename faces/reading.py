@@ -77,7 +77,7 @@ def read_faces(photos, cropper, verify_sha256=False, workers=None):
         photograph with several faces comes once for each.
     """
     read_photos, faces = [], []
-    with photographs.quiet_pillow(), _one_thread_a_call(), \
+    with photographs.quiet_pillow(), one_thread_a_call(), \
             ThreadPoolExecutor(workers or os.cpu_count()) as pool:
         results = pool.map(lambda photo: read_face(photo, cropper, verify_sha256), photos)
         try:
@@ -92,7 +92,7 @@ def read_faces(photos, cropper, verify_sha256=False, workers=None):
 
 
 @contextlib.contextmanager
-def _one_thread_a_call():
+def one_thread_a_call():
     """OpenCV works in the thread that calls it alone, for a while: here is one for each core."""
     try:
         import cv2
