@@ -14,7 +14,7 @@ RANKS = [
     {"config"},
     {"data_loader", "model", "losses"},
     {"training", "retrieval", "faces"},
-    {"reports", "experiments"},
+    {"reports", "experiments", "web"},
     {"benchmarks"},
 ]
 COMMANDS = {"main", "evaluate", "reproduce", "prepare", "describe", "search"}
