@@ -70,7 +70,7 @@ prepare describe evaluate reproduce search: $(VENV)/installed
 	$(PYTHON) $@.py $(ARGS)
 
 test: $(VENV)/installed-dev
-	$(PYTHON) -m pytest $(ARGS)
+	$(PYTHON) -m pytest -n auto --dist loadfile $(ARGS)
 
 lint: $(VENV)/installed-dev
 	$(PYTHON) -m ruff check .

@@ -125,6 +125,6 @@ def test_half_made_and_outdated_environments_are_made_again(machine):
     (machine / "bin/python3.11").rename(machine / "bin/python3.10")  # the old one is gone
     process = make(machine, "test", "ARGS=-k golden")
     assert process.returncode == 0 and "creating" in process.stdout, process.stderr
-    assert last_asked(machine) == ".venv-tf2/bin/python -m pytest -k golden"
+    assert last_asked(machine) == ".venv-tf2/bin/python -m pytest -n auto --dist loadfile -k golden"
     assert make(machine, "clean").returncode == 0
     assert not (machine / ".venv-tf2").exists()
