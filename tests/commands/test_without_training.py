@@ -46,7 +46,7 @@ def test_mistakes_are_told_before_tensorflow_is_imported(tmp_path, arguments, wo
     assert list(tmp_path.iterdir()) == []
 
 
-def test_help_states_the_defaults_of_the_data_set_that_is_named(tmp_path):
+def test_help_states_the_defaults_of_the_data_set(tmp_path):
     process = run_script("main.py", "--dataset_flag", 1, "--help", cwd=tmp_path)
     assert process.returncode == 0 and "(default: 2000)" in process.stdout
     process = run_script("main.py", "--help", cwd=tmp_path)
