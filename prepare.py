@@ -96,8 +96,9 @@ def check_options(options):
     for name in ("size", "test_images", "workers"):
         if getattr(options, name) < 1:
             raise UserError("--%s must be at least 1" % name)
-    if options.size > 1024:
-        raise UserError("--size must be at most 1024")
+    for name, most in (("size", 1024), ("workers", 256)):
+        if getattr(options, name) > most:
+            raise UserError("--%s must be at most %d" % (name, most))
     if options.min_images is None:
         options.min_images = 2 * options.test_images
     if options.min_images <= options.test_images:

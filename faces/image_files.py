@@ -24,8 +24,9 @@ def image_files(dataset):
         with open(str(dataset.labels_file.with_name("images.csv")), encoding="utf-8",
                   errors="surrogateescape", newline="") as stream:
             for row in csv.DictReader(stream):
-                if row.get("status") in found and (row.get("row") or "").isdecimal():
-                    found[row["status"]][int(row["row"])] = row["file"]
+                number = row.get("row") or ""
+                if row.get("status") in found and number.isdecimal() and len(number) < 10:
+                    found[row["status"]][int(number)] = row.get("file") or ""
     except (OSError, csv.Error):
         pass
     return found

@@ -7,18 +7,18 @@ TRAIN, TEST, LEFT_OUT = "train", "test", "left_out"
 
 # Why a photograph is left out: codes, and what they mean.
 REASONS = OrderedDict([
-    ("unreadable", "cannot be read as an image"),
-    ("too_large", "has more pixels than are read, which threatens memory"),
-    ("wrong_size", "is not of the size that the source's photographs have"),
-    ("wrong_sha256", "its sha256 differs from the list's"),
+    ("unreadable", "unreadable as an image"),
+    ("too_large", "more pixels than are read, a threat to memory"),
+    ("wrong_size", "not of the size that the source's photographs have"),
+    ("wrong_sha256", "sha256 differs from the list's"),
     ("crop_outside", "the crop lies outside the image"),
     ("no_face", "no face was found"),
     ("no_face_in_box", "no face was found where the source has it"),
     ("several_faces", "more than one face was found"),
-    ("near_duplicate", "is nearly the same as an earlier one"),
-    ("copy_of_test", "is an exact copy of a test image"),
+    ("near_duplicate", "nearly the same as an earlier one"),
+    ("copy_of_test", "exact copy of a test image"),
     ("not_sampled", "frame was not sampled"),
-    ("too_few_images", "its identity has too few usable images"),
+    ("too_few_images", "too few usable images of the identity"),
 ])
 
 

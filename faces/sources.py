@@ -1,6 +1,7 @@
 """Where photographs come from: folders, a list of labels, and the published face data sets."""
 
 import csv
+import os
 import unicodedata
 from collections import OrderedDict
 from pathlib import Path
@@ -85,7 +86,7 @@ def labelled_photos(images, labels):
             raise UserError("%s, line %d: %s is both %s and %s; keep one of the lines"
                             % (labels, number, name, identities[path], identity))
     for path, identity in identities.items():
-        (photos if path.is_file() else missing).append(Photo(path, identity))
+        (photos if os.path.isfile(str(path)) else missing).append(Photo(path, identity))
     photos.sort(key=lambda photo: (photo.identity, str(photo.path)))
     notes = []
     if missing:

@@ -113,6 +113,9 @@ def test_old_sets_and_other_encodings_show_no_files(tmp_path):
     train, test = tiny_faces()
     old = prepared_dataset(tmp_path, train, test, list("abcdef"), "file,identity,fate\nx.jpg,a,t\n")
     assert image_files(old) == {"train": {}, "test": {}}
+    for damaged in ("status,row\ntrain,1\n", "file,status,row\nx,train," + "9" * 6000, "\0", '"'):
+        old.labels_file.with_name("images.csv").write_text(damaged)
+        assert set(image_files(old)["train"].values()) <= {""}
     old.labels_file.with_name("images.csv").unlink()
     assert image_files(old) == {"train": {}, "test": {}}
     odd = prepared_dataset(tmp_path, train, test, list("abcdef"),

@@ -82,6 +82,7 @@ def test_labels(tmp_path):
     (b"file,identity\ngone.png,Ann\n", "no photographs.*1 of 1 files"),
     (b"file,identity\nx.png,\"A\nB\"\n", "rename"), (b"\xff\xfe\0\0", "first line|CSV"),
     (b"file,identity\nx.png,A\xff\n", "rename"),
+    (b"file,identity\n" + b"x" * 5000 + b".png,Ann\n", "no photographs"),
     (b"file,identity\nx\0.png,Ann\n", "line|CSV|photographs")])
 def test_damaged_labels(tmp_path, text, mention):
     save(photo(1), tmp_path / "x.png")
