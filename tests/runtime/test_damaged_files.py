@@ -3,6 +3,7 @@
 import os
 import shutil
 import stat
+import sys
 
 import damage
 import pytest
@@ -39,8 +40,9 @@ def make_run(path):
 
 @pytest.fixture(autouse=True)
 def no_git(monkeypatch):
-    """Else each of a thousand starts would ask git three times."""
+    """Else each of a thousand starts would ask git three times; and provenance has argv in it."""
     monkeypatch.setattr(provenance, "git_state", lambda: (None, ""))
+    monkeypatch.setattr(sys, "argv", ["main.py"])
 
 
 READERS = [
