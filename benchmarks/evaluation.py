@@ -16,6 +16,7 @@ import time
 import numpy as np
 
 from retrieval import metrics
+from retrieval.codes import checked_codes
 
 SIZES = (("FaceScrub", 67177, 2650, 530), ("YouTube Faces", 63800, 7975, 1595))
 NUM_BITS = 48
@@ -28,11 +29,11 @@ def make_codes(num_gallery, num_queries, num_classes, collapsed):
     labels = [rng.randint(0, num_classes, count) for count in (num_gallery, num_queries)]
     if collapsed:
         prototypes = rng.randint(0, 2, (num_classes, NUM_BITS))
-        bits = [prototypes[own] ^ (rng.rand(len(own), NUM_BITS) < 0.002) for own in labels]
+        bits = [prototypes[split] ^ (rng.rand(len(split), NUM_BITS) < 0.002) for split in labels]
     else:
-        bits = [rng.randint(0, 2, (len(own), NUM_BITS)) for own in labels]
+        bits = [rng.randint(0, 2, (len(split), NUM_BITS)) for split in labels]
     gallery, queries = [(split * 2 - 1).astype(np.int8) for split in bits]
-    return metrics.checked_codes(gallery, labels[0], queries, labels[1])
+    return checked_codes(gallery, labels[0], queries, labels[1])
 
 
 def naive_map(codes, num_queries):

@@ -183,10 +183,10 @@ def main():
     for task, batch in CASES:
         rounds = [[measure(python, framework, task, batch, given.seconds)
                    for python, framework in environments] for _ in range(given.rounds)]
-        own, *others = zip(*rounds)
-        line = "%s, batch %3d: %.1f images/s" % (task, batch, statistics.median(own))
+        rates, *others = zip(*rounds)
+        line = "%s, batch %3d: %.1f images/s" % (task, batch, statistics.median(rates))
         for peer, other in zip(given.peer, others):
-            ratios = [one / two for one, two in zip(own, other)]
+            ratios = [ours / theirs for ours, theirs in zip(rates, other)]
             line += "; %s %.1f, ratio %.2f (%s)" % (
                 peer, statistics.median(other), statistics.median(ratios),
                 " ".join("%.2f" % ratio for ratio in ratios))

@@ -198,7 +198,7 @@ def _entries(path, hidden):
         entries = sorted(path.iterdir())
         visible = [entry for entry in entries if not entry.name.startswith(".")]
     except OSError as error:
-        raise UserError("--images: the folder %s cannot be read: %s; mend that, or move it away"
+        raise UserError("--images: the folder %s cannot be read: %s; change that, or move it away"
                         % (path, error.strerror))
     hidden += [entry for entry in entries if entry.name.startswith(".")]
     return visible

@@ -72,31 +72,31 @@ def precision_recall(rankings, name="precision_recall", subtitle="", named=None,
     if first.chance is not None:
         axes.axhline(first.chance, color=INK, linewidth=0.8, linestyle=":")
         axes.text(0.0, first.chance + 0.015, "chance %.3f" % first.chance, color=INK, fontsize=8)
-    legend = _draw_all(axes, OrderedDict((key, (one.recall, one.precision))
-                                         for key, one in rankings.items()),
+    legend = _draw_all(axes, OrderedDict((key, (curve.recall, curve.precision))
+                                         for key, curve in rankings.items()),
                        line_styles(list(rankings), named), _labels(rankings, labels))
     caption = "Macro means over queries, expected over random orders of ties, for the first %d " \
         "ranks%s." % (first.ranks[-1], " of %s" % "{:,}".format(first.gallery)
                       if first.gallery and first.gallery > first.ranks[-1] else "")
     if len(rankings) == 1:
-        seen = _recall_words(first)
+        seen = _recall_text(first)
         caption = seen + " " + caption
     else:
         seen = "; ".join("%s: precision %.3f at half of the recall" % (
-            key, precision_at_recall(one, 0.5)) for key, one in list(rankings.items())[:FEW])
+            key, precision_at_recall(curve, 0.5)) for key, curve in list(rankings.items())[:FEW])
     return Drawing(name, figure, caption, "Curves of precision against recall. " + seen, legend)
 
 
-def _recall_words(one):
-    found = [recall for recall in (0.1, 0.5, 0.9) if recall <= one.recall[-1]]
+def _recall_text(curve):
+    found = [recall for recall in (0.1, 0.5, 0.9) if recall <= curve.recall[-1]]
     return "Precision is %s." % ", ".join("%.3f at recall %g" % (
-        precision_at_recall(one, recall), recall) for recall in found) if found else (
-            "Recall ends at %.3f." % one.recall[-1])
+        precision_at_recall(curve, recall), recall) for recall in found) if found else (
+            "Recall ends at %.3f." % curve.recall[-1])
 
 
-def precision_at_recall(one, recall):
+def precision_at_recall(curve, recall):
     """Precision of a Ranking where its recall reaches a value."""
-    return float(np.interp(recall, one.recall, one.precision))
+    return float(np.interp(recall, curve.recall, curve.precision))
 
 
 def at_n(rankings, which, labels=None):
@@ -119,21 +119,21 @@ def at_n(rankings, which, labels=None):
         caption = ("Dashed: the ceiling min(1, %s), R the query's relevant items; no code gets "
                    "into the grey. Dotted: chance. %s" % (
                        "R/N" if which == "precision" else "N/R", caption))
-    legend = _draw_all(axes, OrderedDict((key, (one.ranks, getattr(one, which)))
-                                         for key, one in rankings.items()),
+    legend = _draw_all(axes, OrderedDict((key, (curve.ranks, getattr(curve, which)))
+                                         for key, curve in rankings.items()),
                        line_styles(list(rankings)), _labels(rankings, labels))
-    seen = _rank_words(first, which, ceiling) if len(rankings) == 1 else "%d curves over N." % (
+    seen = _rank_text(first, which, ceiling) if len(rankings) == 1 else "%d curves over N." % (
         len(rankings))
     return Drawing(which + "_at_n", figure, (seen + " " if len(rankings) == 1 else "") + caption,
                    title + ", N on a logarithmic axis. " + seen, legend)
 
 
-def _rank_words(one, which, ceiling):
-    places = [number for number in (1, 10, 50, 100, 1000) if number <= one.ranks[-1]]
-    values = np.interp(places, one.ranks, getattr(one, which))
+def _rank_text(curve, which, ceiling):
+    places = [number for number in (1, 10, 50, 100, 1000) if number <= curve.ranks[-1]]
+    values = np.interp(places, curve.ranks, getattr(curve, which))
     parts = []
     for number, value in zip(places, values):
-        most = np.interp(number, one.ranks, ceiling) if ceiling is not None else None
+        most = np.interp(number, curve.ranks, ceiling) if ceiling is not None else None
         parts.append("%.3f at %d%s" % (
             value, number, "" if most is None else " (at most %.3f)" % most))
     return "%s: %s." % (which.capitalize(), ", ".join(parts))

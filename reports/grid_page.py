@@ -176,7 +176,7 @@ def _drawings(section):
             named = list(section.rankings)[:3]
             labels = {titles[method]: method for method in named}
         drawn.append(figures.precision_recall(
-            OrderedDict((titles[method], one) for method, one in section.rankings.items()),
+            OrderedDict((titles[method], curve) for method, curve in section.rankings.items()),
             "precision_recall_%s_%dbits" % (section.name, section.ranking_bits),
             ", %d bits" % section.ranking_bits, [titles[method] for method in named], labels))
     return drawn

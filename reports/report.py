@@ -35,9 +35,9 @@ def write_report(folder, evaluation, codes, splits=None, names=None, suspects=No
     if record.settings:
         subject = "%s on %s" % (runs.method_title(record.settings),
                                 runs.dataset_title(record.settings))
-    one = OrderedDict([("", ranking(evaluation, codes))])
-    drawn = [("Ranking", [figures.precision_recall(one), figures.at_n(one, "precision"),
-                          figures.at_n(one, "recall")]),
+    rankings = OrderedDict([("", ranking(evaluation, codes))])
+    drawn = [("Ranking", [figures.precision_recall(rankings), figures.at_n(rankings, "precision"),
+                          figures.at_n(rankings, "recall")]),
              ("Distances and bits", [
                  figures.within_radius(evaluation), code_figures.distances(evaluation),
                  code_figures.bit_balance(codes), code_figures.bit_correlation_matrix(codes)])]
@@ -108,10 +108,10 @@ def write_comparison(folder, compared):
     warnings = runs.data_warnings(compared)
     rankings = OrderedDict()
     for name, run in zip(names, compared):
-        one = ranking(run.evaluation, run.codes)
+        drawn_run = ranking(run.evaluation, run.codes)
         if warnings:  # bounds of one run are not those of the others
-            one = one._replace(chance=None, gallery=None)
-        rankings[name] = one
+            drawn_run = drawn_run._replace(chance=None, gallery=None)
+        rankings[name] = drawn_run
     drawn = [figures.precision_recall(rankings), figures.at_n(rankings, "precision"),
              figures.at_n(rankings, "recall")]
     best = compared[0].evaluation.results["mAP"]

@@ -76,7 +76,7 @@ def example_queries(average_precision, labels, counts=SHOWN):
         candidates = order[np.argsort(closeness, kind="mergesort")].tolist()
         fresh = [query for query in candidates if query not in chosen]
         for _ in range(min(counts[kind], len(fresh))):
-            query = next((one for one in fresh if labels[one] not in people), fresh[0])
+            query = next((found for found in fresh if labels[found] not in people), fresh[0])
             fresh.remove(query)
             people.add(labels[query])
             chosen[query] = kind

@@ -139,7 +139,7 @@ def _value(cell):
 
 
 def _damaged(path, reason):
-    return UserError("%s is damaged: %s; mend that, or move the file away to go on without it"
+    return UserError("%s is damaged: %s; repair it, or move the file away to go on without it"
                      % (path, reason))
 
 

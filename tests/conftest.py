@@ -15,7 +15,7 @@ sys.path.insert(0, str(ROOT))  # so that `pytest` alone works
 
 
 def command(script, *arguments, python=sys.executable):
-    """The words that start one of our scripts."""
+    """The arguments that start one of our scripts."""
     return [str(python), str(ROOT / script)] + [str(argument) for argument in arguments]
 
 

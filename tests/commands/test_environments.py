@@ -123,7 +123,7 @@ def test_evaluates_the_other_s_run(crossing, tmp_path):
     shutil.copytree(str(folder / "run"), str(tmp_path / "run"))
     process = run_script("evaluate.py", tmp_path / "run", cwd=folder, python=reader)
     assert process.returncode == 0, process.stderr
-    for name in ("codes.npz", "results.json"):  # written anew, by the reader
+    for name in ("codes.npz", "results.json"):  # written again, by the reader
         assert (tmp_path / "run" / name).stat().st_mtime > (folder / "run" / name).stat().st_mtime
     with np.load(str(folder / "run/codes.npz")) as theirs, \
             np.load(str(tmp_path / "run/codes.npz")) as ours:
