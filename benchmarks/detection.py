@@ -1,8 +1,9 @@
-"""How many photographs a face is found in, and how fast; how frames of videos are sampled.
+"""How many photographs a face is found in, and how fast; sampling of frames; near duplicates.
 
     python -m benchmarks.detection DIR                  photographs of DIR/IDENTITY/*
     python -m benchmarks.detection DIR --longest 640    the same, scaled to that many pixels
     python -m benchmarks.detection --frames 100000      a made tree of YouTube Faces' form
+    python -m benchmarks.detection --hashes 100000      made hashes, 4,000 of them equal
 
 One line of JSON is printed.
 """
@@ -19,12 +20,11 @@ import numpy as np
 from PIL import Image
 
 from config import IMAGE_SIZE
-from faces import photographs
 from faces.cropping import Cropper, box_crop, detect_crop
 from faces.outcomes import Rejected
-from faces.reading import read_faces
-from faces.sources import find_photos
-from faces.splits import read_sampled
+from faces.reading import Face, read_faces
+from faces.sources import Photo, find_photos
+from faces.splits import read_sampled, split_faces
 
 
 class ScalingCropper(Cropper):
@@ -77,7 +77,34 @@ def measure_sampling(number, workers):
                                                                            workers=workers))
     return {"frames": len(photos), "people": people, "frames_read": len(sampled),
             "seconds_to_list": round(listed, 1), "seconds": round(time.time() - start, 1),
-            "peak_megabytes": round(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024)}
+            "peak_megabytes": peak_megabytes()}
+
+
+def measure_duplicates(number):
+    """Time and memory of splitting photographs of 1,000 people, near duplicates dropped: dict.
+
+    The bits of the made hashes depend on one another, as those of faces do; 4,000 are equal.
+    """
+    rng = np.random.RandomState(0)
+    values = rng.randn(number, 12).dot(rng.randn(12, 64)) + 0.7 * rng.randn(number, 64)
+    bits = values > np.median(values, axis=1)[:, None]
+    hashes = np.packbits(bits, axis=1).view(">u8").astype(np.uint64)[:, 0]
+    rows = rng.randint(0, 256, (number, 12)).astype(np.uint8)
+    equal = rng.permutation(number)[:4000]
+    hashes[equal], rows[equal] = hashes[equal[0]], rows[equal[0]]
+    photos = [Photo(Path(str(index)), "person%d" % (index % 1000)) for index in range(number)]
+    faces = [Face(row, value, "", (0, 0, 1, 1)) for row, value in zip(rows, hashes)]
+    start, cpu = time.time(), time.process_time()
+    outcomes, _, near = split_faces(photos, faces, 0, 5, 10, drop_near_duplicates=True)
+    return {"photographs": number, "pairs": len(near), "dropped": sum(
+        outcome.reason == "near_duplicate" for outcome in outcomes),
+        "seconds": round(time.time() - start, 1),
+        "cpu_seconds": round(time.process_time() - cpu, 1), "peak_megabytes": peak_megabytes()}
+
+
+def peak_megabytes():
+    """The most memory that this process has held."""
+    return round(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024)
 
 
 def main():
@@ -86,13 +113,18 @@ def main():
     parser.add_argument("folder", nargs="?", type=Path)
     parser.add_argument("--longest", type=int)
     parser.add_argument("--frames", type=int)
+    parser.add_argument("--hashes", type=int)
     parser.add_argument("--workers", type=int, default=os.cpu_count())
     options = parser.parse_args()
-    if options.folder is None and not options.frames:
-        parser.error("name a folder of photographs, or --frames")
-    with photographs.quiet_pillow():
-        print(json.dumps(measure_sampling(options.frames, options.workers) if options.frames else
-                         measure_detection(options.folder, options.longest, options.workers)))
+    if options.frames:
+        result = measure_sampling(options.frames, options.workers)
+    elif options.hashes:
+        result = measure_duplicates(options.hashes)
+    elif options.folder:
+        result = measure_detection(options.folder, options.longest, options.workers)
+    else:
+        parser.error("name a folder of photographs, or --frames or --hashes")
+    print(json.dumps(result))
 
 
 if __name__ == "__main__":
