@@ -38,7 +38,8 @@ def index(arguments):
     parser.add_argument("--images", metavar="DIR", action="append", default=[],
                         help="folder of photographs, or of a folder for each person; repeatable")
     parser.add_argument("--gallery", action="store_true", help="the run's own training images")
-    parser.add_argument("--out", metavar="GALLERY", required=True, help="folder of the gallery")
+    parser.add_argument("--out", metavar="GALLERY", help="folder of the gallery (default, of the "
+                        "run's own images alone: RUN%s)" % changes.SUFFIX)
     parser.add_argument("--data_dir", metavar="DIR", help="folder of the data sets, if it has "
                                                           "moved since the run was trained")
     _add_faces_argument(parser)
@@ -46,10 +47,12 @@ def index(arguments):
     options = parser.parse_args(arguments)
     if not options.images and not options.gallery:
         raise UserError("name what to index: --images DIR, or --gallery for the run's own images")
+    if options.images and not options.out:
+        raise UserError("name the folder of the gallery: --out GALLERY")
     server = _server(options)
     gallery, counts = changes.index(
-        options.run, options.out, options.images, options.gallery, options.data_dir,
-        options.faces, _own_engine(options))
+        options.run, options.out or changes.own_gallery(options.run), options.images,
+        options.gallery, options.data_dir, options.faces, _own_engine(options))
     _report_change(gallery, counts, server)
 
 

@@ -154,10 +154,15 @@ def gallery_of(path, data_dir=None):
     """
     if is_gallery(path) or not _is_run(path):
         return path, None
-    own = os.path.realpath(str(path)) + SUFFIX
+    own = own_gallery(path)
     if is_gallery(own) and not _is_older(own, path):
         return own, None
     return own, index(path, own, own_images=True, data_dir=data_dir)[1]
+
+
+def own_gallery(run):
+    """Path of the gallery of a run's own images, beside the run's folder."""
+    return os.path.realpath(str(run)) + SUFFIX
 
 
 def newest_run(folder):

@@ -9,10 +9,11 @@ A server does it in retrieval/milvus.py.
 
 from collections import OrderedDict
 
+import faiss
 import numpy as np
 
 from retrieval import packing
-from retrieval.index import SCAN, Index, Neighbours, import_faiss, measured_recall, set_threads
+from retrieval.index import SCAN, Index, Neighbours, measured_recall, set_threads
 from runtime.errors import UserError
 
 MOST_BUCKET_BITS = 16
@@ -28,7 +29,6 @@ class FlatIndex(Index):
 
     def __init__(self, codes, num_bits):
         super().__init__(codes, num_bits)
-        faiss = import_faiss()
         self._index = faiss.IndexBinaryFlat(packing.MAX_BITS)
         # Results are the same; counting sort is the faster way in old versions only.
         self._index.use_heap = _version(faiss) >= (1, 8)
@@ -122,7 +122,6 @@ class IvfIndex(Index):
 
         That number is doubled until the recall on a sample is good.
         """
-        faiss = import_faiss()
         num_lists = num_lists_for(len(codes))
         quantizer = faiss.IndexBinaryFlat(packing.MAX_BITS)
         index = faiss.IndexBinaryIVF(quantizer, packing.MAX_BITS, num_lists)
@@ -142,7 +141,6 @@ class IvfIndex(Index):
     @classmethod
     def read(cls, path, codes, num_bits):
         """The lists that `write` has written, of these codes."""
-        faiss = import_faiss()
         try:
             index = faiss.read_index_binary(str(path))
         except RuntimeError as error:
@@ -159,7 +157,7 @@ class IvfIndex(Index):
     def write(self, path):
         """Writes the lists, and how many of them are searched, to a file."""
         try:
-            import_faiss().write_index_binary(self.faiss_index, str(path))
+            faiss.write_index_binary(self.faiss_index, str(path))
         except RuntimeError as error:
             raise UserError("%s cannot be written: %s" % (path, error))
 

@@ -7,10 +7,10 @@ import functools
 import os
 from typing import NamedTuple
 
+import faiss
 import numpy as np
 
 from retrieval import packing
-from runtime.errors import UserError
 
 SAMPLE = 100  # queries that recall is measured with
 SAMPLE_TOP = 50
@@ -134,7 +134,6 @@ def measured_recall(index, top=SAMPLE_TOP, count=SAMPLE):
 
 def _scan(query, codes):
     """Distances of one query to codes: uint64, uint64 [n] -> int32 [n]."""
-    faiss = import_faiss()
     one, many = packing.as_bytes([query]), packing.as_bytes(codes)
     result = np.empty(len(many), np.int32)
     faiss.hammings(faiss.swig_ptr(one), faiss.swig_ptr(many), 1, len(many), packing.CODE_BYTES,
@@ -142,19 +141,9 @@ def _scan(query, codes):
     return result
 
 
-def import_faiss():
-    """The module faiss: nothing else imports it, and only when it is needed."""
-    try:
-        import faiss
-    except ImportError as error:
-        raise UserError("faiss cannot be imported (%s); run: pip install -r requirements.txt "
-                        "(Python 3.7) or -r requirements-tf2.txt" % error)
-    return faiss
-
-
 def set_threads(pairs):
     """Lets faiss use all cores in this thread's calls if there is enough to do."""
-    import_faiss().omp_set_num_threads(1 if pairs < THREADED_PAIRS else _all_threads())
+    faiss.omp_set_num_threads(1 if pairs < THREADED_PAIRS else _all_threads())
 
 
 @functools.lru_cache(maxsize=None)

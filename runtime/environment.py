@@ -7,7 +7,8 @@ traceback from wherever it is imported first.
 import importlib.util
 import sys
 
-PACKAGES = ("numpy", "scipy", "PIL", "matplotlib", "tqdm", "imagehash", "filelock", "jinja2")
+PACKAGES = ("numpy", "scipy", "PIL", "matplotlib", "tqdm", "imagehash", "filelock", "jinja2",
+            "faiss", "flask", "waitress")
 
 _missing = [name for name in PACKAGES if importlib.util.find_spec(name) is None]
 if sys.version_info < (3, 7):

@@ -1,0 +1,135 @@
+"""A session with a real Milvus server. Run in a network of its own, where only loopback is.
+
+    python milvus_session.py FOLDER      exits with 0 if all is as it should be
+
+The server listens on all interfaces without a password; here there is one interface, and none of
+this machine's leads to it.
+"""
+
+import fcntl
+import socket
+import struct
+import sys
+import time
+from pathlib import Path
+
+sys.path[:0] = [str(Path(__file__).resolve().parent.parent.parent), str(Path(__file__).parent)]
+
+import numpy as np  # noqa: E402
+from tiny_gallery import add_to_gallery, codes_of_people, write_gallery  # noqa: E402
+
+from retrieval import milvus, packing  # noqa: E402
+from retrieval.index import measured_recall  # noqa: E402
+from runtime.errors import UserError  # noqa: E402
+
+PEOPLE = [number % 20 for number in range(600)]
+
+
+def raise_loopback():
+    """Brings the network's loopback interface up; refuses to work in a network with others."""
+    names = [name for _, name in socket.if_nameindex()]
+    assert names == ["lo"], "this network has other interfaces: %s" % names
+    with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as control:
+        request = struct.pack("16sh", b"lo", 0x1)  # IFF_UP
+        fcntl.ioctl(control, 0x8914, request)  # SIOCSIFFLAGS
+
+
+def start_server(folder):
+    """A running server with its data in a folder."""
+    from milvus import MilvusServer, MilvusServerConfig
+
+    server = MilvusServer(MilvusServerConfig(data_dir=str(folder)))
+    server.start()
+    return server
+
+
+def stop_server(server):
+    """Stops a server; what a collection was flushed with is on its disk by then."""
+    process = server.server_proc
+    server.stop()  # asks, and kills a second later
+    assert process.poll() is not None
+
+
+def check_search(gallery, index):
+    """The server's answers are those of a naive search, ties by row."""
+    codes = gallery.contents.items.codes
+    queries = codes_of_people(PEOPLE[:25], gallery.num_bits, seed=5)
+    distances = packing.distances(queries[:, None], codes[None])
+    rows = np.argsort(distances, axis=1, kind="mergesort")
+    for top in (1, 30):
+        found = index.search(queries, top)
+        np.testing.assert_array_equal(
+            found.distances, np.take_along_axis(distances, rows, axis=1)[:, :top])
+    for query in range(5):
+        _, chosen, more = index.nearest(queries[query], 30)
+        np.testing.assert_array_equal(chosen, rows[query, :30])
+        last = distances[query, rows[query, 29]]
+        assert more == (np.count_nonzero(distances[query] == last)
+                        - np.count_nonzero(distances[query, rows[query, :30]] == last))
+    assert measured_recall(index) == 1.0
+
+
+def refused(action):
+    """The message that an action is refused with."""
+    try:
+        action()
+    except UserError as error:
+        return str(error)
+    raise AssertionError("it was not refused")
+
+
+def main(folder):
+    """The session."""
+    raise_loopback()
+    folder = Path(folder)
+    # A server that is not there: one line, before anything starts.
+    started = time.time()
+    message = refused(lambda: milvus.Server("127.0.0.1:19999", token="secret-token"))
+    assert "127.0.0.1:19999" in message and "secret-token" not in message, message
+    print("unreachable after %.1f s: %s" % (time.time() - started, message))
+
+    galleries = {bits: write_gallery(folder / ("gallery%d" % bits), PEOPLE, bits)
+                 for bits in (12, 16, 24, 36, 48, 64)}
+    started = time.time()
+    server = start_server(folder / "server")
+    print("server started in %.1f s" % (time.time() - started))
+    try:
+        address = "127.0.0.1:%d" % server.listen_port
+        client = milvus.Server(address)
+        assert str(galleries[48].path) in refused(lambda: client.open_index(galleries[48]))
+        for gallery in galleries.values():
+            check_search(gallery, client.upload(gallery))
+        print("searched at 12, 16, 24, 36, 48 and 64 bits")
+
+        # A change: the old copy does not pass for the new one, and goes once that is complete.
+        changed = add_to_gallery(folder / "gallery48", [3] * 10)
+        refused(lambda: client.open_index(changed))
+        check_search(changed, client.upload(changed))
+        refused(lambda: client.open_index(galleries[48]))
+
+        # A collection of our name, but of other vectors, is no copy of a gallery.
+        import pymilvus
+        other = add_to_gallery(folder / "gallery36", [1])
+        schema = pymilvus.CollectionSchema([
+            pymilvus.FieldSchema("row", pymilvus.DataType.INT64, is_primary=True),
+            pymilvus.FieldSchema("code", pymilvus.DataType.BINARY_VECTOR, dim=128)])
+        pymilvus.Collection(milvus.collection_name(other), schema, using="dcbh")
+        refused(lambda: client.open_index(other))
+        check_search(other, client.upload(other))
+
+        client.close()
+        stop_server(server)
+        message = refused(lambda: milvus.Server(address))
+        server = start_server(folder / "server")
+        client = milvus.Server("http://127.0.0.1:%d" % server.listen_port)
+        check_search(changed, client.open_index(changed))
+        print("the same after a restart of the server")
+        client.drop(changed)
+        refused(lambda: client.open_index(changed))
+        client.close()
+    finally:
+        stop_server(server)
+
+
+if __name__ == "__main__":
+    main(sys.argv[1])
