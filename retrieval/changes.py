@@ -77,26 +77,44 @@ def add(path, folders=(), faces="auto", engine=None):
         folders = _absolute(folders) or old.state["sources"]
         if not folders:
             raise UserError("%s was made without photographs; name some with --images" % path)
-        known_photographs = old.contents.photographs
-        known = dict(zip(known_photographs.paths, zip(known_photographs.sizes.tolist(),
-                                                      known_photographs.times.tolist())))
+        known = known_photographs(old)
         photographs = _all_photographs(folders)
-        fresh = [photograph for photograph in photographs
-                 if not indexing.is_unchanged(photograph, known)]
-        changed = {photograph.path for photograph in fresh} & set(known)
+        fresh = [photograph for photograph in photographs if not is_known(photograph, known)]
+        changed = {text for photograph in fresh
+                   for text in (photograph.path, gallery_items.forgotten(photograph.path))
+                   if text in known}
         counts = OrderedDict(unchanged=len(photographs) - len(fresh), replaced=len(changed))
         contents = old.contents
         if fresh:
             with old.open_encoder() as encoder:
                 counts.update(indexing.add_photographs(writer, encoder, fresh, faces))
         if changed:
-            goes = np.array([text in changed for text in known_photographs.paths])
-            contents = gallery_items.without(contents, np.zeros(len(old), bool), goes)
+            contents = gallery_items.without(contents, np.array(
+                [text in changed for text in contents.photographs.paths]))
         contents = gallery_items.join(contents, writer.added(writer.next_id))
         sources = list(OrderedDict.fromkeys(old.state["sources"] + folders))
         if not fresh and engine in (None, old.state["engine"]) and sources == old.state["sources"]:
             return Gallery.open(path), counts
         return writer.commit(contents, engine=engine or _chosen(old), sources=sources), counts
+
+
+def known_photographs(gallery):
+    """What a gallery knows of photographs: dict of path, or what stands for it -> (size, time)."""
+    photographs = gallery.contents.photographs
+    return dict(zip(photographs.paths, zip(photographs.sizes.tolist(),
+                                           photographs.times.tolist())))
+
+
+def is_known(photograph, known):
+    """Whether a photograph was read, and may be removed since, and has not changed.
+
+    Args:
+        photograph: retrieval.indexing.Photograph.
+        known: of known_photographs.
+    """
+    now = photograph.size, photograph.time
+    return now in (known.get(photograph.path),
+                   known.get(gallery_items.forgotten(photograph.path)))
 
 
 def remove(path, ids=(), names=(), files=()):
@@ -107,6 +125,8 @@ def remove(path, ids=(), names=(), files=()):
         ids: ids of faces.
         names: of people, whose faces all go.
         files: photographs, or folders of them, that go with their faces.
+
+    Their photographs stay out: `add` takes one of them up again once the file changes.
 
     Returns:
         (Gallery, count of removed faces).
@@ -135,7 +155,7 @@ def remove(path, ids=(), names=(), files=()):
             if not found.any():
                 raise UserError("%s holds no photograph %s" % (path, wanted))
             goes |= found
-        contents = gallery_items.without(old.contents, rows, goes)
+        contents = gallery_items.forget(old.contents, rows, goes)
         count = len(old) - len(contents.items.ids)
         return writer.commit(contents, engine=_chosen(old), sources=old.state["sources"]), count
 

@@ -126,6 +126,7 @@ class IvfIndex(Index):
         quantizer = faiss.IndexBinaryFlat(packing.MAX_BITS)
         index = faiss.IndexBinaryIVF(quantizer, packing.MAX_BITS, num_lists)
         index.own_fields = True
+        index.cp.min_points_per_centroid = 1  # fewer than it likes are no reason to warn
         quantizer.this.disown()
         set_threads(len(codes) * num_lists)
         chosen = np.random.RandomState(0).permutation(len(codes))[:50 * num_lists]

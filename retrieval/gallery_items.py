@@ -1,9 +1,11 @@
 """What a gallery holds, as columns: faces, and the photographs that they come from."""
 
+import hashlib
 from typing import NamedTuple
 
 import numpy as np
 
+FORGOTTEN = "removed:"
 NO_NUMBER = -1  # of a photograph or an identity that there is none of
 
 
@@ -137,17 +139,45 @@ def join(first, second):
                                     renumber[second.probe_identities]]))
 
 
-def without(contents, rows, photographs):
-    """Contents less some faces and some photographs.
+def forget(contents, rows, photographs):
+    """Contents less some faces, that stay out when their photographs are found again.
+
+    Of a photograph whose last face goes, a hash of its path is kept in place of the path.
 
     Args:
         contents: Contents.
         rows: bool [n], the faces that go.
-        photographs: bool [m], the photographs that go, with all their faces.
+        photographs: bool [m], the photographs all of whose faces go.
+    """
+    rows = rows | np.append(photographs, False)[contents.items.photographs]
+    kept = contents.items.take(~rows)
+    old = contents.photographs
+    touched = np.zeros(len(old.paths) + 1, bool)
+    touched[contents.items.photographs[rows]] = True
+    touched[kept.photographs] = False
+    gone = touched[:-1] | photographs
+    return _without_unused_names(contents._replace(items=kept, photographs=old._replace(
+        paths=[forgotten(path) if goes else path for path, goes in zip(old.paths, gone)],
+        reasons=["removed" if goes else reason for reason, goes in zip(old.reasons, gone)],
+        digests=np.where(gone[:, None], 0, old.digests).astype(np.uint8))))
+
+
+def forgotten(path):
+    """What stands for the path of a photograph that was removed."""
+    if path.startswith(FORGOTTEN):
+        return path
+    return FORGOTTEN + hashlib.sha256(path.encode("utf-8", "surrogateescape")).hexdigest()
+
+
+def without(contents, photographs):
+    """Contents less some photographs and their faces.
+
+    Args:
+        contents: Contents.
+        photographs: bool [m], the photographs that go.
     """
     items = contents.items
-    of_photograph = np.append(photographs, False)[items.photographs]
-    kept = items.take(~(rows | of_photograph))
+    kept = items.take(~np.append(photographs, False)[items.photographs])
     renumber = np.append(np.cumsum(~photographs) - 1, NO_NUMBER).astype(np.int32)
     kept = kept._replace(photographs=renumber[kept.photographs])
     stay = ~photographs

@@ -79,16 +79,6 @@ def find_photographs(folder):
     return found
 
 
-def is_unchanged(photograph, known):
-    """Whether a photograph is the one that a gallery has read.
-
-    Args:
-        photograph: a Photograph.
-        known: dict of path -> (size, time), of the gallery.
-    """
-    return known.get(photograph.path) == (photograph.size, photograph.time)
-
-
 def add_photographs(writer, encoder, photographs, faces="auto", workers=None):
     """Reads photographs, finds and encodes their faces, and hands them to a writer.
 
