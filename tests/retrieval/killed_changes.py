@@ -14,7 +14,7 @@ import signal
 import sys
 from pathlib import Path
 
-sys.path[:0] = [str(Path(__file__).resolve().parent.parent.parent), str(Path(__file__).parent)]
+sys.path[:0] = [str(parent) for parent in list(Path(__file__).resolve().parents)[1:3]]
 
 from tiny_gallery import add_to_gallery, write_gallery  # noqa: E402
 

@@ -13,7 +13,7 @@ import sys
 import time
 from pathlib import Path
 
-sys.path[:0] = [str(Path(__file__).resolve().parent.parent.parent), str(Path(__file__).parent)]
+sys.path[:0] = [str(parent) for parent in list(Path(__file__).resolve().parents)[1:3]]
 
 import numpy as np  # noqa: E402
 from tiny_gallery import add_to_gallery, codes_of_people, write_gallery  # noqa: E402
