@@ -469,20 +469,6 @@ def test_resume_keeps_the_settings(finished):
     assert_refused(process, "seed77", "no run to resume")
 
 
-@pytest.mark.parametrize("arguments, words", [
-    (["--num_bits", 0], ["num_bits", "from 1 to 64"]),
-    (["--num_bits", 65], ["num_bits", "from 1 to 64"]),
-    (["--num_bits", "many"], ["num_bits", "whole number"]),
-    (["--codelength", 6], ["--codelength", "block_length", "num_bits"]),
-    (["--dataset_flag", 7], ["dataset_flag", "2 (ORL"]),
-    (["--epochs"], ["--epochs"]),
-    (["--resume", "--overwrite"], ["--resume", "--overwrite"]),
-], ids=str)
-def test_mistakes_on_the_command_line(tmp_path, arguments, words):
-    assert_refused(run_script("main.py", *arguments, cwd=tmp_path), *words)
-    assert not (tmp_path / "runs").exists()
-
-
 def damage_missing(folder):
     shutil.rmtree(str(folder / "data/test_folder_facescrub"))
     return ["test_folder_facescrub", "no such folder", "data/README.md"]
@@ -555,7 +541,7 @@ def test_comparison_of_runs(finished, tmp_path):
     table = json.loads((tmp_path / "out/comparison.json").read_text())
     for path in (whole, run_dir):
         assert table[str(path)]["mAP"] == results(path)["mAP"]
-        assert str(path) in process.stdout
+        assert path.name in process.stdout
     (run_dir / "codes.npz").unlink()
     assert_refused(run_script("evaluate.py", whole, run_dir, cwd=folder), run_dir, "no codes.npz")
 

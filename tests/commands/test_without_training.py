@@ -23,6 +23,12 @@ def finished(run_dir):
 
 @pytest.mark.parametrize("arguments, words", [
     (["--num_bits", 0], ["num_bits", "1 to 64"]),
+    (["--num_bits", 65], ["num_bits", "1 to 64"]),
+    (["--num_bits", "many"], ["num_bits", "whole number"]),
+    (["--codelength", 6], ["--codelength", "--block_length"]),
+    (["--dataset_flag", 7], ["dataset_flag", "2 (ORL"]),
+    (["--epochs"], ["--epochs"]),
+    (["--resume", "--overwrite"], ["--resume", "--overwrite"]),
     (["--seed", "9" * 5000], ["seed"]),
     (["--learning_rate", "-1e-3"], ["learning_rate", "at least 0"]),
     (["--epoch", 3], ["--epochs"]),
@@ -33,7 +39,7 @@ def finished(run_dir):
     (["--run_dir", "x" * 300], ["x" * 50, "File name too long"]),
     (["--dataset_flag", "\u00b2"], ["dataset_flag"]),
     (["--dataset_flag", "no\nsuch"], ["dataset_flag"]),
-], ids=range(11))
+], ids=range(17))
 def test_mistakes_are_told_before_tensorflow_is_imported(tmp_path, arguments, words):
     script = ("import sys; sys.path.insert(0, %r); sys.argv[0] = 'main.py'; import main\n"
               "from runtime.command_line import run_command\n"
@@ -53,7 +59,7 @@ def test_help_states_the_defaults_of_the_data_set(tmp_path):
     assert "(default: 2000)" not in process.stdout and "(default: 28)" in process.stdout
 
 
-@pytest.mark.parametrize("shell", ["%s | head -1", "%s > /dev/full", "%s >&-", "%s >&- 2>&-"])
+@pytest.mark.parametrize("shell", ["%s | head -1", "%s > /dev/full", "%s >&- 2>&-"])
 def test_an_output_that_nobody_reads_loses_nothing(tmp_path, shell):
     """Files are written before anything is printed, and a reader that goes away ends nothing."""
     line = " ".join(command("main.py", *ITQ, "--run_dir", "run"))
@@ -61,6 +67,8 @@ def test_an_output_that_nobody_reads_loses_nothing(tmp_path, shell):
                              stdout=subprocess.PIPE, stderr=subprocess.PIPE)
     assert process.returncode == 0 and process.stderr == b""
     assert finished(tmp_path / "run")
+    if ">" in shell:  # evaluate.py imports TensorFlow: once is enough
+        return
     (tmp_path / "run/report.html").unlink()
     line = " ".join(command("evaluate.py", "run"))
     process = subprocess.run(["sh", "-c", shell % line], cwd=str(tmp_path),
