@@ -11,6 +11,7 @@ import select
 import shutil
 import subprocess
 import tempfile
+import time
 
 NAMES = ("chromium", "chromium-browser", "google-chrome")
 FLAGS = ("--headless", "--no-sandbox", "--disable-gpu", "--disable-quic", "--no-first-run",
@@ -30,7 +31,7 @@ class Browser:
 
     Attributes:
         problems: list of str: errors in the console, and requests for anything but the page
-            itself, since `open`.
+            itself (of a server's page: for anything beyond that server), since `open`.
     """
 
     def __init__(self, path=None):
@@ -43,7 +44,7 @@ class Browser:
             stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL)
         self._out, self._in = self._process.stdin.fileno(), self._process.stdout.fileno()
         self._buffer, self._number, self._session = b"", 0, None
-        self.problems, self._page = [], None
+        self.problems, self._page, self._allowed = [], None, ()
         try:
             self._attach()
         except BaseException:
@@ -69,8 +70,11 @@ class Browser:
         shutil.rmtree(self._profile, ignore_errors=True)
 
     def open(self, path, width=1280, dark=False, media=""):
-        """Opens a file at a window's width, on light or dark, on the screen or for print."""
-        self.problems, self._page = [], "file://" + str(path)
+        """Opens a file, or an address of a server, at a window's width, on light or dark, on the
+        screen or for print."""
+        served = str(path).startswith(("http://", "about:"))
+        self.problems, self._page = [], str(path) if served else "file://" + str(path)
+        self._allowed = ("data:", "about:") + (self._page.split("#")[0],) * served
         self.call("Emulation.setDeviceMetricsOverride", width=width, height=900,
                   deviceScaleFactor=1, mobile=width < 600)
         self.call("Emulation.setEmulatedMedia", media=media, features=[
@@ -84,6 +88,29 @@ class Browser:
         if "exceptionDetails" in answer:
             raise ValueError(json.dumps(answer["exceptionDetails"]))
         return answer["result"].get("value")
+
+    def wait_for(self, script):
+        """Waits until a JavaScript expression in the page is true."""
+        end = time.time() + PATIENCE / 2
+        while time.time() < end:
+            if self.run("!!(%s)" % script):
+                return
+            time.sleep(0.02)
+        raise AssertionError("it did not come to be: %s; %s" % (script, self.problems))
+
+    def press(self, key, code=None, text=""):
+        """Presses a key, by its name in the browser, and lets it go."""
+        codes = {"Tab": 9, "Enter": 13, " ": 32, "ArrowRight": 39, "ArrowLeft": 37, "Home": 36}
+        values = dict(key=key, code=code or key, windowsVirtualKeyCode=codes[key])
+        text = {"Enter": "\r", " ": " "}.get(key, text)
+        self.call("Input.dispatchKeyEvent", type="keyDown", text=text, **values)
+        self.call("Input.dispatchKeyEvent", type="keyUp", **values)
+
+    def choose_file(self, selector, path):
+        """Chooses a file in a page's field, as a person would in the window that it opens."""
+        root = self.call("DOM.getDocument")["root"]["nodeId"]
+        node = self.call("DOM.querySelector", nodeId=root, selector=selector)["nodeId"]
+        self.call("DOM.setFileInputFiles", nodeId=node, files=[str(path)])
 
     def screenshot(self, path, whole=True):
         """Saves what is seen, or the whole page, as PNG."""
@@ -133,7 +160,7 @@ class Browser:
         kind = message.get("method")
         if kind == "Network.requestWillBeSent":
             url = parameters["request"]["url"]
-            if url != self._page and not url.startswith(("data:", "about:")):
+            if url != self._page and not url.startswith(self._allowed):
                 self.problems.append("request: " + url)
         elif kind == "Log.entryAdded" and parameters["entry"]["level"] in ("error", "warning"):
             self.problems.append("log: " + parameters["entry"]["text"])

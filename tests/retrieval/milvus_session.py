@@ -44,10 +44,10 @@ def start_server(folder):
 
 
 def stop_server(server):
-    """Stops a server; what a collection was flushed with is on its disk by then."""
-    process = server.server_proc
-    server.stop()  # asks, and kills a second later
-    assert process.poll() is not None
+    """Kills a server: asked to end, it goes on for minutes. What was flushed is on its disk."""
+    server.server_proc.kill()
+    server.server_proc.wait()
+    server.stop()
 
 
 def check_search(gallery, index):
@@ -120,7 +120,9 @@ def main(folder):
         client.close()
         stop_server(server)
         message = refused(lambda: milvus.Server(address))
+        started = time.time()
         server = start_server(folder / "server")
+        print("started again in %.1f s" % (time.time() - started))
         client = milvus.Server("http://127.0.0.1:%d" % server.listen_port)
         check_search(changed, client.open_index(changed))
         print("the same after a restart of the server")
@@ -128,7 +130,8 @@ def main(folder):
         refused(lambda: client.open_index(changed))
         client.close()
     finally:
-        stop_server(server)
+        if server.server_proc:
+            stop_server(server)
 
 
 if __name__ == "__main__":

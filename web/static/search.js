@@ -192,6 +192,25 @@ function explainThreshold() {
       " of the people it knows.";
   }
   element("calibrated").disabled = threshold === null;
+  markCurve(distance);
+}
+
+// The share of strangers named, and of known people missed, by distance; a line shows the threshold.
+function drawCurve() {
+  const points = about.curve ? about.curve.points : [];
+  element("curve").hidden = !points.length;
+  if (!points.length) return;
+  const line = (which) => points.map((point, distance) =>
+    (300 * distance / (points.length - 1)).toFixed(1) + "," + (100 - 100 * point[which]).toFixed(1)
+  ).join(" ");
+  element("strangers").setAttribute("points", line(0));
+  element("missed").setAttribute("points", points[0][2] === null ? "" : line(2));
+}
+
+function markCurve(distance) {
+  const place = distance === null ? -9 : 300 * distance / about.num_bits;
+  element("mark").setAttribute("x1", place);
+  element("mark").setAttribute("x2", place);
 }
 
 async function browse(offset) {
@@ -223,6 +242,7 @@ async function start() {
   element("about").textContent = about.name + ": " + about.faces + " faces of " + about.people +
     " people, codes of " + about.num_bits + " bits, engine " + about.engine;
   element("threshold").max = about.num_bits;
+  drawCurve();
   explainThreshold();
   element("photograph").addEventListener("change", () => {
     if (element("photograph").files.length) search(element("photograph").files[0]);
