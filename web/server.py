@@ -8,6 +8,7 @@ Photographs are sent as the body of a request and stay in memory; nothing is wri
 import hmac
 import ipaddress
 import secrets
+import socket
 
 import flask
 import waitress
@@ -45,14 +46,11 @@ def serve(gallery, host, port, open_index, make_judge):
     Raises:
         UserError: the address cannot be listened on.
     """
+    check_free(host, port)  # before the encoder is opened, which takes seconds
     searcher = Searcher(gallery, open_index, make_judge)
     token = None if is_loopback(host) else secrets.token_urlsafe(24)
     access = Access(token)
-    try:
-        server = make_server(create_app(searcher, access), host, port)
-    except (OSError, ValueError) as error:
-        raise UserError("cannot listen on %s, port %d (%s); name another --port or --host"
-                        % (host, port, error))
+    server = make_server(create_app(searcher, access), host, port)
     port = port_of(server)
     access.allow(host, port)
     shown = "[%s]" % host if ":" in host else host
@@ -62,6 +60,19 @@ def serve(gallery, host, port, open_index, make_judge):
         server.run()
     finally:
         server.close()
+
+
+def check_free(host, port):
+    """Raises UserError for an address that cannot be listened on."""
+    try:
+        family, kind, protocol, _, address = socket.getaddrinfo(
+            host, port, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE)[0]
+        with socket.socket(family, kind, protocol) as tried:
+            tried.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+            tried.bind(address)
+    except OSError as error:
+        raise UserError("cannot listen on %s, port %d (%s); name another --port or --host"
+                        % (host, port, error.strerror or error))
 
 
 def make_server(app, host, port):

@@ -1,0 +1,241 @@
+"""search.py through the command line, on a run of ORL: index, add, remove, query, info, serve."""
+
+import csv
+import http.client
+import json
+import os
+import re
+import shutil
+import signal
+import subprocess
+
+import numpy as np
+import pytest
+from conftest import assert_refused, command, run_script
+from face_of_orl import orl_path
+from PIL import Image
+
+import data_loader
+import search
+from config import resolve
+from retrieval import packing
+from retrieval.codes import load_codes
+from retrieval.encode import encode_projected
+from retrieval.evaluation import save_evaluation
+from retrieval.gallery import Gallery
+from runtime.errors import UserError
+from runtime.run_folder import RunFolder
+
+
+@pytest.fixture(scope="module")
+def run(tmp_path_factory):
+    """A run of ORL; ITQ is fitted in a moment."""
+    return make_run(tmp_path_factory.mktemp("runs") / "orl")
+
+
+def make_run(path, **values):
+    """A run as main.py leaves it, less figures and report."""
+    config, dataset = resolve(dict(values, method="itq"))
+    folder = RunFolder.create(path, config.to_dict())
+    splits = data_loader.load_dataset(dataset)
+    folder.begin(None, "CPU", data_loader.data_digest(*splits))
+    codes, metadata = encode_projected(config, dataset, *splits)
+    save_evaluation(folder, codes, metadata)
+    folder.finish("finished")
+    folder.unlock()
+    return path
+
+
+@pytest.fixture(scope="module")
+def own(run):
+    """The gallery of the run's own images, as `serve RUN` makes it."""
+    search.main(["info", str(run)])
+    return run.parent / "orl.gallery"
+
+
+@pytest.fixture(scope="module")
+def people(tmp_path_factory):
+    """A folder for each of five people with four photographs, and one without a name."""
+    folder = tmp_path_factory.mktemp("photographs")
+    for person in range(1, 6):
+        (folder / ("s%d" % person)).mkdir()
+        for number in range(1, 5):
+            shutil.copy(str(orl_path(person, number)),
+                        str(folder / ("s%d" % person) / ("%d.pgm" % number)))
+    with Image.open(str(orl_path(6, 1))) as image:
+        image.save(str(folder / "nobody.png"))
+    (folder / "s1" / "damaged.jpg").write_bytes(b"\xff\xd8\xff\xe0 no more")
+    return folder
+
+
+def table_rows(text):
+    """Rows of the tables that query prints: rank, identity, distance, id."""
+    return [(int(rank), identity, int(distance), int(face)) for rank, identity, distance, face in
+            re.findall(r"^ +(\d+)  (\S+) +(\d+) +(\d+)  ", text, re.MULTILINE)]
+
+
+def test_a_runs_own_gallery_has_its_codes(run, own):
+    codes = load_codes(run / "codes.npz")
+    with Gallery.open(own) as gallery:
+        np.testing.assert_array_equal(
+            packing.unpack(gallery.contents.items.codes, 48), codes.gallery_codes)
+        assert [gallery.name(row) for row in range(280)] == [
+            "s%d" % (label + 1) for label in codes.gallery_labels]
+        assert gallery.calibration.probes == 120 and gallery.calibration.of_queries
+        assert gallery.state["engine"] == "flat" and gallery.state["recall"] == 1
+        # A query comes alone: it is normalised as the training set was, not by its own pixels.
+        assert np.mean(packing.unpack(gallery.contents.probe_codes, 48)
+                       == codes.query_codes) > 0.97
+
+
+def test_who_is_this(own, tmp_path, capsys):
+    files = {name: tmp_path / ("found." + name) for name in ("html", "json", "csv")}
+    photographs = [str(orl_path(person, 9)) for person in (3, 7)]
+    search.main(["query", str(own)] + photographs + [
+        "--top", "4", "--threshold", "20", "--sheet", str(files["html"]), "--json",
+        str(files["json"]), "--csv", str(files["csv"]), "--copy", str(tmp_path / "copies")])
+    shown = table_rows(capsys.readouterr().out)
+    found = json.loads(files["json"].read_text())
+    with Gallery.open(own) as gallery:
+        for query, label in zip(found["queries"], (2, 6)):
+            # The ninth picture is the query of its person's second: rows of 40 people each.
+            code = gallery.contents.probe_codes[40 + label]
+            distances = packing.distances(code, gallery.contents.items.codes)
+            expected = np.argsort(distances, kind="mergesort")[:4]
+            assert [item["id"] for item in query["neighbours"]] == expected.tolist()
+            assert [item["distance"] for item in query["neighbours"]] == distances[
+                expected].tolist()
+            last = distances[expected[-1]]
+            assert query["more_ties"] == np.count_nonzero(distances == last) - np.count_nonzero(
+                distances[expected] == last)
+            assert query["verdict"]["name"] == "s%d" % (label + 1)
+    in_json = [(item["rank"], item["identity"], item["distance"], item["id"])
+               for query in found["queries"] for item in query["neighbours"]]
+    assert shown == in_json
+    with open(str(files["csv"]), newline="") as stream:
+        in_csv = [(int(row["rank"]), row["identity"], int(row["distance"]), int(row["id"]))
+                  for row in csv.DictReader(stream)]
+    assert in_csv == in_json
+    page = files["html"].read_text()
+    assert page.count("data:image/") == 10 and "http" not in page.replace("http-equiv", "")
+    with Image.open(str(tmp_path / "found.png")) as sheet:
+        assert sheet.width > 500 and sheet.height > 200
+    assert len(list((tmp_path / "copies").iterdir())) == 8
+
+    search.main(["query", str(own), photographs[0], "--radius", "0", "--far", "0.001", "--json",
+                 "-"])
+    strict = json.loads(capsys.readouterr().out)["queries"][0]
+    assert strict["verdict"]["name"] is None and strict["verdict"]["reason"]
+    assert all(item["distance"] == 0 for item in strict["neighbours"])
+
+
+def test_photographs_are_indexed_added_and_removed(run, people, tmp_path, capsys):
+    path = str(tmp_path / "g")
+    search.main(["index", str(run), "--images", str(people), "--out", path])
+    with Gallery.open(path) as gallery:
+        assert len(gallery) == 21 and gallery.contents.names == ["s1", "s2", "s3", "s4", "s5"]
+        assert [gallery.name(row) for row in (0, 1)] == [None, "s1"]  # nobody.png comes first
+        assert gallery.photograph(0) == str(people / "nobody.png")
+        assert sum(map(bool, gallery.contents.photographs.reasons)) == 1
+        # The files are those of the run's own gallery, and so are the codes.
+        codes = load_codes(run / "codes.npz").gallery_codes.reshape(7, 40, 48)[:4, :5]
+        named = gallery.contents.items.take(slice(1, None))
+        np.testing.assert_array_equal(packing.unpack(named.codes, 48),
+                                      codes.transpose(1, 0, 2).reshape(20, 48))
+    search.main(["add", path])
+    with Gallery.open(path) as gallery:
+        assert gallery.state["generation"] == 1  # nothing was new
+    more = tmp_path / "more"
+    (more / "s6").mkdir(parents=True)
+    shutil.copy(str(orl_path(6, 2)), str(more / "s6" / "a.pgm"))
+    search.main(["add", path, "--images", str(more)])
+    search.main(["remove", path, "--name", "s2", "--file", str(people / "nobody.png")])
+    search.main(["add", path])  # what was removed stays out
+    shutil.copy(str(orl_path(6, 3)), str(more / "s6" / "a.pgm"))
+    search.main(["add", path])
+    with Gallery.open(path) as gallery:
+        assert gallery.contents.names == ["s1", "s3", "s4", "s5", "s6"] and len(gallery) == 17
+        assert gallery.contents.items.ids[-1] == 22  # the changed photograph's
+        assert gallery.state["sources"] == [str(people), str(more)]
+    capsys.readouterr()
+    search.main(["query", path, str(orl_path(4, 5)), "--top", "3", "--threshold", "48"])
+    assert table_rows(capsys.readouterr().out)[0][1] == "s4"
+    search.main(["info", path, "--check"])
+    assert "17 faces" in capsys.readouterr().out
+
+
+def test_bad_input_changes_nothing(run, own, tmp_path):
+    good = str(orl_path(1, 1))
+    text = tmp_path / "text.jpg"
+    text.write_text("no image")
+    (tmp_path / "empty").mkdir()
+    (tmp_path / "full").mkdir()
+    (tmp_path / "full" / "precious").write_text("x")
+    gallery = str(own)
+    for arguments, named in (
+            (["query", gallery, str(text)], text), (["query", gallery, "missing.jpg"], "missing"),
+            (["query", gallery, str(tmp_path / "empty")], "empty"),
+            (["query", str(tmp_path / "empty"), good], "empty"),
+            (["query", gallery, good, "--top", "0"], "--top"),
+            (["query", gallery, good, "--far", "0"], "--far"),
+            (["query", gallery, good, "--json", good], "--json"),
+            (["query", gallery, good, "--copy", str(tmp_path / "full")], "full"),
+            (["query", gallery, good, "--engine", "buckets"], "16"),
+            (["query", gallery, good, "--uri", "localhost:1"], "--uri"),
+            (["index", str(run)], "--images"),
+            (["index", str(run), "--images", str(tmp_path / "empty"), "--out",
+              str(tmp_path / "g")], "empty"),
+            (["index", str(tmp_path / "empty"), "--gallery", "--out", str(tmp_path / "g")],
+             "empty"),
+            (["index", str(run), "--gallery", "--out", str(tmp_path / "full")], "full"),
+            (["index", str(run), "--gallery", "--out", str(run)], run),
+            (["remove", gallery, "--name", "Eve"], "Eve"), (["remove", gallery], "--id"),
+            (["add", gallery], "--images"), (["add", str(tmp_path / "empty")], "empty"),
+            (["serve", gallery, "--port", "99999"], "--port"), (["find"], "find")):
+        with pytest.raises(UserError) as refusal:
+            search.main(arguments)
+        assert str(named) in str(refusal.value), (arguments, refusal.value)
+    assert not (tmp_path / "g").exists()
+    assert [path.name for path in (tmp_path / "full").iterdir()] == ["precious"]
+    # A photograph without a face among others is named, and the others are searched.
+    search.main(["query", gallery, good, str(text)])
+
+
+def test_a_gallery_of_another_run_is_refused(own, tmp_path):
+    make_run(tmp_path / "other", num_bits=12)
+    with pytest.raises(UserError) as refusal:
+        search.main(["index", str(tmp_path / "other"), "--gallery", "--out", str(own)])
+    assert str(own) in str(refusal.value)
+    with Gallery.open(own) as gallery:
+        gallery.check()
+        assert len(gallery) == 280 and gallery.num_bits == 48
+    search.main(["index", str(tmp_path / "other"), "--gallery"])
+    with Gallery.open(tmp_path / "other.gallery") as gallery:
+        assert gallery.state["engine"] == "buckets" and gallery.state["recall"] == 1
+
+
+def test_served_by_a_process(run, own, tmp_path):
+    assert_refused(run_script("search.py", "query", tmp_path / "nothing", orl_path(2, 8),
+                              cwd=tmp_path), "nothing")
+    # Without a name it is the newest run that is served.
+    (tmp_path / "runs").mkdir()
+    os.symlink(str(run), str(tmp_path / "runs" / "orl"))
+    server = subprocess.Popen(command("search.py", "serve", "--port", "0"), cwd=str(tmp_path),
+                              stdout=subprocess.PIPE, stderr=subprocess.PIPE,
+                              universal_newlines=True)
+    try:
+        assert str(own) in server.stdout.readline()
+        port = int(re.search(r"http://127\.0\.0\.1:(\d+)/$", server.stdout.readline()).group(1))
+        connection = http.client.HTTPConnection("127.0.0.1", port, timeout=60)
+        connection.request("POST", "/api/query", orl_path(2, 8).read_bytes(),
+                           {"Content-Type": "application/octet-stream"})
+        found = json.loads(connection.getresponse().read().decode())
+        connection.close()
+        assert found["faces"][0]["neighbours"][0]["identity"] == "s2"
+        with pytest.raises(UserError) as refusal:
+            search.main(["serve", str(own), "--port", str(port)])
+        assert str(port) in str(refusal.value)
+    finally:
+        server.send_signal(signal.SIGINT)
+        _, errors = server.communicate(timeout=60)
+    assert server.returncode == 0 and errors == ""
