@@ -290,7 +290,7 @@ def image_order(num_images, shuffle, seed, epoch):
 def batches(data, batch_size, order=None):
     """Yields (images, labels) so that every image comes exactly once; the last may be short.
 
-    Unlike the release, which ends on an empty batch when batch_size divides the number of images.
+    Deviation k: the release ends on an empty batch when batch_size divides the number of images.
 
     Args:
         data: an ImageSet.

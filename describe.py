@@ -10,11 +10,13 @@ import runtime.environment  # noqa: F401  first: says in one line what is not in
 
 # isort: split
 
+from pathlib import Path
+
 from config import ROOT, find_dataset
 from faces.contact_sheet import contact_sheet
 from faces.describe import describe, report_lines
 from runtime.command_line import ArgumentParser, run_command
-from runtime.errors import UserError
+from runtime.files import replacing
 
 
 def main(arguments):
@@ -29,11 +31,9 @@ def main(arguments):
     dataset = find_dataset(options.dataset, options.data_dir)
     description, train, test = describe(dataset)
     path = options.sheet or "contact_sheet_%s.html" % dataset.name
-    try:
-        with open(path, "w", encoding="utf-8") as stream:
-            stream.write(contact_sheet(dataset, train, test))
-    except OSError as error:
-        raise UserError("%s cannot be written: %s" % (path, error.strerror or error))
+    text = contact_sheet(dataset, train, test)
+    with replacing(Path(path)) as temporary:
+        temporary.write_text(text, encoding="utf-8")
     print("\n".join(report_lines(description)))
     print("contact sheet: %s" % path)
 

@@ -17,6 +17,7 @@ import os
 from collections import OrderedDict
 
 import data_loader
+from experiments.run import Run, write_report
 from reports import console, report, runs
 from retrieval import metrics
 from retrieval.codes import load_codes
@@ -26,6 +27,8 @@ from runtime.errors import UserError
 from runtime.output_folder import OutputFolder
 from runtime.run_folder import RunFolder
 
+DEFAULT_MAP_AT = 1000
+
 
 def evaluate_run(path, data_dir, options):
     """Encodes and evaluates one run; writes results, codes and report into its folder."""
@@ -33,10 +36,10 @@ def evaluate_run(path, data_dir, options):
 
     folder = RunFolder.open(path)
     options["authors_evaluation"] |= bool(folder.read_settings().get("authors_evaluation"))
-    codes, metadata, dataset, train, test = encode.encode_run(folder, data_dir)
+    config, codes, metadata, dataset, train, test = encode.encode_run(folder, data_dir)
     evaluation = save_evaluation(folder, codes, metadata, **options)
-    page = report.write_report(folder, evaluation, codes, (train, test),
-                               data_loader.identity_names(dataset))
+    page = write_report(Run(config, dataset, folder, train, test, None,
+                            data_loader.identity_names(dataset)), codes, evaluation)
     weights = ", weights of epoch %d" % metadata["epoch"] if "epoch" in metadata else ""
     print("%s%s\n%s" % (folder, weights, console.results_table(evaluation.results)))
     print("report: %s" % page)
@@ -86,13 +89,16 @@ def parse_command_line(arguments):
     parser.add_argument("--export", metavar="DIR", help="folder for the run's encoder")
     parser.add_argument("--data_dir", metavar="DIR",
                         help="folder of the data sets, if it has moved since the run was trained")
-    parser.add_argument("--map_at", type=int, default=1000, metavar="R",
+    parser.add_argument("--map_at", type=int, default=DEFAULT_MAP_AT, metavar="R",
                         help="R of mAP@R, at least 1 (default: 1000)")
     parser.add_argument("--authors_evaluation", action="store_true",
                         help="also the mAP that the authors' release would print")
     options = parser.parse_args(arguments)
     if options.map_at < 1:
         raise UserError("--map_at is %d; it must be at least 1" % options.map_at)
+    for name in ("codes", "out", "export", "data_dir"):
+        if getattr(options, name) == "":
+            raise UserError("--%s is empty; name a folder or file, or leave it out" % name)
     if bool(options.codes) == bool(options.run_dir):
         raise UserError("name either run folders or --codes FILE.npz; --help says more")
     if options.codes and not options.out:
@@ -102,6 +108,8 @@ def parse_command_line(arguments):
                         "own folder")
     if len(options.run_dir) != 1 and (options.export or options.data_dir):
         raise UserError("--export and --data_dir go with one run")
+    if options.export and (options.authors_evaluation or options.map_at != DEFAULT_MAP_AT):
+        raise UserError("--export evaluates nothing: leave --map_at and --authors_evaluation out")
     if len({os.path.realpath(path) for path in options.run_dir}) < len(options.run_dir):
         raise UserError("a run is named twice")
     return options

@@ -11,7 +11,7 @@ import argparse
 import os
 
 import data_loader
-from config import METHODS, Config, resolve
+from config import METHODS, Config, find_dataset, resolve
 from experiments import run
 from runtime.command_line import ArgumentParser, add_setting_arguments, run_command, setting_values
 from runtime.errors import UserError
@@ -96,10 +96,19 @@ def open_run(options, given):
     folder.lock()
     trained = Config.from_dict(folder.read_settings())
     for name, value in given.items():
-        if name not in CHANGEABLE and value != getattr(trained, name):
+        same = value == getattr(trained, name) or (
+            name == "dataset_flag" and is_same_dataset(trained, given))
+        if name not in CHANGEABLE and not same:
             raise UserError("%s was trained with %s %r; a resumed run can change only %s" % (
                 folder, name, getattr(trained, name), ", ".join(CHANGEABLE)))
     return resolve(dict(trained.to_dict(), **given)) + (folder,)
+
+
+def is_same_dataset(trained, given):
+    """Whether a dataset_flag on the command line is another name for the one trained on."""
+    data_dir = given.get("data_dir", trained.data_dir)
+    return (find_dataset(given["dataset_flag"], data_dir).name
+            == find_dataset(trained.dataset_flag, data_dir).name)
 
 
 def default_run_dir(config, dataset):
@@ -123,7 +132,12 @@ def main(arguments):
     train, test = data_loader.load_dataset(dataset)
     names = data_loader.identity_names(dataset)
     digest = data_loader.data_digest(train, test)
-    if folder is None:  # only now: settings and data are good
+    train_method = run.fit_projection
+    if METHODS[config.method].features is not None:
+        print("starting TensorFlow", flush=True)
+        from experiments.train import train_network  # here: mistakes are told before its seconds
+        train_method = train_network
+    if folder is None:  # only now: settings, data and TensorFlow are good
         folder = create_run(options, config, dataset)
     folder.check_data(digest)
     folder.write_settings(config.to_dict())
@@ -133,13 +147,7 @@ def main(arguments):
     for note in data_loader.count_notes(dataset, train, test):
         print(note)
     print("run folder: %s" % folder.path.resolve(), flush=True)
-    this_run = run.Run(config, dataset, folder, train, test, digest, names)
-    if METHODS[config.method].features is None:
-        run.fit_projection(this_run)
-    else:
-        print("starting TensorFlow", flush=True)
-        from experiments.train import train_network  # here: mistakes are told before its seconds
-        train_network(this_run)
+    train_method(run.Run(config, dataset, folder, train, test, digest, names))
 
 
 if __name__ == "__main__":

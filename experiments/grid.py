@@ -73,11 +73,11 @@ class Cell(NamedTuple):
         """Raises UserError if the folder holds a run of other settings."""
         if not self.folder.holds_run():
             return
-        found, wanted = self.folder.read_settings(), self.config.to_dict()
-        for name, value in wanted.items():
-            if name not in IMMATERIAL and found.get(name) != value:
+        found = Config.from_dict(self.folder.read_settings()).to_dict()
+        for name, value in self.config.to_dict().items():
+            if name not in IMMATERIAL and found[name] != value:
                 raise UserError("%s was made with %s %r, not %r; name another --out or remove it"
-                                % (self.folder, name, found.get(name), value))
+                                % (self.folder, name, found[name], value))
 
     def command(self):
         """The arguments that start or resume the run."""

@@ -55,7 +55,7 @@ def checked_codes(gallery_codes, gallery_labels, query_codes, query_labels,
     for name, codes, labels, fingerprints in (
             ("gallery", gallery_codes, gallery_labels, gallery_fingerprints),
             ("query", query_codes, query_labels, query_fingerprints)):
-        codes, labels = np.asarray(codes), np.asarray(labels)
+        codes, labels = np.asarray(codes), _comparable(np.asarray(labels), name, refuse)
         if codes.ndim != 2 or 0 in codes.shape:
             refuse("%s_codes must have shape [images, num_bits], neither of them 0; it has %s",
                    name, codes.shape)
@@ -66,7 +66,7 @@ def checked_codes(gallery_codes, gallery_labels, query_codes, query_labels,
         if labels.shape != codes.shape[:1]:
             refuse("%s_codes has %d rows but %s_labels has shape %s",
                    name, len(codes), name, labels.shape)
-        if labels.dtype.kind not in "iuUS":
+        if labels.dtype.kind not in "iU":
             refuse("%s_labels must be integers or strings, not %s", name, labels.dtype)
         if fingerprints is not None and np.shape(fingerprints) != labels.shape:
             refuse("%s_fingerprints must have shape %s", name, labels.shape)
@@ -74,11 +74,25 @@ def checked_codes(gallery_codes, gallery_labels, query_codes, query_labels,
     (gallery, gallery_labels, _), (queries, query_labels, _) = splits
     if gallery.shape[1] != queries.shape[1]:
         refuse("gallery_codes has %d bits, query_codes %d", gallery.shape[1], queries.shape[1])
-    if (gallery_labels.dtype.kind in "iu") != (query_labels.dtype.kind in "iu"):
+    if (gallery_labels.dtype.kind == "i") != (query_labels.dtype.kind == "i"):
         refuse("gallery_labels holds %s but query_labels %s",
                gallery_labels.dtype, query_labels.dtype)
     return Codes(gallery, gallery_labels, queries, query_labels,
                  gallery_fingerprints, query_fingerprints)
+
+
+def _comparable(labels, name, refuse):
+    """Labels as int64 or as Unicode: other types compare as something else than they are."""
+    if labels.dtype.kind == "S":
+        try:
+            return np.char.decode(labels, "utf-8")
+        except UnicodeDecodeError:
+            refuse("%s_labels holds bytes that are no UTF-8", name)
+    if labels.dtype.kind in "iu":
+        if labels.size and labels.dtype.kind == "u" and labels.max() > np.iinfo(np.int64).max:
+            refuse("%s_labels holds whole numbers above 2^63 - 1", name)
+        return labels.astype(np.int64, copy=False)
+    return labels
 
 
 def distinct(codes):

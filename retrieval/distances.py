@@ -41,7 +41,7 @@ class DistanceCounts(NamedTuple):
 
 
 def count_distances(codes):
-    """DistanceCounts of Codes. Memory beyond input and result is a few blocks."""
+    """DistanceCounts of Codes. Memory beyond input and result: four times the gallery's codes."""
     gallery, weights, _ = distinct(codes.gallery_codes)
     if len(gallery) > DISTINCT_SHARE * len(codes.gallery_codes):
         gallery, weights = codes.gallery_codes, None

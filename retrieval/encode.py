@@ -15,7 +15,7 @@ from training.graph import build_inference_graph
 
 
 def encode(network, session, images, batch_size):
-    """Codes of images, each once and in order.
+    """Codes of images, each once and in order (deviation f: the release loses some).
 
     Args:
         network: a model.Network built for inference.
@@ -62,8 +62,10 @@ def training_metadata(folder, state, num_parameters):
     Returns:
         An OrderedDict of plain values.
     """
-    seconds = sum(row["seconds"] for row in folder.read_history()) + state.get("seconds", 0.0)
-    return OrderedDict(epoch=state["best_epoch"], trained_epochs=state["epoch"],
+    rows = folder.read_history()
+    seconds = sum(row["seconds"] for row in rows) + (state.get("seconds") or 0.0)
+    trained = max([int(row["epoch"]) for row in rows] + [state["epoch"]])
+    return OrderedDict(epoch=state["best_epoch"], trained_epochs=trained,
                        parameters=num_parameters, training_seconds=round(seconds, 3))
 
 
@@ -76,7 +78,7 @@ def encode_run(folder, data_dir=None):
         folder, data_dir: see open_run.
 
     Returns:
-        (codes, metadata, dataset, train, test): see encode_splits and open_run.
+        (config, codes, metadata, dataset, train, test): see encode_splits and open_run.
 
     Raises:
         UserError: no checkpoint yet, or a damaged one; see also open_run.
@@ -86,14 +88,15 @@ def encode_run(folder, data_dir=None):
         folder.checkpoint("best")  # before the long work: is there one?
     config, dataset, train, test = open_run(folder, data_dir)
     if not network:
-        return encode_projected(config, dataset, train, test) + (dataset, train, test)
+        codes, metadata = encode_projected(config, dataset, train, test)
+        return config, codes, metadata, dataset, train, test
     graph = build_inference_graph(config)
     with make_session(graph.graph) as session:
         print(device_line(session), flush=True)
-        state, prefix = restore_best(graph, session, folder)
+        state, num_parameters = restore_best(graph, session, folder)
         codes, metadata = encode_splits(graph.inference, session, config, dataset, train, test)
-    metadata.update(training_metadata(folder, state, count_parameters(prefix)))
-    return codes, metadata, dataset, train, test
+    metadata.update(training_metadata(folder, state, num_parameters))
+    return config, codes, metadata, dataset, train, test
 
 
 def restore_best(graph, session, folder):
@@ -105,13 +108,15 @@ def restore_best(graph, session, folder):
         folder: a RunFolder.
 
     Returns:
-        (state, prefix): the dict saved with the weights, and the checkpoint's path prefix.
+        (state, num_parameters): the dict saved with the weights, and how many trainable values,
+        centers included, were saved with it.
     """
     while True:
         prefix, _ = folder.checkpoint("best")
         try:
-            return restore(graph.saver, session, folder, "best"), prefix
-        except UserError:
+            state, loaded = restore(graph.saver, session, folder, "best")
+            return state, count_parameters(loaded)
+        except (UserError, tf.errors.NotFoundError):
             if folder.checkpoint("best")[0] == prefix:  # nobody replaced it: it is damaged
                 raise
 

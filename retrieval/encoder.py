@@ -44,7 +44,7 @@ class Encoder:
         metadata = _read_metadata(folder)
         config = Config.from_dict(metadata["settings"])
         if not METHODS[config.method].features:
-            return cls(metadata, _read_projection(folder).encode, lambda: None)
+            return cls(metadata, _read_projection(folder, config.num_bits).encode, lambda: None)
         session, graph = _open_network(folder, config)
         return cls(metadata, lambda images: encode(
             graph.inference, session, images, config.encode_batch_size), session.close)
@@ -83,8 +83,8 @@ def export_encoder(folder, path, data_dir=None):
     Args:
         folder: a RunFolder.
         path: folder to write, new or an encoder's.
-        data_dir: see retrieval.encode.open_run. The data is needed: its pixel statistics go with
-            the weights.
+        data_dir: see retrieval.projections.open_run. The data is needed: its pixel statistics go
+            with the weights.
 
     Returns:
         The encoder.json, a dict.
@@ -94,6 +94,7 @@ def export_encoder(folder, path, data_dir=None):
     """
     config, dataset, train, _ = open_run(folder, data_dir)
     out = OutputFolder.create(path, "encoder")
+    out.remove("encoder.json")  # until the new one is whole, there is no encoder
     provenance = folder.provenance()
     metadata = OrderedDict(
         format=FORMAT, method=config.method, num_bits=config.num_bits, dataset=dataset.name,
@@ -108,7 +109,7 @@ def export_encoder(folder, path, data_dir=None):
         projection = implementation(METHODS[config.method].fit)(
             train.images, config.num_bits, config.seed)
         out.write_arrays("projection.npz", **projection._asdict())
-    out.write_json("encoder.json", metadata)  # last: without it there is no encoder
+    out.write_json("encoder.json", metadata)
     return metadata
 
 
@@ -126,8 +127,12 @@ def _read_metadata(folder):
     return metadata
 
 
-def _read_projection(folder):
-    return Projection(**read_arrays(folder.path / "projection.npz", Projection._fields))
+def _read_projection(folder, num_bits):
+    projection = Projection(**read_arrays(folder.path / "projection.npz", Projection._fields))
+    size = IMAGE_SIZE * IMAGE_SIZE * IMAGE_CHANNELS
+    if projection.columns.shape != (size, num_bits) or projection.mean.shape != (size,):
+        raise UserError("%s/projection.npz is not what encoder.json says; export again" % folder)
+    return projection
 
 
 def _export_network(folder, out, config, train):

@@ -1,7 +1,7 @@
 """Imported first by every command: says in one line that the environment is not the right one.
 
-The one module of ours that acts when it is imported: without it a missing package would end in a
-traceback from wherever it is imported first.
+It acts when it is imported: otherwise a missing package would end in a traceback from wherever it
+is imported first.
 """
 
 import importlib.util
@@ -12,8 +12,8 @@ PACKAGES = ("numpy", "scipy", "PIL", "matplotlib", "tqdm", "imagehash", "fileloc
 
 _missing = [name for name in PACKAGES if importlib.util.find_spec(name) is None]
 if sys.version_info < (3, 7):
-    _problem = ("this is Python %d.%d; Python 3.7 or 3.10 to 3.13 is needed: use make, which finds "
-                "one" % sys.version_info[:2])
+    _problem = ("this is Python %d.%d; the requirements are for 3.7 and 3.10 to 3.13: use make, "
+                "which finds one" % sys.version_info[:2])
 elif _missing:
     _problem = ("%s is not installed for %s: activate the environment first (source "
                 ".venv/bin/activate, or .venv-tf2/bin/activate), or use make (make help)"

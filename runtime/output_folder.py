@@ -5,6 +5,7 @@ Without it nothing in a folder is replaced or removed. A reader needs neither lo
 and never sees a half-written file: each is written under another name and renamed.
 """
 
+import contextlib
 import csv
 import json
 import os
@@ -215,6 +216,12 @@ class OutputFolder:
         """Writes an .npz file, whole or not at all."""
         with self.replacing(name) as temporary, open(str(temporary), "wb") as stream:
             np.savez_compressed(stream, **arrays)
+
+    def remove(self, name):
+        """Removes the file `name`, if it is there."""
+        path = self.path / name
+        with writing(path), contextlib.suppress(FileNotFoundError):
+            path.unlink()
 
     def replace_subfolder(self, name, temporary):
         """Puts the folder `temporary`, which lies in this one, in place of the subfolder `name`."""

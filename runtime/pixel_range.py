@@ -22,7 +22,7 @@ def find_pixel_range(images, source="images"):
 
     Returns:
         (low, high) as floats; for values of no usual range, the least and the greatest of them.
-        None for floats that are all equal, which may be of any range.
+        None for values, bytes apart, that are all equal, which may be of any range.
 
     Raises:
         UserError: values that are NaN, infinite or beyond MAX_PIXEL.

@@ -12,6 +12,7 @@ from typing import Union
 from runtime.errors import UserError
 
 TRUTH = {"true": True, "yes": True, "1": True, "false": False, "no": False, "0": False}
+MOST = 10 ** 18
 WHOLE_NUMBER = re.compile(r"[+-]?[0-9]{1,18}\Z")  # longer ones fit no setting and no array index
 
 
@@ -63,6 +64,9 @@ def checked_value(field, value):
     types = value_types(field)
     if value is None and field.default is None:
         return None
+    if isinstance(value, int) and abs(value) >= MOST:  # also what no float can hold
+        raise UserError("%s is %.60s...; it must be a number%s" % (
+            field.name, value if abs(value) < 10 ** 60 else "10^60", _range(field)))
     if types == (float,) and isinstance(value, int) and not isinstance(value, bool):
         value = float(value)
     if not isinstance(value, types) or (isinstance(value, bool) and bool not in types):

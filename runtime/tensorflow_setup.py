@@ -9,6 +9,8 @@ import os
 import sys
 import warnings
 
+from runtime.errors import Failed
+
 # With any of these set, the number of threads is the user's choice.
 THREAD_VARIABLES = ("TF_NUM_INTEROP_THREADS", "TF_NUM_INTRAOP_THREADS", "OMP_NUM_THREADS")
 
@@ -54,9 +56,9 @@ with warnings.catch_warnings(), _without_stderr():
     try:
         import tensorflow.compat.v1 as tf
     except ImportError as error:
-        raise SystemExit("error: TensorFlow cannot be imported (%s); run: make run, or pip install "
-                         "-r requirements.txt (Python 3.7) or -r requirements-tf2.txt (Python "
-                         "3.10 to 3.12)" % error)
+        raise Failed("TensorFlow cannot be imported (%s); run: make run, or pip install -r "
+                     "requirements.txt (Python 3.7) or -r requirements-tf2.txt (Python 3.10 to "
+                     "3.13)" % error)
     tf.logging.set_verbosity(tf.logging.ERROR)
     tf.disable_eager_execution()  # TensorFlow 2's default; in 1.14 it is off
     try:  # as released; tflearn 0.5 does not import everywhere, and is needed for this alone

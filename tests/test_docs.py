@@ -109,8 +109,15 @@ def test_the_readme_fits_its_frame():
 
 def test_paths_that_design_names_are_there():
     text = (ROOT / "docs/design.md").read_text(encoding="utf-8")
-    rooms = re.findall(r"^([a-z_]+)/ {2,}", text, re.M)
-    assert {"training", "retrieval", "faces", "reports", "experiments", "runtime"} <= set(rooms)
+    house = re.search(r"```\n(main.py.*?)```", text, re.S).group(1)
+    named, room = {}, None
+    for line in house.splitlines():
+        start = re.match(r"([a-z]+)/", line)
+        room = start.group(1) if start else room
+        named.setdefault(room, set()).update(re.findall(r"[a-z_]+", line))
+    for room in ("training", "retrieval", "faces", "reports", "experiments", "web", "runtime"):
+        modules = {path.stem for path in (ROOT / room).glob("[a-z]*.py")}
+        assert modules <= named[room], "%s: %s" % (room, sorted(modules - named[room]))
     for name in set(re.findall(r"`((?:[a-z_]+\.)+[a-zA-Z_]+)[`(]", text)):
         module, _, attribute = name.rpartition(".")
         path = ROOT / (module.replace(".", "/") + ".py")

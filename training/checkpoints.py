@@ -88,7 +88,7 @@ def restore(saver, session, folder, pointer):
         pointer: "best" or "last".
 
     Returns:
-        The dict that was saved with it.
+        (state, prefix): the dict that was saved with it, and its path prefix.
 
     Raises:
         UserError: there is none, or it is damaged or of another network.
@@ -99,4 +99,4 @@ def restore(saver, session, folder, pointer):
     except (tf.errors.OpError, ValueError) as error:
         raise UserError("checkpoint %s cannot be read (%s); evaluate or resume from a copy of the "
                         "run, or train again" % (prefix, error_reason(error)))
-    return state
+    return state, prefix

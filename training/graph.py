@@ -1,7 +1,8 @@
 """Settings -> graphs: one that trains, and one that only encodes.
 
 The order within a training step is the release's: losses and gradients from the variables as they
-are, then the centers' own update, then Adam on everything, the moved centers included.
+are, then the centers' own update, then Adam on everything, the moved centers included (row i of
+the deviations: as released).
 """
 
 from collections import OrderedDict

@@ -54,7 +54,7 @@ class Progress:
     def from_dict(cls, state):
         """Progress from what was saved; what an older version did not save keeps its default."""
         return cls(**{field.name: state[field.name] for field in dataclasses.fields(cls)
-                      if field.name in state})
+                      if state.get(field.name) is not None})
 
     def to_dict(self):
         """All fields, as plain values of their own."""

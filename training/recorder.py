@@ -10,7 +10,7 @@ from runtime.command_line import duration
 from runtime.tensorflow_setup import tf
 from training.checkpoints import CheckpointWriter, restore
 
-# TensorBoard's groups: the rows of history.csv that are no loss terms
+# TensorBoard's groups: the columns of history.csv that are no loss terms
 TAGS = {"accuracy": "train/accuracy", "mAP": "eval/mAP",
         "images_per_second": "speed/images_per_second"}
 
@@ -118,7 +118,7 @@ class Recorder:
     def restore(self, pointer):
         """Loads the checkpoint `best` or `last`; returns the dict saved with it."""
         self.wait()
-        return restore(self._graph.saver, self._session, self.folder, pointer)
+        return restore(self._graph.saver, self._session, self.folder, pointer)[0]
 
     def last_saved_epoch(self):
         """The epoch of the last checkpoint, or None without one."""

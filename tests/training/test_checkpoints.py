@@ -55,7 +55,7 @@ def test_a_snapshot_is_what_was_there_when_it_was_taken(trained, tmp_path):
     writer.close()
     after = variables(graph, session)
     assert any((after[name] != before[name]).any() for name in before)
-    assert restore(graph.saver, session, folder, "best")["epoch"] == 1
+    assert restore(graph.saver, session, folder, "best")[0]["epoch"] == 1
     restored = variables(graph, session)
     assert set(restored) == set(before)
     for name, value in before.items():
