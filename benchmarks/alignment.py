@@ -87,9 +87,10 @@ def main():
     options = parser.parse_args()
     if bool(options.lfw) == bool(options.crops):
         parser.error("either --lfw or --crops names the photographs")
-    kind, images, fixed = "crops", options.crops, ["--crop", "none"]
+    kind, images, fixed, others = "crops", options.crops, ["--crop", "none"], [
+        "--drop_near_duplicates"]  # of which FaceScrub has many
     if options.lfw:
-        kind, images = "lfw", options.out / "perturbed"
+        kind, images, others = "lfw", options.out / "perturbed", []
         fixed = ["--crop", "box", "--crop_box", ",".join(map(str, LFW_BOX))]
         write_perturbed(options.lfw, images, options.people, options.most, options.seed)
     ways = [("fixed", fixed)]
@@ -97,7 +98,7 @@ def main():
              for margin in options.margins]
     for way, crop in ways:
         name = ("%s_%s" % (kind, way)).replace("-", "m")
-        print(json.dumps(train(images, name, crop, options)), flush=True)
+        print(json.dumps(train(images, name, crop + others, options)), flush=True)
 
 
 if __name__ == "__main__":
