@@ -88,7 +88,7 @@ def engine_line(gallery, index):
 
 def change_text(gallery, counts):
     """What a change of a gallery did, and what it is now."""
-    done = ", ".join("%d %s" % (count, name) for name, count in counts.items() if count)
+    done = ", ".join("%s: %d" % (name, count) for name, count in counts.items() if count)
     state = gallery.state
     return "%s%s: %d faces, %d people; engine %s, recall %.4f on a sample" % (
         done + "\n" if done else "", gallery.path, len(gallery), len(gallery.contents.names),
