@@ -7,6 +7,7 @@ Photographs are sent as the body of a request and stay in memory; nothing is wri
 
 import hmac
 import ipaddress
+import logging
 import secrets
 import socket
 
@@ -77,6 +78,7 @@ def check_free(host, port):
 
 def make_server(app, host, port):
     """A waitress server that keeps requests in memory. It does not run yet."""
+    logging.getLogger("waitress.queue").setLevel(logging.ERROR)  # a line a request that waits
     return waitress.create_server(
         app, host=host, port=port, threads=THREADS, ident=None, connection_limit=200,
         channel_timeout=60, max_request_body_size=MOST_BYTES,
