@@ -115,8 +115,8 @@ def query(arguments):
     parser.add_argument("gallery", metavar="GALLERY", help="folder of a gallery or a run")
     parser.add_argument("photographs", metavar="PHOTO", nargs="+",
                         help="photographs, or folders of them")
-    parser.add_argument("--top", type=int, default=10, metavar="N",
-                        help="nearest faces to show (default: 10)")
+    parser.add_argument("--top", type=int, metavar="N",
+                        help="nearest faces to show (default: 10; with --radius all within it)")
     parser.add_argument("--radius", type=int, metavar="R", help="only those within this distance")
     parser.add_argument("--vote", type=int, default=answers.VOTERS, metavar="N",
                         help="nearest faces that vote for the name (default: %(default)s)")
@@ -166,6 +166,8 @@ def serve(arguments):
 
 def _check_query(options):
     _check_threshold(options)
+    if options.top is None:
+        options.top = 10 if options.radius is None else answers.MOST_TOP
     if not 1 <= options.top <= answers.MOST_TOP:
         raise UserError("--top is %d; it must be from 1 to %d" % (options.top, answers.MOST_TOP))
     if options.radius is not None and options.radius < 0:

@@ -64,7 +64,9 @@ class Judge:
         self.rate = rate
         calibration = gallery.calibration
         self.calibrated = threshold is None and calibration is not None
-        self.threshold = calibration.threshold(rate) if self.calibrated else threshold
+        if self.calibrated:
+            threshold = calibration.threshold(rate)
+        self.threshold = None if threshold is None else min(threshold, gallery.num_bits)
 
     def why_nobody(self):
         """Why nobody at all is named, or an empty text."""

@@ -175,8 +175,9 @@ class MilvusIndex(Index):
         for start in range(0, len(queries), SEARCHED):
             part = [code.tobytes() for code in packing.as_bytes(queries[start:start + SEARCHED])]
             with _refusals("searching at %s" % self._address):
+                # A complete collection never changes: there is no later state to wait for.
                 found = self._collection.search(part, "code", self._parameters, top,
-                                                timeout=TIMEOUT, consistency_level="Strong")
+                                                timeout=TIMEOUT, consistency_level="Eventually")
             for place, hits in enumerate(found, start):
                 if len(hits) < top:  # fewer codes in the lists that were searched
                     self._fill(queries, place, distances, rows, top)
