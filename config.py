@@ -173,6 +173,8 @@ class Config:
         0.9, "decay of batch norm's moving statistics a step", 0, 0.999999)
     batch_norm_epsilon: float = setting(  # cuDNN takes no smaller one than the lower bound
         0.001, "added to batch norm's variance", 1.001e-5)
+    sync_batch_norm: bool = setting(
+        False, "batch norm over the joint batch of several workers, not over each worker's share")
     shuffle: bool = setting(False, "new image order each epoch (released: file order, always)")
     seed: int = setting(0, "the one seed: initial weights and image order", 0, 2 ** 31 - 1)
 
@@ -224,6 +226,19 @@ class Config:
     def descriptor_size(self):
         """D = K * L."""
         return self.num_bits * self.block_length
+
+
+@dataclasses.dataclass(frozen=True)
+class WorkerSettings:
+    """How a run is spread over processes: not part of what it computes, free at each start."""
+
+    num_workers: int = setting(
+        1, "processes that share each batch on this machine, each on a GPU of its own where there "
+        "are any; on several machines: TF_CONFIG (docs/distributed.md)", 1, 1024)
+    worker_timeout: float = setting(
+        600.0, "seconds after which a worker that does not answer, or a step, counts as lost", 1)
+
+    __post_init__ = Config.__post_init__
 
 
 def resolve(values):

@@ -9,10 +9,13 @@ import runtime.environment  # noqa: F401  first: says in one line what is not in
 
 import argparse
 import os
+import sys
 
 import data_loader
-from config import METHODS, Config, find_dataset, resolve
+from config import METHODS, Config, WorkerSettings, find_dataset, resolve
 from experiments import run
+from experiments.cluster import read_cluster
+from experiments.workers import Supervisor, end_at_once
 from runtime.command_line import ArgumentParser, add_setting_arguments, run_command, setting_values
 from runtime.errors import UserError
 from runtime.run_folder import RunFolder
@@ -49,6 +52,7 @@ def parse_command_line(arguments):
                         help="go on with the run in run_dir (default: the newest of that name)")
     parser.add_argument("--overwrite", action="store_true", help="replace the run in run_dir")
     add_setting_arguments(parser, Config, defaults=stated_defaults(arguments))
+    add_setting_arguments(parser, WorkerSettings)
     options = parser.parse_args(arguments)
     given = setting_values(options, Config)
     if options.run_dir == "":
@@ -125,18 +129,30 @@ def create_run(options, config, dataset):
     return RunFolder.create_numbered(default_run_dir(config, dataset), config.to_dict())
 
 
-def main(arguments):
-    """One run: settings, data, graph, training, evaluation."""
-    options, given = parse_command_line(arguments)
+def train(options, given, cluster=None):
+    """One run: settings, data, graph, training, evaluation.
+
+    Args:
+        options, given: see parse_command_line.
+        cluster: the experiments.cluster.Cluster whose worker 0 this process is, if there is one.
+    """
     config, dataset, folder = open_run(options, given)
+    workers = None
+    if cluster is not None:
+        from experiments.following import lead  # here: see below
+        workers = lead(cluster, config)
     train, test = data_loader.load_dataset(dataset)
     names = data_loader.identity_names(dataset)
     digest = data_loader.data_digest(train, test)
+    if workers is not None:
+        workers.check_data(digest)
     train_method = run.fit_projection
     if METHODS[config.method].features is not None:
         print("starting TensorFlow", flush=True)
         from experiments.train import train_network  # here: mistakes are told before its seconds
-        train_method = train_network
+
+        def train_method(this):
+            train_network(this, workers)
     if folder is None:  # only now: settings, data and TensorFlow are good
         folder = create_run(options, config, dataset)
     folder.check_data(digest)
@@ -148,6 +164,23 @@ def main(arguments):
         print(note)
     print("run folder: %s" % folder.path.resolve(), flush=True)
     train_method(run.Run(config, dataset, folder, train, test, digest, names))
+
+
+def main(arguments):
+    """A run in this process, as one of the workers of TF_CONFIG, or as --num_workers processes."""
+    options, given = parse_command_line(arguments)
+    settings = WorkerSettings(**setting_values(options, WorkerSettings))
+    cluster = read_cluster(settings)
+    if cluster is not None:
+        cluster.check_own_address()
+        if cluster.index == 0:
+            end_at_once(lambda: train(options, given, cluster))
+        from experiments import following
+        end_at_once(lambda: following.follow(cluster, given.get("data_dir")))
+    elif settings.num_workers > 1:
+        sys.exit(Supervisor(settings.num_workers).run())
+    else:
+        train(options, given)
 
 
 if __name__ == "__main__":

@@ -51,28 +51,24 @@ class BatchNorm:
     The moving mean is zero-debiased: after n updates it is the exponentially weighted mean of n
     batches with weights that sum to 1, whatever its start value. The moving variance starts at 1
     and is not debiased; it takes the batch's unbiased variance (divisor count - 1).
-
     One object serves a whole pass through the network, since all its layers share one counter.
 
     Args:
-        training: Python bool; batch statistics (and updates collected) or moving ones.
+        training: Python bool; batch statistics (noted for the moving ones) or moving ones.
         decay: weight of the old value at an update.
         epsilon: added to the variance.
     """
 
     def __init__(self, training, decay, epsilon):
-        self.training = training
-        self.epsilon = epsilon
-        self.updates = []
+        self.training, self.epsilon = training, epsilon
+        self._statistics = []  # (moving statistic, the batch's, rate)
         if training:
-            updates = _variable("batch_norm/num_updates", [], tf.zeros_initializer(), False)
-            count = updates.read_value() + 1.0
+            self._updates = _variable("batch_norm/num_updates", [], tf.zeros_initializer(), False)
+            self._count = self._updates.read_value() + 1.0
             self._variance_rate = 1.0 - decay
             # With this rate the plain update m += rate * (batch - m) keeps m debiased:
             # (1 - decay) / (1 - decay ** n) is 1 at the first update and falls to 1 - decay.
-            self._mean_rate = (1.0 - decay) / (1.0 - tf.pow(decay, count))
-            with tf.control_dependencies([count]):
-                self.updates.append(updates.assign_add(1.0, read_value=False))
+            self._mean_rate = (1.0 - decay) / (1.0 - tf.pow(decay, self._count))
 
     def __call__(self, values):
         """Normalises float32 [B, height, width, channels] or [B, channels] over all other axes."""
@@ -82,26 +78,32 @@ class BatchNorm:
         with tf.variable_scope("batch_norm"):
             gamma = _variable("gamma", channels, tf.ones_initializer())
             beta = _variable("beta", channels, tf.zeros_initializer())
-            mean = _variable("moving_mean", channels, tf.zeros_initializer(), trainable=False)
-            variance = _variable(
-                "moving_variance", channels, tf.ones_initializer(), trainable=False)
+            mean = _variable("moving_mean", channels, tf.zeros_initializer(), False)
+            variance = _variable("moving_variance", channels, tf.ones_initializer(), False)
             if not self.training:
-                return tf.nn.fused_batch_norm(
-                    values, gamma, beta, mean, variance, epsilon=self.epsilon,
-                    is_training=False)[0]
-            # In training the op returns the unbiased batch variance, as its second statistic.
-            normalised, batch_mean, batch_variance = tf.nn.fused_batch_norm(
-                values, gamma, beta, epsilon=self.epsilon, is_training=True)
-            for moving, batch, rate in ((mean, batch_mean, self._mean_rate),
-                                        (variance, batch_variance, self._variance_rate)):
-                self.updates.append(moving.assign_sub(
-                    rate * (moving.read_value() - batch), read_value=False))
+                return tf.nn.fused_batch_norm(values, gamma, beta, mean, variance, self.epsilon,
+                                              is_training=False)[0]
+            normalised, *batch_statistics = self.normalise(values, gamma, beta, mean)
+            self._statistics += zip((mean, variance), batch_statistics,
+                                    (self._mean_rate, self._variance_rate))
             return normalised
+
+    def normalise(self, values, gamma, beta, _moving_mean):
+        """Normalised float32 [B, height, width, channels], its mean and its unbiased variance."""
+        return tf.nn.fused_batch_norm(values, gamma, beta, epsilon=self.epsilon, is_training=True)
+
+    def update_moving_statistics(self):
+        """An op that moves the statistics by the pass's; to run once with each training step."""
+        with tf.control_dependencies([self._count]):
+            updates = [self._updates.assign_add(1.0, read_value=False)]
+        updates += [moving.assign_sub(rate * (moving.read_value() - batch), read_value=False)
+                    for moving, batch, rate in self._statistics]
+        return tf.group(*updates)
 
 
 def build_network(images, *, scope, features, hash_layer, num_bits, block_length, training,
                   num_classes=None, multi_scale=True, descriptor_classifier=True,
-                  batch_norm_decay=0.9, batch_norm_epsilon=0.001):
+                  batch_norm_decay=0.9, batch_norm_epsilon=0.001, batch_norm_class=BatchNorm):
     """Builds the network in the current graph; a second call shares the first one's variables.
 
     Initial weights depend on the graph's seed (tf.set_random_seed) and each variable's name alone.
@@ -117,7 +119,7 @@ def build_network(images, *, scope, features, hash_layer, num_bits, block_length
         num_classes: C; None leaves both classifiers out, which codes have no need of.
         multi_scale: whether the second last group is pooled beside the last one.
         descriptor_classifier: whether there is one beside the hash classifier.
-        batch_norm_decay, batch_norm_epsilon: see BatchNorm.
+        batch_norm_decay, batch_norm_epsilon: see BatchNorm; batch_norm_class: it or a subclass.
 
     Returns:
         A Network.
@@ -127,12 +129,10 @@ def build_network(images, *, scope, features, hash_layer, num_bits, block_length
     """
     images.shape.assert_is_compatible_with([None, IMAGE_SIZE, IMAGE_SIZE, IMAGE_CHANNELS])
     with tf.variable_scope(scope, reuse=tf.AUTO_REUSE):
-        batch_norm = BatchNorm(training, batch_norm_decay, batch_norm_epsilon)
+        batch_norm = batch_norm_class(training, batch_norm_decay, batch_norm_epsilon)
         groups, feature = features(images, batch_norm, multi_scale)
-
         with tf.variable_scope("descriptor"):
             descriptor = tf.nn.relu(batch_norm(linear(feature, num_bits * block_length)))  # [B, D]
-
         hash_activations = hash_layer(descriptor, num_bits, batch_norm)  # [B, K]
         hash_logits = descriptor_logits = None
         if num_classes:
@@ -143,7 +143,7 @@ def build_network(images, *, scope, features, hash_layer, num_bits, block_length
                 descriptor_logits = linear(descriptor, num_classes)  # [B, C]
     return Network(images, tuple(groups), feature, descriptor, hash_activations,
                    hash_logits, descriptor_logits,
-                   tf.group(*batch_norm.updates) if training else None)
+                   batch_norm.update_moving_statistics() if training else None)
 
 
 # Convolutions
@@ -206,8 +206,7 @@ def convolution(features, channels, batch_norm, size=3, padding="SAME"):
 
 def max_pool(features):
     """2x2 max-pooling: float32 [B, height, width, channels] -> [B, height / 2, width / 2, ...]."""
-    size = [1, 2, 2, 1]
-    return tf.nn.max_pool(features, ksize=size, strides=size, padding="SAME", name="max_pool")
+    return tf.nn.max_pool(features, [1, 2, 2, 1], [1, 2, 2, 1], "SAME", name="max_pool")
 
 
 def locally_connected(features, channels):

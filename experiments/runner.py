@@ -125,8 +125,12 @@ def _terminate(process):
         process.send_signal(signal.SIGTERM)
 
 
-def visible_devices(jobs):
+def visible_devices(jobs, option="--jobs"):
     """A deque of one CUDA_VISIBLE_DEVICES a job; None leaves it as it is.
+
+    Args:
+        jobs: processes at a time.
+        option: what their number was given with.
 
     Raises:
         UserError: there are fewer GPUs than jobs; the jobs beyond would train on the CPU unasked.
@@ -139,8 +143,8 @@ def visible_devices(jobs):
         return deque([None] * jobs)
     devices = visible.split(",") if visible is not None else [str(gpu) for gpu in range(count)]
     if min(count, len(devices)) < jobs:
-        raise UserError("--jobs is %d but TensorFlow finds %d GPUs; a job on each is the most that "
-                        "helps" % (jobs, min(count, len(devices))))
+        raise UserError("%s is %d but TensorFlow finds %d GPUs; one process on each is the most "
+                        "that helps" % (option, jobs, min(count, len(devices))))
     return deque(devices[:jobs])
 
 
@@ -151,6 +155,6 @@ def count_gpus():
     process = subprocess.run([sys.executable, "-c", COUNT_GPUS], cwd=str(ROOT),
                              stdout=subprocess.PIPE, stderr=subprocess.DEVNULL)
     if process.returncode:
-        raise Failed("TensorFlow cannot be started to count GPUs; leave --jobs out, or run: "
+        raise Failed("TensorFlow cannot be started to count GPUs; run one process alone, with: "
                      "python main.py")
     return int(process.stdout.split()[-1])

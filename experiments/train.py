@@ -10,34 +10,37 @@ from retrieval import encode
 from runtime.command_line import duration
 from runtime.errors import UserError
 from runtime.provenance import noting_end
-from runtime.tensorflow_setup import device_line, make_session, tf
+from runtime.tensorflow_setup import device_line, tf
+from training.distribution import ALONE
 from training.graph import build_step_graph
-from training.loop import Interrupted, Trainer, TrainingDiverged
-from training.recorder import Recorder
+from training.loop import Interrupted, Progress, TrainingDiverged
+from training.worker_session import LostWorker
 
 
-def train_network(run):
+def train_network(run, workers=None):
     """Trains the network from the start or the last checkpoint, evaluates it on the way, reports.
 
     Ctrl-C and SIGTERM save the state and end the process with the shell's code for the signal.
 
     Args:
         run: an experiments.run.Run.
+        workers: a training.distribution.Workers, of which this is worker 0; None for one process.
     """
     started = time.perf_counter()
-    graph = build_step_graph(run.config, run.dataset.num_identities)
-    with make_session(graph.graph) as session:
+    graph = build_step_graph(run.config, run.dataset.num_identities, workers)
+    workers = workers or ALONE
+    with workers.session(graph.graph) as session:
         device = device_line(session)
         print(device, flush=True)
-        run.folder.begin(tf.VERSION, device, run.digest)
+        run.folder.begin(tf.VERSION, device, run.digest, workers.count)
         try:
             with noting_end(run.folder):
-                codes, evaluation = train_and_evaluate(run, graph, session)
+                codes, evaluation = train_and_evaluate(run, graph, session, workers)
                 path = write_report(run, codes, evaluation)
         except Interrupted as stop:
             write_unfinished_report(run)
-            print("%s; to go on: python main.py --resume --run_dir %s"
-                  % (stop.state, run.folder), file=sys.stderr)
+            print("%s; to go on: python main.py --resume --run_dir %s%s"
+                  % (stop.state, run.folder, workers.how_to_start), file=sys.stderr)
             sys.exit(128 + stop.signal_number)
         except TrainingDiverged as error:
             write_unfinished_report(run, str(error), error.epoch, error.step, error.term)
@@ -49,25 +52,46 @@ def train_network(run):
     print("took %s in all" % duration(time.perf_counter() - started))
 
 
-def train_and_evaluate(run, graph, session):
+def train_and_evaluate(run, graph, session, workers):
     """The training loop of one process; returns the last evaluation, as (Codes, Evaluation)."""
-    with Recorder(run.folder, graph, session, statistics(run)) as recorder:
-        trainer = Trainer(run.config, run.train, graph, session, recorder)
+    with workers.recorder(run.folder, graph, session, statistics(run)) as recorder, \
+            telling_what_is_saved(run, workers):
+        trainer = workers.trainer(run.config, run.train, graph, session, recorder)
         if run.folder.has_checkpoint():
             trainer.resume()
             recorder.say("resuming after %s" % trainer.progress)
         else:
             trainer.start()
         for progress in trainer.train():
-            codes, metadata = encode.encode_splits(
-                graph.inference, session, run.config, run.dataset, run.train, run.test)
-            metadata.update(encode.training_metadata(
-                run.folder, progress.to_dict(), graph.num_parameters))
-            evaluation = evaluate(run, codes, metadata)
-            recorder.record_evaluation(progress.epoch, evaluation.results["mAP"])
-            recorder.say("evaluation after epoch %d, with the weights of epoch %d: mAP %.4f" % (
-                progress.epoch, progress.best_epoch, evaluation.results["mAP"]))
+            with workers.keep_waiting(progress.epoch >= run.config.epochs):
+                codes, evaluation = evaluate_network(run, graph, session, progress)
+                recorder.record_evaluation(progress.epoch, evaluation.results["mAP"])
+                recorder.say("evaluation after epoch %d, with the weights of epoch %d: mAP %.4f" % (
+                    progress.epoch, progress.best_epoch, evaluation.results["mAP"]))
     return codes, evaluation
+
+
+def evaluate_network(run, graph, session, progress):
+    """Evaluates the session's weights; returns (Codes, retrieval.metrics.Evaluation)."""
+    codes, metadata = encode.encode_splits(
+        graph.inference, session, run.config, run.dataset, run.train, run.test)
+    metadata.update(encode.training_metadata(
+        run.folder, progress.to_dict(), graph.num_parameters))
+    return codes, evaluate(run, codes, metadata)
+
+
+@contextlib.contextmanager
+def telling_what_is_saved(run, workers):
+    """Adds to a LostWorker what is saved, and how to go on from there."""
+    try:
+        yield
+    except LostWorker as error:
+        if not run.folder.has_checkpoint():
+            raise LostWorker("%s; nothing is saved yet: start again with --overwrite --run_dir %s"
+                             % (error, run.folder))
+        progress = Progress.from_dict(run.folder.checkpoint("last")[1])
+        raise LostWorker("%s; saved after %s; to go on: python main.py --resume --run_dir %s%s"
+                         % (error, progress, run.folder, workers.how_to_start))
 
 
 def statistics(run):

@@ -23,6 +23,7 @@ FIELDS = {
     "tensorflow": (str, type(None)),
     "numpy": str,
     "device": str,
+    "workers": (int, type(None)),
     "data": (str, type(None)),
     "machine": str,
     "platform": (str, type(None)),
@@ -33,13 +34,14 @@ FIELDS = {
 }
 
 
-def new_entry(tensorflow, device, data_digest):
+def new_entry(tensorflow, device, data_digest, workers=1):
     """What is known when a run is started, and what its source tree had beyond its revision.
 
     Args:
         tensorflow: version, or None where it is not used.
         device: what it computes on.
         data_digest: see data_loader.data_digest.
+        workers: how many processes share the training.
 
     Returns:
         (entry, difference): a dict of FIELDS and text, which may be empty.
@@ -53,6 +55,7 @@ def new_entry(tensorflow, device, data_digest):
         "tensorflow": tensorflow,
         "numpy": np.__version__,
         "device": device,
+        "workers": workers,
         "data": data_digest,
         "machine": machine(),
         "platform": platform.platform(),

@@ -209,16 +209,17 @@ class RunFolder(OutputFolder):
             raise UserError("%s was trained on other data than there is now under its name; train "
                             "again in another --run_dir" % self)
 
-    def begin(self, tensorflow, device, data_digest):
+    def begin(self, tensorflow, device, data_digest, workers=1):
         """Adds a provenance entry for this process, whose end `finish` fills in.
 
         Args:
             tensorflow: version, or None where it is not used.
             device: what it computes on.
             data_digest: see data_loader.data_digest.
+            workers: how many processes share the training.
         """
         entries = self.provenance()
-        entry, difference = provenance.new_entry(tensorflow, device, data_digest)
+        entry, difference = provenance.new_entry(tensorflow, device, data_digest, workers)
         if difference:
             entry["uncommitted_diff"] = provenance.keep_difference(
                 self, difference, len(entries) + 1)

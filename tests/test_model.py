@@ -218,7 +218,7 @@ def test_batch_norm_statistics_against_numpy():
             trained = model.BatchNorm(True, 0.9, 0.001)
             output = trained(values)
             inferred = model.BatchNorm(False, 0.9, 0.001)(values)
-        update, initialize = tf.group(*trained.updates), tf.global_variables_initializer()
+        update, initialize = trained.update_moving_statistics(), tf.global_variables_initializer()
     biased_mean, variance = np.zeros(5), np.ones(5)
     with make_session(graph) as session:
         session.run(initialize)

@@ -14,6 +14,7 @@ import losses as loss_terms
 import model
 from config import HASH_LAYERS, IMAGE_CHANNELS, IMAGE_SIZE, METHODS, implementation
 from runtime.tensorflow_setup import tf
+from training.joint_step import OneDevice
 
 
 class StepGraph(NamedTuple):
@@ -34,6 +35,8 @@ class StepGraph(NamedTuple):
         num_parameters: trainable values, centers included.
         saver: a tf.train.Saver of all variables, Adam's slots included.
         initialize: op that gives every variable its first value.
+        joint: the training.joint_step.JointStep where several workers share each batch, or its
+            OneDevice.
     """
 
     graph: tf.Graph
@@ -49,6 +52,7 @@ class StepGraph(NamedTuple):
     num_parameters: int
     saver: tf.train.Saver
     initialize: tf.Operation
+    joint: object
 
 
 class InferenceGraph(NamedTuple):
@@ -65,7 +69,7 @@ class InferenceGraph(NamedTuple):
     saver: tf.train.Saver
 
 
-def build_network(config, images, training, num_classes=None):
+def build_network(config, images, training, num_classes=None, batch_norm_class=model.BatchNorm):
     """The network that settings name, in the current graph: a model.Network.
 
     Args:
@@ -73,6 +77,7 @@ def build_network(config, images, training, num_classes=None):
         images: float32 [B, 32, 32, 3].
         training: Python bool; whether batch norm uses the batch's statistics.
         num_classes: C; None for a network without classifiers.
+        batch_norm_class: see model.build_network.
     """
     return model.build_network(
         images, scope=config.method, features=implementation(METHODS[config.method].features),
@@ -80,25 +85,28 @@ def build_network(config, images, training, num_classes=None):
         block_length=config.block_length, training=training, num_classes=num_classes,
         multi_scale=config.multi_scale,
         descriptor_classifier=config.descriptor_classification_weight > 0,
-        batch_norm_decay=config.batch_norm_decay, batch_norm_epsilon=config.batch_norm_epsilon)
+        batch_norm_decay=config.batch_norm_decay, batch_norm_epsilon=config.batch_norm_epsilon,
+        batch_norm_class=batch_norm_class)
 
 
-def build_step_graph(config, num_classes):
+def build_step_graph(config, num_classes, workers=None):
     """Builds network, losses and training step in a graph of their own.
 
     Args:
         config: a Config.
         num_classes: C.
+        workers: a training.distribution.Workers where several share each batch.
 
     Returns:
         A StepGraph.
     """
     graph = tf.Graph()
-    with graph.as_default():
+    with graph.as_default(), tf.device(workers.device if workers else None):
         tf.set_random_seed(config.seed)
+        joint = workers.joint_step(config) if workers else OneDevice()
         images = _images_placeholder()
         labels = tf.placeholder(tf.int32, [None], "labels")
-        network = build_network(config, images, True, num_classes)
+        network = build_network(config, images, True, num_classes, joint.batch_norm)
         inference = build_network(config, images, False)
         centers = centers_before = None
         if config.center_weight > 0:
@@ -112,14 +120,17 @@ def build_step_graph(config, num_classes):
         variables = tf.trainable_variables()
         optimizer = tf.train.AdamOptimizer(config.learning_rate, config.adam_beta1,
                                            config.adam_beta2, config.adam_epsilon)
+        losses, accuracy = joint.shares(losses, accuracy)
         gradients = optimizer.compute_gradients(losses["total"], variables)
-        before_update = [network.update_moving_statistics]
+        descriptors, batch_labels, losses, accuracy, gradients, update = joint.together(
+            network, labels, losses, accuracy, gradients)
+        before_update = [update]
         if centers is not None:
             updates = loss_terms.center_updates(
-                network.descriptor, centers_before, labels, config.center_alpha)
+                descriptors, centers_before, batch_labels, config.center_alpha)
             with tf.control_dependencies([gradient for gradient, _ in gradients]
                                          + list(losses.values())):
-                before_update.append(centers.scatter_sub(tf.IndexedSlices(updates, labels)))
+                before_update.append(centers.scatter_sub(tf.IndexedSlices(updates, batch_labels)))
         with tf.control_dependencies(before_update):
             step = optimizer.apply_gradients(gradients)
 
@@ -128,7 +139,7 @@ def build_step_graph(config, num_classes):
         num_parameters = sum(int(np.prod(variable.shape.as_list())) for variable in variables)
         return StepGraph(graph, images, labels, step, losses, accuracy, gradients, network,
                          inference, weights_finite, num_parameters,
-                         tf.train.Saver(max_to_keep=None), tf.global_variables_initializer())
+                         tf.train.Saver(max_to_keep=None), tf.global_variables_initializer(), joint)
 
 
 def build_inference_graph(config):

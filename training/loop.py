@@ -116,6 +116,7 @@ class Trainer:
         self.session = session
         self.recorder = recorder
         self.progress = Progress()
+        self.stop = StopRequest()
         self.steps_per_epoch = data_loader.steps_per_epoch(len(data.labels), config.batch_size)
 
     def start(self):
@@ -145,7 +146,7 @@ class Trainer:
         seen = self.progress.epoch * count + min(
             self.progress.step * self.config.batch_size, count)
         self.recorder.begin(self.progress.epoch, seen, self.config.epochs * count)
-        with StopRequest() as stop:
+        with self.stop as stop:
             while True:
                 if stop.signal_number is not None:
                     self.recorder.wait()
@@ -153,12 +154,12 @@ class Trainer:
                 if self._evaluation_is_due():
                     self.recorder.restore("best")
                     yield self.progress
+                    if self.progress.epoch >= self.config.epochs:
+                        return
                     # Deviation j: as released, training goes on from the best weights; this turns
                     # it off.
                     if not self.config.continue_from_best:
                         self.recorder.restore("last")
-                if self.progress.epoch >= self.config.epochs:
-                    return
                 self._run_epoch(stop)
 
     def _evaluation_is_due(self):
@@ -196,13 +197,16 @@ class Trainer:
     def _run_step(self, images, labels):
         """One training step; returns its losses (a dict) and its accuracy."""
         try:
-            _, losses, accuracy = self.session.run(
-                (self.graph.step, self.graph.losses, self.graph.accuracy),
-                {self.graph.images: images, self.graph.labels: labels})
+            return self._compute_step(images, labels)
         except tf.errors.ResourceExhaustedError:
             raise Failed("out of memory on the device in epoch %d, step %d: lower --batch_size (it "
                          "is %d)" % (self.progress.epoch + 1, self.progress.step + 1,
                                      self.config.batch_size))
+
+    def _compute_step(self, images, labels):
+        _, losses, accuracy = self.session.run(
+            (self.graph.step, self.graph.losses, self.graph.accuracy),
+            {self.graph.images: images, self.graph.labels: labels})
         return losses, accuracy
 
     def _add(self, losses, accuracy, count):

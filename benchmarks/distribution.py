@@ -1,0 +1,168 @@
+"""Training steps of several workers against one, and what the network would allow.
+
+    python -m benchmarks.distribution --num_workers 2 --batch_size 64 --rounds 3
+    python -m benchmarks.distribution --table 48 530
+
+The first form trains FaceScrub's network (48 bits, 530 identities) on random images: as one worker
+with one thread on one core, and as N workers with a thread and a core each, in turn. Printed by
+round: images/s of both for the same joint batch, and for a batch N times as large; the seconds that
+the step's collective calls take alone; their share of the step. The second prints, for a number of
+bits and of identities, bytes a step and efficiency by workers and network: no measurement.
+"""
+
+import argparse
+import json
+import os
+import statistics
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+from config import Config, WorkerSettings
+
+ROOT = Path(__file__).resolve().parent.parent
+NUM_CLASSES = 530
+# Assumptions of the table.
+SHARE = 256  # images a worker and step
+IMAGES_PER_SECOND = 5000.0  # of one GPU: 1.7 GFLOP an image at 8.5 TFLOP/s
+MESSAGE_SECONDS = 50e-6  # from one machine to the next
+NETWORKS = (1, 10, 100)  # Gbit/s
+WORKERS = (1, 2, 4, 8, 16, 32, 64)
+
+
+def shared_parameters():
+    """Trainable values of the network at 48 bits that do not depend on the identities."""
+    return 8191780 - 530 * (288 + 48 + 2 + 288)
+
+
+def bytes_a_step(workers, num_bits, num_classes):
+    """Bytes that one worker sends in one step: (gradients' ring sum, rows of the gather)."""
+    size = 6 * num_bits
+    convolutions = shared_parameters() - 769 * 288 - 2 * 288
+    gradients = convolutions + 769 * size + 2 * size + num_classes * (size + num_bits + 2)
+    rows = SHARE * (2 * size + 1)  # descriptor, gradient of its center, label
+    return (2 * (workers - 1) / workers * gradients * 4, (workers - 1) * rows * 4)
+
+
+def table(num_bits, num_classes):
+    """Lines of bytes and efficiency by number of workers and network."""
+    step = SHARE / IMAGES_PER_SECOND
+    yield "workers  MB sent a step" + "".join("  %4d Gbit/s" % rate for rate in NETWORKS)
+    for workers in WORKERS:
+        total = sum(bytes_a_step(workers, num_bits, num_classes))
+        # A ring takes 2 (N - 1) messages for a sum, N - 1 for a gather; three of the first kind.
+        delays = (3 * 2 + 2) * (workers - 1) * MESSAGE_SECONDS
+        cells = ["%10.0f %%" % (100 * step / (step + total * 8 / (rate * 1e9) + delays))
+                 for rate in NETWORKS]
+        yield "%7d  %14.1f%s" % (workers, total / 1e6, "".join("  " + cell for cell in cells))
+
+
+# The measurement
+
+
+def measure(batch_size, seconds):
+    """In a worker: prints (images/s, seconds a step, seconds of its collective calls alone)."""
+    import numpy as np
+
+    from experiments.cluster import read_cluster
+    from runtime.tensorflow_setup import make_session, tf
+    from training.graph import build_step_graph
+
+    cluster = read_cluster(WorkerSettings())
+    workers = None
+    if cluster is not None:
+        from training.distribution import Workers
+        workers = Workers(cluster)
+    rng = np.random.RandomState(0)
+    images = np.clip(0.1 * rng.standard_normal((batch_size, 32, 32, 3)), -1, 1).astype(np.float32)
+    labels = rng.randint(0, NUM_CLASSES, batch_size)
+    graph = build_step_graph(Config(dataset_flag=1, batch_size=batch_size), NUM_CLASSES, workers)
+    with graph.graph.as_default():
+        local = tf.local_variables_initializer()
+    session = workers.session(graph.graph) if workers else make_session(graph.graph)
+    session.run((graph.initialize, local))
+    feed = (graph.joint.feed(graph, images, labels, [0, 0]) if workers
+            else {graph.images: images, graph.labels: labels})
+    step = seconds_of(lambda: session.run((graph.step, graph.losses), feed), seconds, workers)
+    alone = 0.0
+    if workers:
+        shapes = [gradient.shape.as_list() for gradient, _ in graph.gradients
+                  if not isinstance(gradient, tf.IndexedSlices)]
+        with tf.Graph().as_default() as calls, tf.device(workers.device):
+            sums = workers.sum_all([tf.zeros(shape) for shape in shapes])
+            rows = workers.gather(tf.zeros([-(-batch_size // workers.count), 2 * 288 + 1]))
+            everything = tf.group(*(sums + [rows]))
+        session = workers.session(calls)
+        alone = seconds_of(lambda: session.run(everything), seconds / 2, workers)
+    if workers is None or workers.index == 0:
+        print(json.dumps([batch_size / step, step, alone]), flush=True)
+
+
+def seconds_of(call, seconds, workers):
+    """Median seconds of a call, the same number of times on all workers."""
+    call()
+    started = time.perf_counter()
+    call()
+    count = max(3, int(seconds / (time.perf_counter() - started)))
+    if workers:
+        count = workers.exchange(count)[0]
+    times = []
+    for _ in range(count):
+        started = time.perf_counter()
+        call()
+        times.append(time.perf_counter() - started)
+    return statistics.median(times)
+
+
+def run(count, batch_size, seconds):
+    """What worker 0 of `count` prints, each on a core of its own with one thread."""
+    from experiments.cluster import free_addresses
+    addresses, processes = free_addresses(count), []
+    cores = sorted(os.sched_getaffinity(0))
+    for index in range(count):
+        environment = dict(os.environ, TF_CONFIG=json.dumps(
+            {"cluster": {"worker": addresses}, "task": {"type": "worker", "index": index}}))
+        core = cores[index % len(cores)]
+        processes.append(subprocess.Popen(
+            [sys.executable, "-m", "benchmarks.distribution", "--worker", "--batch_size",
+             str(batch_size), "--seconds", str(seconds)], cwd=str(ROOT), env=environment,
+            stdout=subprocess.PIPE if index == 0 else subprocess.DEVNULL,
+            preexec_fn=lambda core=core: os.sched_setaffinity(0, [core])))
+    answer = processes[0].communicate()[0]
+    codes = [process.wait() for process in processes]
+    if any(codes):
+        raise SystemExit("a worker failed")
+    return json.loads(answer.decode().splitlines()[-1])
+
+
+def main():
+    parser = argparse.ArgumentParser(description=__doc__,
+                                     formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--num_workers", type=int, default=2)
+    parser.add_argument("--batch_size", type=int, default=64)
+    parser.add_argument("--seconds", type=float, default=20.0)
+    parser.add_argument("--rounds", type=int, default=3)
+    parser.add_argument("--table", nargs=2, type=int, metavar=("BITS", "IDENTITIES"))
+    parser.add_argument("--worker", action="store_true", help=argparse.SUPPRESS)
+    options = parser.parse_args()
+    if options.table:
+        print("\n".join(table(*options.table)))
+        return
+    if options.worker:
+        from experiments.workers import end_at_once
+        end_at_once(lambda: measure(options.batch_size, options.seconds))
+    count, batch = options.num_workers, options.batch_size
+    for number in range(1, options.rounds + 1):
+        one = run(1, batch, options.seconds)
+        same, larger = [run(count, size, options.seconds) for size in (batch, batch * count)]
+        print("round %d: 1 worker %.1f images/s; %d workers, the same batch of %d: %.1f images/s "
+              "(%.2fx), step %.2f s, collective calls alone %.2f s (%.0f %%); batch of %d: %.1f "
+              "images/s (%.2fx), step %.2f s, calls %.2f s (%.0f %%)" % (
+                  number, one[0], count, batch, same[0], same[0] / one[0], same[1], same[2],
+                  100 * same[2] / same[1], batch * count, larger[0], larger[0] / one[0],
+                  larger[1], larger[2], 100 * larger[2] / larger[1]), flush=True)
+
+
+if __name__ == "__main__":
+    main()

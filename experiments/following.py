@@ -1,0 +1,75 @@
+"""How worker 0 of several and the others begin, and what the others do."""
+
+import sys
+
+import data_loader
+from config import METHODS, Config, resolve
+from runtime.errors import UserError
+from runtime.tensorflow_setup import device_line
+from training.distribution import Workers
+from training.graph import build_step_graph
+from training.loop import Interrupted
+
+# Below so many images, a share's mean and variance are poor estimates.
+FEW_IMAGES = 16
+
+
+def lead(cluster, config):
+    """Connects worker 0 with the others, which take its settings: a Workers.
+
+    Args:
+        cluster: an experiments.cluster.Cluster.
+        config: the run's Config.
+
+    Raises:
+        UserError: the method has no steps to share; see also Workers.
+    """
+    if not METHODS[config.method].features:
+        raise UserError("method %s trains no network that workers could share; leave --num_workers "
+                        "and TF_CONFIG out" % config.method)
+    print("waiting for %d workers" % cluster.count, flush=True)
+    workers = Workers(cluster)
+    settings = config.to_dict()
+    if settings["data_dir"] == Config().data_dir:
+        del settings["data_dir"]  # each worker has its own
+    workers.exchange(settings)
+    images = config.batch_size // cluster.count
+    if images < FEW_IMAGES and not config.sync_batch_norm:
+        print("note: batch norm sees about %d images of each batch in each worker, which are few; "
+              "--sync_batch_norm true lets it see all %d" % (images, config.batch_size))
+    return workers
+
+
+def follow(cluster, data_dir):
+    """What a worker other than 0 does: its part of worker 0's run.
+
+    Args:
+        cluster: an experiments.cluster.Cluster.
+        data_dir: folder of the data sets on this machine; None for worker 0's or the default.
+    """
+    print("worker %d of %d; worker 0 (%s) reports" % (
+        cluster.index, cluster.count, cluster.addresses[0]), flush=True)
+    workers = Workers(cluster)
+    settings = workers.exchange(None)[0]
+    if data_dir is not None:
+        settings["data_dir"] = data_dir
+    try:
+        config, dataset = resolve(settings)
+        train, test = data_loader.load_dataset(dataset)
+    except UserError as error:
+        workers.check_data(None, str(error))
+        raise
+    workers.check_data(data_loader.data_digest(train, test))
+    del test
+    graph = build_step_graph(config, dataset.num_identities, workers)
+    with workers.session(graph.graph) as session:
+        print(device_line(session), flush=True)
+        trainer = workers.trainer(
+            config, train, graph, session, workers.recorder(None, graph, session, None))
+        trainer.follow()
+        try:
+            for progress in trainer.train():
+                if progress.epoch < config.epochs:
+                    workers.wait()  # for the evaluation
+        except Interrupted as stop:
+            sys.exit(128 + stop.signal_number)

@@ -1,0 +1,95 @@
+"""Sessions of one of several workers: a call that others are missing from ends all the same."""
+
+import threading
+import time
+
+from runtime.errors import Failed
+from runtime.tensorflow_setup import tf
+
+LOOK_SECONDS = 2.0  # between two looks at the other workers while a call lasts
+# What a collective call raises when another worker is gone or has failed.
+COLLECTIVE_ERRORS = (tf.errors.UnavailableError, tf.errors.AbortedError, tf.errors.CancelledError,
+                     tf.errors.DeadlineExceededError, tf.errors.InternalError,
+                     tf.errors.UnknownError)
+
+
+class LostWorker(Failed):
+    """Another worker is gone or does not answer; exit code 3."""
+
+    exit_code = 3
+
+
+class WorkerSession(tf.Session):
+    """A session on this worker whose calls end when another worker is lost.
+
+    TensorFlow 1.14 never ends a collective call that another worker is missing from, and 2.21 does
+    not on all workers. So calls are made in threads, and one that lasts is left to itself.
+
+    Args:
+        workers: a Workers.
+        graph: a tf.Graph.
+
+    Attributes:
+        begun, steps: a variable that counts the training steps whose changes have begun, and how
+            many have ended: while they differ, variables are changing.
+    """
+
+    _left = []  # sessions with a call that never ends: Python must not wait for it at their end
+
+    def __init__(self, workers, graph):
+        super().__init__(workers.target, graph=graph, config=workers.options)
+        self._cluster, self._lost = workers.cluster, False
+        self._others = range(1, workers.count) if workers.index == 0 else [0]
+        self.begun, self.steps = None, 0
+
+    def run(self, *arguments, **options):
+        """See tf.Session.run. Raises LostWorker; variables are then as after the last step."""
+        result, ended = [], threading.Event()
+
+        def call():
+            try:
+                result.append(super(WorkerSession, self).run(*arguments, **options))
+            except BaseException as error:  # raised where the result is waited for
+                result.append(error)
+            ended.set()
+        threading.Thread(target=call, daemon=True).start()
+        started = time.monotonic()
+        while not ended.wait(LOOK_SECONDS):
+            reason = self._lost_one(time.monotonic() - started)
+            if reason and not self._changing():
+                self._lose(reason)
+        if isinstance(result[0], COLLECTIVE_ERRORS) and not self._lost:
+            while not self._lost_one(time.monotonic() - started):
+                time.sleep(0.2)
+            self._lose(self._lost_one(self._cluster.timeout))
+        if isinstance(result[0], BaseException):
+            raise result[0]
+        return result[0]
+
+    def close(self):
+        """Closes the session, unless that would last for ever."""
+        if not self._lost:
+            super().close()
+
+    def _lost_one(self, seconds):
+        """Which worker is lost, as text, after a call has lasted so long; None if none is."""
+        if self._lost:  # what runs now needs nobody
+            return None
+        states = {index: self._cluster.state(index) for index in self._others}
+        for state in ("gone", "silent"):
+            lost = [index for index in self._others if states[index] == state]
+            if lost and (state == "gone" or seconds >= self._cluster.timeout):
+                return "%s %s" % (self._cluster.describe(lost), "is gone" if state == "gone" else
+                                  "did not answer for %d s" % self._cluster.timeout)
+        if seconds >= self._cluster.timeout:
+            return ("a step did not end within %d s although all workers answer"
+                    % self._cluster.timeout)
+        return None
+
+    def _changing(self):
+        return self.begun is not None and super().run(self.begun) != self.steps
+
+    def _lose(self, reason):
+        self._lost = True
+        self._left.append(self)
+        raise LostWorker(reason)
