@@ -35,8 +35,8 @@ class Supervisor:
         self._command, self._count = [sys.executable] + sys.argv, count
         self._processes, self._errors = [], []
         self._signal = None  # that asked us to stop
-        self._first = None  # (index, exit code) of the first worker that failed
-        self._sent = []
+        self._failures = []  # (index, exit code) of workers that ended by themselves, in order
+        self._sent = []  # signals, to workers that did not
 
     def run(self):
         """Runs the workers to their end; returns the exit code for this process."""
@@ -76,15 +76,16 @@ class Supervisor:
         failed_at = None
         while True:
             codes = [process.poll() for process in self._processes]
-            failed = [(index, code) for index, code in enumerate(codes) if code]
-            self._first = self._first or (failed or [None])[0]
+            if not self._sent:
+                self._failures += [failure for failure in enumerate(codes)
+                                   if failure[1] and failure not in self._failures]
             if None not in codes:
                 return
-            if codes[0] is not None or self._first:
+            if codes[0] is not None or self._failures:
                 failed_at = failed_at or time.monotonic()
                 waited = time.monotonic() - failed_at
                 # Worker 0 may have something to save or an evaluation to end, unless it is stuck.
-                if codes[0] is not None or self._first[1] == LOST:
+                if codes[0] is not None or self._failures[0][1] == LOST:
                     self._send_after(2 * PATIENCE_SECONDS, waited, signal.SIGKILL)
                 self._send_after(PATIENCE_SECONDS, waited, signal.SIGTERM)
             time.sleep(POLL_SECONDS)
@@ -111,7 +112,7 @@ class Supervisor:
             return 128 + self._signal
         if code in (0, 1, 2) or code > 128:  # worker 0's success, failure or stop, as it has told
             return code
-        index, first = self._first
+        index, first = min(self._failures, key=lambda failure: failure[1] == LOST)
         resume = "its last checkpoint stays; to go on: the same command with --resume"
         if index > 0 and first > 0 and (first != LOST or code != LOST):
             reason = self._last_line(index) or _ending(first)
