@@ -227,9 +227,7 @@ class RunFolder(OutputFolder):
         self.write_json("provenance.json", self._entries)
 
     def finish(self, ended_by):
-        """Notes in the provenance when and why this process stopped.
-
-        Written from memory since `begin`: damage to the file meanwhile harms nothing."""
+        """Notes when and why this process stopped, from memory: damage meanwhile harms nothing."""
         if self._entries is None:
             self._entries = self.provenance()
         if self._entries:

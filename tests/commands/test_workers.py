@@ -20,8 +20,8 @@ from experiments.cluster import Cluster, free_addresses, read_cluster
 from runtime.errors import UserError
 
 # A small network, some steps an epoch: 30 images in 5 batches.
-TINY = ["--dataset_flag", "1", "--data_dir", "data", "--method", "ddh", "--num_bits", "4", "--batch_size", "7",
-        "--evaluate_every", "2", "--sync_batch_norm", "true"]
+TINY = ["--dataset_flag", "1", "--data_dir", "data", "--method", "ddh", "--num_bits", "4",
+        "--batch_size", "7", "--evaluate_every", "2", "--sync_batch_norm", "true"]
 TWO = {"cluster": {"worker": ["127.0.0.1:2222", "127.0.0.1:2223"]},
        "task": {"type": "worker", "index": 1}}
 
@@ -210,8 +210,8 @@ def killed_run(folder, moment):
     script = [sys.executable, str(ROOT / "tests/commands/killed_workers.py")]
     process = subprocess.run(
         script + TINY + ["--epochs", "6", "--num_workers", "2", "--run_dir", str(folder / "run")],
-        cwd=str(folder), env=clean_environment(KILL=moment), stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=subprocess.PIPE,
-        universal_newlines=True, timeout=300)
+        cwd=str(folder), env=clean_environment(KILL=moment), stdin=subprocess.DEVNULL,
+        stdout=subprocess.PIPE, stderr=subprocess.PIPE, universal_newlines=True, timeout=300)
     assert_none_left(folder)
     return process
 
@@ -266,7 +266,8 @@ def test_signals_stop_all_workers_after_the_step(faces_dir, count, number, whom)
     run_dir = faces_dir / "run"
     process = subprocess.Popen(
         command("main.py", *TINY, "--epochs", 500, "--num_workers", count, "--run_dir", run_dir),
-        cwd=str(faces_dir), stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=subprocess.PIPE, universal_newlines=True)
+        cwd=str(faces_dir), stdin=subprocess.DEVNULL, stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE, universal_newlines=True)
     for line in process.stdout:
         if "epoch 3/500" in line:
             break
