@@ -37,7 +37,7 @@ RUN_BY = [
     (r"python prepare.py --source (folder|lfw|facescrub|youtube_faces)",
      "tests/faces/test_prepare.py"),
     (r"python describe.py", "tests/faces/test_describe.py"),
-    (r"python search.py (index|query|add|remove|info|serve)", "tests/commands/test_search.py"),
+    (r"python search.py (index|query|add|remove|info|serve|COMMAND)", "tests/commands/test_search.py"),
     (r"python -m reports.pictures", "tests/reports/test_figures.py"),
 ]
 
@@ -91,7 +91,7 @@ def test_commands_have_options_that_exist(command):
 
 def test_benchmarks_that_docs_name_are_there():
     text = "".join(path.read_text(encoding="utf-8") for path in PAGES)
-    named = set(re.findall(r"-m benchmarks\.(\w+)", text))
+    named = set(re.findall(r"-m\s+benchmarks\.([a-z]\w+)", text))
     assert named == {path.stem for path in (ROOT / "benchmarks").glob("[a-z]*.py")}
 
 
