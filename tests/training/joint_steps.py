@@ -32,7 +32,7 @@ def case_config(name):
     """
     return Config(method="ddh", num_bits=3, block_length=4, batch_size=BATCH_SIZE,
                   hash_layer="divide_and_encode", center_weight=0.01, weight_decay=0.001,
-                  learning_rate=0.01, adam_epsilon=0.1, **CASES[name])
+                  learning_rate=0.003, adam_epsilon=0.1, **CASES[name])
 
 
 def batches():
