@@ -9,6 +9,7 @@ from runtime.tensorflow_setup import device_line
 from training.distribution import Workers
 from training.graph import build_step_graph
 from training.loop import Interrupted
+from training.worker_session import LostWorker
 
 # Below so many images, a share's mean and variance are poor estimates.
 FEW_IMAGES = 16
@@ -49,6 +50,15 @@ def follow(cluster, data_dir):
     """
     print("worker %d of %d; worker 0 (%s) reports" % (
         cluster.index, cluster.count, cluster.addresses[0]), flush=True)
+    try:
+        take_part(cluster, data_dir)
+    except LostWorker as error:
+        raise LostWorker("%s; worker 0 keeps what is saved; to go on: the same command with "
+                         "--resume" % error)
+
+
+def take_part(cluster, data_dir):
+    """See `follow`."""
     workers = Workers(cluster)
     settings = workers.exchange(None)[0]
     if data_dir is not None:

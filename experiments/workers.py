@@ -113,16 +113,15 @@ class Supervisor:
         if code in (0, 1, 2) or code > 128:  # worker 0's success, failure or stop, as it has told
             return code
         index, first = min(self._failures, key=lambda failure: failure[1] == LOST)
-        resume = "its last checkpoint stays; to go on: the same command with --resume"
         if index > 0 and first > 0 and (first != LOST or code != LOST):
-            reason = self._last_line(index) or _ending(first)
-            if first != LOST:  # which names the worker that it has lost
-                reason = "worker %d: %s" % (index, reason)
-            _say(reason if code == LOST else "%s; %s" % (reason, resume))
+            # Who has lost another worker names that.
+            _say("%s%s" % ("" if first == LOST else "worker %d: " % index,
+                           self._last_line(index) or _ending(first)))
         elif code == LOST:
             pass  # worker 0 has told
         elif index == 0:
-            _say("worker 0 %s; %s" % (_ending(first), resume))
+            _say("worker 0 %s; its last checkpoint stays; to go on: the same command with --resume"
+                 % _ending(first))
         else:
             _say("worker %d %s before training began; start again" % (index, _ending(first)))
         return 1

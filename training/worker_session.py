@@ -4,13 +4,15 @@ import threading
 import time
 
 from runtime.errors import Failed
-from runtime.tensorflow_setup import tf
+from runtime.tensorflow_setup import error_reason, tf
 
 LOOK_SECONDS = 2.0  # between two looks at the other workers while a call lasts
-# What a collective call raises when another worker is gone or has failed.
+# What a collective call raises when another worker is gone or has failed; the last ones may as well
+# be an error of this worker's own, unless another one turns out to be gone within some seconds.
+PERHAPS_OWN_ERRORS = (tf.errors.InternalError, tf.errors.UnknownError)
 COLLECTIVE_ERRORS = (tf.errors.UnavailableError, tf.errors.AbortedError, tf.errors.CancelledError,
-                     tf.errors.DeadlineExceededError, tf.errors.InternalError,
-                     tf.errors.UnknownError)
+                     tf.errors.DeadlineExceededError) + PERHAPS_OWN_ERRORS
+OWN_SECONDS = 10.0
 
 
 class LostWorker(Failed):
@@ -59,9 +61,7 @@ class WorkerSession(tf.Session):
             if reason and not self._changing():
                 self._lose(reason)
         if isinstance(result[0], COLLECTIVE_ERRORS) and not self._lost:
-            while not self._lost_one(time.monotonic() - started):
-                time.sleep(0.2)
-            self._lose(self._lost_one(self._cluster.timeout))
+            self._explain(result[0])
         if isinstance(result[0], BaseException):
             raise result[0]
         return result[0]
@@ -70,6 +70,18 @@ class WorkerSession(tf.Session):
         """Closes the session, unless that would last for ever."""
         if not self._lost:
             super().close()
+
+    def _explain(self, error):
+        """Raises LostWorker if that is what is behind a call's error: after a while, it shows."""
+        own = isinstance(error, PERHAPS_OWN_ERRORS)
+        deadline = time.monotonic() + (OWN_SECONDS if own else self._cluster.timeout)
+        while time.monotonic() < deadline:
+            reason = self._lost_one(0)
+            if reason:
+                self._lose(reason)
+            time.sleep(0.2)
+        if not own:
+            self._lose("a call to the other workers failed (%s)" % error_reason(error))
 
     def _lost_one(self, seconds):
         """Which worker is lost, as text, after a call has lasted so long; None if none is."""

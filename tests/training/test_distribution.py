@@ -70,23 +70,23 @@ def worst_difference(ours, theirs):
 def test_synchronous_workers_are_one_process(workers, one_process):
     """Losses and gradients, centers, moving statistics and Adam's moments, over 20 steps.
 
-    How far float error takes two runs apart was measured: one process with its images multiplied by
-    1 + 2e-7 differs by 5e-5 in the losses, and by 0.06 in single moments, where an activation
-    crosses zero.
+    Measured: losses within 4e-6; one process alone whose images are multiplied by 1 + 2e-7 is off
+    by 1.3e-6. Single moments are off by more where an activation crosses zero.
     """
     for name, expected in one_process.items():
         ours = workers[0]["synchronous/" + name]
         assert ours.shape == expected.shape
         if name.startswith("step/"):
-            np.testing.assert_allclose(ours, expected, rtol=5e-4, err_msg=name)
+            np.testing.assert_allclose(ours, expected, rtol=1e-4, err_msg=name)
         elif name.endswith(BEFORE_BATCH_NORM) and name.startswith("gradient/"):
             assert np.abs(ours).max() < 1e-5
         elif name.startswith("gradient/"):
             assert worst_difference(ours, expected) < 2e-4, name
-        elif not name.endswith(("/Adam", "/Adam_1")):
-            # A bias before batch norm has moved by noise alone.
+        elif name.endswith(("/Adam", "/Adam_1")):
+            assert np.abs(ours - expected).max() < 1e-3, name
+        else:  # a bias before batch norm has moved by noise alone
             assert (np.abs(ours).max() < 1e-3 if name.endswith(BEFORE_BATCH_NORM)
-                    else worst_difference(ours, expected) < 1e-2), name
+                    else worst_difference(ours, expected) < 2e-3), name
     centers = "variable/ddh/centers"
     assert worst_difference(workers[0]["synchronous/" + centers], one_process[centers]) < 1e-4
 
