@@ -18,7 +18,7 @@ from urllib.parse import urlsplit
 import numpy as np
 
 from retrieval import packing
-from retrieval.engines import IVF_ITEMS, num_lists_for
+from retrieval.engines import GOOD_RECALL, IVF_ITEMS, num_lists_for
 from retrieval.index import Index, Neighbours, measured_recall
 from runtime.errors import Failed, UserError, one_line
 
@@ -165,7 +165,15 @@ class MilvusIndex(Index):
         self.exact = len(codes) < IVF_ITEMS
         self._parameters = {"metric_type": "HAMMING"}
         if not self.exact:
-            self._parameters["params"] = {"nprobe": max(1, num_lists_for(len(codes)) // 64)}
+            self._choose_probes(num_lists_for(len(codes)))
+
+    def _choose_probes(self, num_lists):
+        """Doubles the number of lists that are searched until the recall on a sample is good."""
+        probes = max(1, num_lists // 64)
+        self._parameters["params"] = {"nprobe": probes}
+        while self.recall() < GOOD_RECALL and probes < num_lists:
+            probes = min(2 * probes, num_lists)
+            self._parameters["params"] = {"nprobe": probes}
 
     def _search(self, queries, top):
         if top > MOST_TOP:

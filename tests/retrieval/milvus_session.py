@@ -22,6 +22,7 @@ from tiny_gallery import add_to_gallery, codes_of_people, write_gallery  # noqa:
 
 import search  # noqa: E402
 from retrieval import milvus, packing  # noqa: E402
+from retrieval.engines import GOOD_RECALL, IVF_ITEMS  # noqa: E402
 from retrieval.gallery import Gallery  # noqa: E402
 from retrieval.index import measured_recall  # noqa: E402
 from runtime.errors import UserError  # noqa: E402
@@ -145,6 +146,13 @@ def main(folder):
             assert len(smaller) == len(PEOPLE) - 1
             check_search(smaller, client.open_index(smaller))
 
+        # Many codes are grouped into lists, of which a part is searched.
+        milvus.IVF_ITEMS = len(PEOPLE)
+        many = write_gallery(folder / "many", PEOPLE)
+        index = client.upload(many)
+        assert not index.exact and index.recall() >= GOOD_RECALL
+        milvus.IVF_ITEMS = IVF_ITEMS
+
         # A collection of our name, but of other vectors, is no copy of a gallery.
         import pymilvus
         other = add_to_gallery(folder / "gallery36", [1])
@@ -156,7 +164,7 @@ def main(folder):
         check_search(other, client.upload(other))
 
         # Nothing is loaded when the server is stopped: the next start does not wait for this one.
-        for gallery in [other] + [galleries[bits] for bits in (12, 16, 24, 64)]:
+        for gallery in [other, many] + [galleries[bits] for bits in (12, 16, 24, 64)]:
             client.drop(gallery)
         client._collection(milvus.collection_name(changed)).release()
         client.close()
