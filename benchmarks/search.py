@@ -1,9 +1,9 @@
 """Measures search: engines on codes by the million, photographs, the page under load, Milvus.
 
-    python benchmarks/search.py engines 1e6 1e7        build, memory, queries a second, recall
-    python benchmarks/search.py photographs RUN        photographs a second; how long a query takes
-    python benchmarks/search.py load RUN               50 browsers at once, for a minute
-    python benchmarks/search.py milvus 1e6 --uri HOST:PORT
+    python -m benchmarks.search engines 1e6 1e7        build, memory, queries a second, recall
+    python -m benchmarks.search photographs RUN        photographs a second; how long a query takes
+    python -m benchmarks.search load RUN               50 browsers at once, for a minute
+    python -m benchmarks.search milvus 1e6 --uri HOST:PORT
 
 Codes: 10,000 centers, each bit flipped with a chance of 5 %; queries likewise. Engines are measured
 on one core, in seconds of processor time, so that other work on the machine counts little.

@@ -37,7 +37,8 @@ RUN_BY = [
     (r"python prepare.py --source (folder|lfw|facescrub|youtube_faces)",
      "tests/faces/test_prepare.py"),
     (r"python describe.py", "tests/faces/test_describe.py"),
-    (r"python search.py (index|query|add|remove|info|serve|COMMAND)", "tests/commands/test_search.py"),
+    (r"python search.py (index|query|add|remove|info|serve|COMMAND)",
+     "tests/commands/test_search.py"),
     (r"python -m reports.pictures", "tests/reports/test_figures.py"),
 ]
 
