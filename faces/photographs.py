@@ -4,6 +4,8 @@ import contextlib
 import functools
 import hashlib
 import io
+import os
+import stat
 import warnings
 
 import numpy as np
@@ -18,6 +20,7 @@ HEIF_EXTENSIONS = (".heic", ".heif", ".avif")
 # Formats by content, whatever a file's name says. MPO is what many phones write as .jpg. Others
 # that Pillow knows are not tried: some start programs.
 FORMATS = ("JPEG", "MPO", "PNG", "PPM", "BMP", "WEBP", "GIF", "TIFF", "HEIF", "AVIF")
+MOST_BYTES = 500 * 10 ** 6  # of a photograph's file
 DEEP_MODES = ("I", "I;16", "I;16B", "I;16L")
 
 
@@ -51,11 +54,29 @@ def open_photograph(path):
     Raises:
         PhotographError: it cannot be read or has too many pixels.
     """
+    data = read_photograph(path)
+    return decode_photograph(data, path), hashlib.sha256(data).hexdigest()
+
+
+def read_photograph(path):
+    """The bytes of a photograph's file.
+
+    Args:
+        path: of the file.
+
+    Raises:
+        PhotographError: it cannot be read, or is a pipe or a device, which could go on for ever.
+    """
     try:
-        data = path.read_bytes()
+        status = os.stat(str(path))
+        if not stat.S_ISREG(status.st_mode):
+            raise PhotographError(path, "unreadable", "is not a file")
+        if status.st_size > MOST_BYTES:
+            raise PhotographError(path, "too_large", "has %d MB" % (status.st_size // 10 ** 6))
+        with open(str(path), "rb") as stream:
+            return stream.read()
     except OSError as error:
         raise PhotographError(path, "unreadable", "cannot be read (%s)" % error.strerror)
-    return decode_photograph(data, path), hashlib.sha256(data).hexdigest()
 
 
 def decode_photograph(data, name="the image"):

@@ -1,8 +1,8 @@
 """Photographs, or a run's own images -> faces in a gallery."""
 
 import contextlib
-import hashlib
 import os
+import stat
 from collections import OrderedDict, deque
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
@@ -13,7 +13,7 @@ from PIL import Image
 from tqdm import tqdm
 
 import data_loader
-from faces.photographs import PhotographError, decode_photograph, quiet_pillow, readable_extensions
+from faces.photographs import PhotographError, open_photograph, quiet_pillow, readable_extensions
 from faces.reading import one_thread_a_call
 from retrieval import packing
 from retrieval.query_faces import find_faces
@@ -72,6 +72,8 @@ def find_photographs(folder):
                 with contextlib.suppress(OSError):  # gone, or a link to nothing
                     path = os.path.join(place, name)
                     status = os.stat(path)
+                    if not stat.S_ISREG(status.st_mode):  # a pipe would be waited for
+                        continue
                     found.append(Photograph(path, parts[0] if parts else None,
                                             status.st_size, status.st_mtime_ns))
     if not found:
@@ -163,13 +165,8 @@ def _read_ahead(photographs, metadata, workers):
 
 def _read(photograph, metadata):
     try:
-        with open(photograph.path, "rb") as stream:
-            data = stream.read()
-    except OSError as error:
-        return Reading([], "cannot be read: %s" % error.strerror, "")
-    digest = hashlib.sha256(data).hexdigest()
-    try:
-        found = find_faces(decode_photograph(data, photograph.path), metadata)
+        image, digest = open_photograph(Path(photograph.path))
+        found = find_faces(image, metadata)
     except PhotographError as error:
-        return Reading([], "too large" if error.code == "too_large" else "no whole image", digest)
+        return Reading([], "too large" if error.code == "too_large" else "no whole image", "")
     return Reading(found, "" if found else "no face found", digest)

@@ -6,7 +6,6 @@ import numpy as np
 
 from config import IMAGE_SIZE
 from faces import cropping
-from faces.photographs import decode_photograph
 from retrieval.thumbnails import thumbnail_of
 
 MARGIN = 0.25  # what a thumbnail shows around a face, as a share of its box
@@ -47,11 +46,6 @@ def find_faces(image, metadata):
         found.append(QueryFace(pixels, tuple(float(edge) for edge in face.box),
                                thumbnail_of(_surroundings(image, face.box))))
     return found
-
-
-def decode_faces(data, name, metadata):
-    """The faces of a photograph's bytes; see find_faces and faces.photographs."""
-    return find_faces(decode_photograph(data, name), metadata)
 
 
 def _surroundings(image, box):

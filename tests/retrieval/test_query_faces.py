@@ -1,6 +1,8 @@
 """Photographs -> faces as the gallery's were cut; faces of photographs into a gallery."""
 
 import io
+import os
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -10,9 +12,10 @@ from tiny_gallery import metadata
 
 from data_loader import load_orl
 from faces import cropping
+from faces.photographs import PhotographError, open_photograph
 from retrieval import indexing, packing
 from retrieval.gallery_writer import GalleryWriter
-from retrieval.query_faces import decode_faces, find_faces
+from retrieval.query_faces import find_faces
 from runtime.errors import UserError
 
 DETECT = metadata(crop=cropping.detect_crop(32), dataset="photographs")
@@ -57,8 +60,13 @@ def test_a_known_way_of_cropping_is_repeated():
     assert find_faces(coloured, metadata(crop=cropping.box_crop(32)))[0].box == (0, 0, 92, 112)
     with pytest.raises(UserError):  # of a version that this program does not repeat
         find_faces(coloured, metadata(crop=dict(cropping.box_crop(32), version=0)))
-    with pytest.raises(UserError):
-        decode_faces(b"no image", "x.jpg", metadata())
+
+
+@pytest.mark.parametrize("path", ("/dev/zero", ".", "missing"))
+def test_what_is_no_file_is_not_read(path):
+    with pytest.raises(PhotographError) as refusal:
+        open_photograph(Path(path))
+    assert refusal.value.code == "unreadable"
 
 
 @pytest.mark.parametrize("faces, expected", [
@@ -71,6 +79,10 @@ def test_which_faces_get_a_name(tmp_path, faces, expected):
     (tmp_path / "in" / "text.png").write_text("x")
     (tmp_path / "in" / "notes.txt").write_text("not looked at")
     (tmp_path / "in" / ".hidden.png").write_text("nor this")
+    os.mkfifo(str(tmp_path / "in" / "pipe.png"))  # which would be waited for
+    os.symlink("/dev/zero", str(tmp_path / "in" / "endless.png"))
+    os.symlink("nowhere", str(tmp_path / "in" / "dangling.png"))
+    os.symlink("..", str(tmp_path / "in" / "loop"))
     photographs = indexing.find_photographs(tmp_path / "in")
     # In order of their paths within each folder, a folder's own first.
     assert [path.path.rsplit("/in/")[1] for path in photographs] == [
