@@ -10,13 +10,29 @@ import runtime.environment  # noqa: F401  first: says in one line what is not in
 
 # isort: split
 
+import os
 from pathlib import Path
 
 from config import ROOT, find_dataset
 from faces.contact_sheet import contact_sheet
 from faces.describe import describe, report_lines
 from runtime.command_line import ArgumentParser, run_command
+from runtime.errors import UserError
 from runtime.files import replacing
+
+MARK = "DCBH contact sheet"  # stands in each page of faces/contact_sheet.html
+
+
+def refuse_foreign(path):
+    """Raises UserError if there is something at `path` that is no contact sheet of ours."""
+    if os.path.lexists(path):
+        try:
+            with open(path, encoding="utf-8", errors="replace") as stream:
+                ours = not os.path.islink(path) and MARK in stream.read(1000)
+        except OSError:
+            ours = False
+        if not ours:
+            raise UserError("%s is there and is no contact sheet; name another --sheet" % path)
 
 
 def main(arguments):
@@ -31,6 +47,7 @@ def main(arguments):
     dataset = find_dataset(options.dataset, options.data_dir)
     description, train, test = describe(dataset)
     path = options.sheet or "contact_sheet_%s.html" % dataset.name
+    refuse_foreign(path)
     text = contact_sheet(dataset, train, test)
     with replacing(Path(path)) as temporary:
         temporary.write_text(text, encoding="utf-8")

@@ -57,11 +57,23 @@ def parse_command_line(arguments):
     given = setting_values(options, Config)
     if options.run_dir == "":
         raise UserError("--run_dir is empty; name a folder, or leave it out")
+    check_path(options.run_dir)
     if options.resume and options.overwrite:
         raise UserError("--resume goes on with a run and --overwrite replaces it: give one of them")
     if "data_dir" in given:  # the run must find its data from any working directory
         given["data_dir"] = os.path.abspath(given["data_dir"])
     return options, given
+
+
+def check_path(run_dir):
+    """Raises UserError for a path that no folder can have, before anything is loaded."""
+    if run_dir is not None:
+        try:
+            os.lstat(run_dir)
+        except FileNotFoundError:
+            pass  # it will be made
+        except (OSError, ValueError) as error:
+            raise UserError("--run_dir %s: %s" % (run_dir, getattr(error, "strerror", error)))
 
 
 def stated_defaults(arguments):
@@ -162,6 +174,9 @@ def train(options, given, cluster=None):
              "; from %s" % dataset.train_folder.parent if dataset.train_folder else ""))
     for note in data_loader.count_notes(dataset, train, test):
         print(note)
+    if config.batch_size > len(train.labels) and METHODS[config.method].features:
+        print("note: batch_size is %d, so that an epoch is one step: there are %d training images"
+              % (config.batch_size, len(train.labels)))
     print("run folder: %s" % folder.path.resolve(), flush=True)
     train_method(run.Run(config, dataset, folder, train, test, digest, names))
 

@@ -232,5 +232,8 @@ def write_tables(out, cells, command):
          if name in datasets],
         OrderedDict((name, title) for name, (title, _) in GRID_METHODS.items()
                     if name in methods), sorted(bits), runs)
-    metadata = tables.how_made(table, command, len(cells))
+    wanted = {(cell.dataset.name, cell.method, cell.config.num_bits, cell.config.seed)
+              for cell in cells}
+    wanted.update((run.dataset, run.method, run.num_bits, run.seed) for run in runs)
+    metadata = tables.how_made(table, command, len(wanted))
     print("report: %s; also tables.md and tables.csv" % tables.write_tables(out, table, metadata))

@@ -9,7 +9,7 @@ import stat
 import warnings
 
 import numpy as np
-from PIL import Image
+from PIL import Image, UnidentifiedImageError
 
 from runtime.errors import UserError
 
@@ -89,6 +89,8 @@ def decode_photograph(data, name="the image"):
             return _upright(_to_rgb(image), image)
     except (Image.DecompressionBombError, Image.DecompressionBombWarning) as error:
         raise PhotographError(name, "too_large", "too many pixels (%s)" % str(error)[:100])
+    except UnidentifiedImageError:
+        raise PhotographError(name, "unreadable", "is not an image that can be read")
     except Exception as error:  # a damaged image can raise nearly anything
         raise PhotographError(name, "unreadable", "cannot be read as an image (%s: %s)"
                               % (type(error).__name__, str(error)[:200]))

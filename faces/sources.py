@@ -198,8 +198,8 @@ def _entries(path, hidden):
         entries = sorted(path.iterdir())
         visible = [entry for entry in entries if not entry.name.startswith(".")]
     except OSError as error:
-        raise UserError("--images: the folder %s cannot be read: %s; change that, or move it away"
-                        % (path, error.strerror))
+        raise UserError("--images: the folder %s cannot be read (%s); name another, or give it "
+                        "rights" % (path, error.strerror))
     hidden += [entry for entry in entries if entry.name.startswith(".")]
     return visible
 

@@ -5,6 +5,7 @@ import dataclasses
 import errno
 import os
 import re
+import signal
 import sys
 
 from runtime.errors import UserError, one_line
@@ -21,6 +22,8 @@ def run_command(main):
         main: function of the command line's arguments.
     """
     _protect_output()
+    if signal.getsignal(signal.SIGINT) not in (signal.SIG_IGN, None):
+        signal.signal(signal.SIGINT, signal.default_int_handler)
     try:
         main(sys.argv[1:])
     except UserError as error:

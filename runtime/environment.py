@@ -5,8 +5,11 @@ is imported first.
 """
 
 import importlib.util
+import os
+import signal
 import sys
 
+COMMANDS = ("main.py", "evaluate.py", "reproduce.py", "prepare.py", "describe.py", "search.py")
 PACKAGES = ("numpy", "scipy", "PIL", "matplotlib", "tqdm", "imagehash", "filelock", "jinja2",
             "faiss", "flask", "waitress")
 
@@ -23,3 +26,14 @@ else:
 if _problem:
     print("error: " + _problem, file=sys.stderr)
     sys.exit(2)
+
+
+def _stop(*_):
+    """Ctrl-C while packages are being imported; run_command takes over then."""
+    os.write(2, b"\nstopped\n")
+    os._exit(130)
+
+
+if (os.path.basename(sys.argv[0]) in COMMANDS
+        and signal.getsignal(signal.SIGINT) is signal.default_int_handler):
+    signal.signal(signal.SIGINT, _stop)

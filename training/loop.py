@@ -70,7 +70,7 @@ class Progress:
 
 
 class StopRequest:
-    """Notes Ctrl-C and SIGTERM instead of dying of them; a second one is obeyed at once.
+    """Notes Ctrl-C, SIGTERM and a closed terminal (SIGHUP); a second one is obeyed at once.
 
     Use as a context manager. `signal_number` is None until a signal comes.
     """
@@ -80,7 +80,7 @@ class StopRequest:
         self._previous = {}
 
     def __enter__(self):
-        for number in (signal.SIGINT, signal.SIGTERM):
+        for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
             self._previous[number] = signal.signal(number, self._note)
         return self
 

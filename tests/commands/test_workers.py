@@ -173,7 +173,7 @@ if action.startswith("exit"):
     (["stuck", "exit3"], 1, ["--resume"]),  # worker 1 has lost worker 0
     (["exit143", "exit143"], 143, [])])
 def test_workers_end_together(monkeypatch, tmp_path, capfd, actions, code, words):
-    monkeypatch.setattr(workers, "PATIENCE_SECONDS", 0.3)
+    monkeypatch.setattr(workers, "PATIENCE_SECONDS", 3.0)
     (tmp_path / "stand_in.py").write_text(STAND_IN)
     monkeypatch.setattr(sys, "argv", [str(tmp_path / "stand_in.py")] + actions)
     supervisor = workers.Supervisor(2)
