@@ -146,10 +146,10 @@ STAND_IN = """
 import json, os, signal, sys, time
 index = json.loads(os.environ["TF_CONFIG"])["task"]["index"]
 action = sys.argv[1 + index]
-if action == "fail":
-    print("error: no disk", file=sys.stderr)
+if action in ("fail", "lose"):
+    print("error: no disk" if action == "fail" else "error: worker 0 is silent", file=sys.stderr)
     print("TensorFlow's noise", file=sys.stderr)
-    sys.exit(2)
+    sys.exit(2 if action == "fail" else 3)
 if action == "die":
     os.kill(os.getpid(), signal.SIGKILL)
 if action == "stuck":
@@ -170,10 +170,10 @@ if action.startswith("exit"):
     (["die", "exit3"], 1, ["worker 0", "SIGKILL", "--resume"]),
     (["wait", "die"], 1, ["worker 1", "SIGKILL"]),  # before worker 0 can have noticed
     (["exit0", "stuck"], 0, []),
-    (["stuck", "exit3"], 1, ["--resume"]),  # worker 1 has lost worker 0
+    (["stuck", "lose"], 1, ["error: worker 0 is silent"]),
     (["exit143", "exit143"], 143, [])])
 def test_workers_end_together(monkeypatch, tmp_path, capfd, actions, code, words):
-    monkeypatch.setattr(workers, "PATIENCE_SECONDS", 3.0)
+    monkeypatch.setattr(workers, "PATIENCE_SECONDS", 1.0)
     (tmp_path / "stand_in.py").write_text(STAND_IN)
     monkeypatch.setattr(sys, "argv", [str(tmp_path / "stand_in.py")] + actions)
     supervisor = workers.Supervisor(2)
