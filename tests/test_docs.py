@@ -13,6 +13,7 @@ PAGES = sorted([ROOT / "README.md", ROOT / "data/README.md", ROOT / "results/REA
 NOT_RUN = "not run"  # in a command's comment, or in the sentence that holds it
 # A command, without what stands for the user's own names -> the test that runs it so.
 RUN_BY = [
+    (r"python main.py .*--num_workers", "tests/commands/test_workers.py"),
     (r"make run\b", "tests/commands/test_makefile.py::test_environment_that_runs"),
     (r"make test\b", "tests/commands/test_makefile.py::"
                      "test_half_made_and_outdated_environments_are_made_again"),
