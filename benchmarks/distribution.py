@@ -82,9 +82,10 @@ def measure(batch_size, seconds):
         local = tf.local_variables_initializer()
     session = workers.session(graph.graph) if workers else make_session(graph.graph)
     session.run((graph.initialize, local))
+    run = session.run_jointly if workers else session.run
     feed = (graph.joint.feed(graph, images, labels, [0, 0]) if workers
             else {graph.images: images, graph.labels: labels})
-    step = seconds_of(lambda: session.run((graph.step, graph.losses), feed), seconds, workers)
+    step = seconds_of(lambda: run((graph.step, graph.losses), feed), seconds, workers)
     alone = 0.0
     if workers:
         shapes = [gradient.shape.as_list() for gradient, _ in graph.gradients
@@ -94,7 +95,7 @@ def measure(batch_size, seconds):
             rows = workers.gather(tf.zeros([-(-batch_size // workers.count), 2 * 288 + 1]))
             everything = tf.group(*(sums + [rows]))
         session = workers.session(calls)
-        alone = seconds_of(lambda: session.run(everything), seconds / 2, workers)
+        alone = seconds_of(lambda: session.run_jointly(everything), seconds / 2, workers)
     if workers is None or workers.index == 0:
         print(json.dumps([batch_size / step, step, alone]), flush=True)
 

@@ -89,7 +89,7 @@ class Workers(Collectives):
         rows = np.zeros((self.count, MESSAGE_VALUES), np.int32)
         rows[self.index] = np.frombuffer(text.ljust(MESSAGE_VALUES), np.uint8)
         return [json.loads(row.astype(np.uint8).tobytes().decode())
-                for row in session.run(everyone, {own: rows})]
+                for row in session.run_jointly(everyone, {own: rows})]
 
     def check_data(self, digest, error=None):
         """Compares the data of all workers.
@@ -165,7 +165,7 @@ class Spread:
 
     def __call__(self, state):
         """Returns worker 0's `state`, a plain value."""
-        self._session.run(self._assign)
+        self._session.run_jointly(self._assign)
         return self._workers.exchange(state)[0]
 
 
@@ -256,7 +256,7 @@ class JointTrainer(Trainer):
     def _compute_step(self, images, labels):
         graph = self.graph
         try:
-            _, losses, accuracy, stops = self.session.run(
+            _, losses, accuracy, stops = self.session.run_jointly(
                 (graph.step, graph.losses, graph.accuracy, graph.joint.stops),
                 graph.joint.feed(graph, images, labels, self.stop.flags()))
         except LostWorker:

@@ -22,10 +22,11 @@ class LostWorker(Failed):
 
 
 class WorkerSession(tf.Session):
-    """A session on this worker whose calls end when another worker is lost.
+    """A session on this worker, with calls that end when another worker is lost: `run_jointly`.
 
     TensorFlow 1.14 never ends a collective call that another worker is missing from, and 2.21 does
-    not on all workers. So calls are made in threads, and one that lasts is left to itself.
+    not on all workers. So such calls are made in threads, and one that lasts is left to itself.
+    What needs no other worker (`run`) goes on without them.
 
     Args:
         workers: a Workers.
@@ -44,13 +45,17 @@ class WorkerSession(tf.Session):
         self._others = range(1, workers.count) if workers.index == 0 else [0]
         self.begun, self.steps = None, 0
 
-    def run(self, *arguments, **options):
-        """See tf.Session.run. Raises LostWorker; variables are then as after the last step."""
+    def run_jointly(self, fetches, feed=None):
+        """tf.Session.run of what needs all workers.
+
+        Raises:
+            LostWorker: one is lost; variables are as after the last step.
+        """
         result, ended = [], threading.Event()
 
         def call():
             try:
-                result.append(super(WorkerSession, self).run(*arguments, **options))
+                result.append(self.run(fetches, feed))
             except BaseException as error:  # raised where the result is waited for
                 result.append(error)
             ended.set()
@@ -60,7 +65,7 @@ class WorkerSession(tf.Session):
             reason = self._lost_one(time.monotonic() - started)
             if reason and not self._changing():
                 self._lose(reason)
-        if isinstance(result[0], COLLECTIVE_ERRORS) and not self._lost:
+        if isinstance(result[0], COLLECTIVE_ERRORS):
             self._explain(result[0])
         if isinstance(result[0], BaseException):
             raise result[0]
@@ -85,8 +90,6 @@ class WorkerSession(tf.Session):
 
     def _lost_one(self, seconds):
         """Which worker is lost, as text, after a call has lasted so long; None if none is."""
-        if self._lost:  # what runs now needs nobody
-            return None
         states = {index: self._cluster.state(index) for index in self._others}
         for state in ("gone", "silent"):
             lost = [index for index in self._others if states[index] == state]
@@ -99,7 +102,7 @@ class WorkerSession(tf.Session):
         return None
 
     def _changing(self):
-        return self.begun is not None and super().run(self.begun) != self.steps
+        return self.begun is not None and self.run(self.begun) != self.steps
 
     def _lose(self, reason):
         self._lost = True

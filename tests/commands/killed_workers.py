@@ -1,11 +1,13 @@
 """main.py whose workers kill themselves: KILL=MOMENT:INDEX, with the usual arguments.
 
-No test: tests/commands/test_workers.py runs it. Moments: step, checkpoint, evaluation.
+No test: tests/commands/test_workers.py runs it. Moments: step, checkpoint,
+evaluation; `nobody`: none dies, and worker 0 evaluates when the others may have left.
 """
 
 import os
 import signal
 import sys
+import time
 from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[2]))
@@ -22,9 +24,18 @@ def die(*_, **__):
 def prepare(moment, index):
     """Replaces what this worker does at the moment of its death."""
     from retrieval import encode
+    from training import worker_session
     from training.distribution import JointTrainer, Workers
 
-    if moment == "step":
+    if moment == "nobody":
+        worker_session.LOOK_SECONDS = 0.0  # at every call
+        encode_splits = encode.encode_splits
+
+        def encode_late(*arguments):
+            time.sleep(2)
+            return encode_splits(*arguments)
+        encode.encode_splits = encode_late
+    elif moment == "step":
         compute = JointTrainer._compute_step
 
         def compute_or_die(self, *batch):

@@ -236,6 +236,19 @@ def assert_resumes_alone(folder, starts):
     assert json.loads((run_dir / "results.json").read_text())["trained_epochs"] == 6
 
 
+def test_two_workers_train_and_evaluate(faces_dir):
+    """Worker 0 evaluates alone: after the last step the other one is gone, and is not missed."""
+    process = killed_run(faces_dir, "nobody:0")
+    assert process.returncode == 0 and process.stderr == "", process.stderr
+    rows = history(faces_dir / "run")
+    assert [bool(row["mAP"]) for row in rows] == [False, True] * 3
+    entry, = json.loads((faces_dir / "run/provenance.json").read_text())
+    assert entry["workers"] == 2 and entry["ended_by"] == "finished"
+    results = json.loads((faces_dir / "run/results.json").read_text())
+    assert results["trained_epochs"] == 6 and results["mAP"] == pytest.approx(
+        float(rows[-1]["mAP"]))
+
+
 def test_a_killed_worker_ends_the_run_which_one_process_resumes(faces_dir):
     process = killed_run(faces_dir, "step:1")
     assert_refused(process, "worker 1 (127.0.0.1:", "epoch 3, step 2", "--num_workers 2", code=1)

@@ -60,11 +60,12 @@ def run_steps(config, workers=None):
         local = tf.local_variables_initializer()
     results = {}
     with (workers.session if workers else make_session)(graph.graph) as session:
+        run = session.run_jointly if workers else session.run
         session.run((graph.initialize, local))
         for step, (images, labels) in enumerate(batches()):
             feed = (joint.feed(graph, images, labels, [0, 0]) if joint
                     else {graph.images: images, graph.labels: labels})
-            losses, accuracy, _, first = session.run(
+            losses, accuracy, _, first = run(
                 (graph.losses, graph.accuracy, graph.step, gradients if step == 0 else ()), feed)
             for name, value in list(losses.items()) + [("accuracy", accuracy)]:
                 results.setdefault("step/" + name, []).append(value)
