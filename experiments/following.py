@@ -1,7 +1,6 @@
 """How worker 0 of several and the others begin, and what the others do."""
 
 import sys
-import time
 
 import data_loader
 from config import METHODS, Config, resolve
@@ -14,7 +13,6 @@ from training.worker_session import LostWorker
 
 # Below so many images, a share's mean and variance are poor estimates.
 FEW_IMAGES = 16
-LEAVING_SECONDS = 1.0  # for the last answer to worker 0 to be on its way
 
 
 def lead(cluster, config):
@@ -84,6 +82,4 @@ def take_part(cluster, data_dir):
                 if progress.epoch < config.epochs:
                     workers.wait()  # for the evaluation
         except Interrupted as stop:
-            time.sleep(LEAVING_SECONDS)
             sys.exit(128 + stop.signal_number)
-        time.sleep(LEAVING_SECONDS)

@@ -19,6 +19,7 @@ POLL_SECONDS = 0.1
 PATIENCE_SECONDS = 10.0  # before workers that do not end with the others are told to
 LOST = 3  # exit code of a worker that ended since another one did
 PR_SET_PDEATHSIG = 1
+LEAVING_SECONDS = 1.0  # for the last answers to the other workers to be on their way
 
 
 class Supervisor:
@@ -167,4 +168,5 @@ def end_at_once(action):
     finally:
         sys.stdout.flush()
         sys.stderr.flush()
+        time.sleep(LEAVING_SECONDS)
         os._exit(code)
