@@ -84,6 +84,9 @@ class Method(NamedTuple):
         features: of a network, "module.function" that builds its convolutions; see
             model.dcbh_features for what it takes and returns.
         fit: of a projection, "module.function" that fits it; see retrieval.baselines.
+        inputs: what it is given: "images" (pixels), "embeddings" (ImageSet.embeddings), or
+            "features" (of the trained run that the setting features_of names).
+        floats: whether it compares floating-point vectors, unhashed; there are no codes.
         max_epochs: most epochs that it defaults to; None for the data set's.
     """
 
@@ -92,6 +95,8 @@ class Method(NamedTuple):
     features: Optional[str] = None
     fit: Optional[str] = None
     max_epochs: Optional[int] = None
+    inputs: str = "images"
+    floats: bool = False
 
 
 METHODS = OrderedDict([
