@@ -6,6 +6,7 @@ import time
 
 from experiments.run import evaluate, print_results, write_report
 from reports import report
+from reports.verdict import overfitting
 from retrieval import encode
 from runtime.command_line import duration
 from runtime.errors import UserError
@@ -49,6 +50,9 @@ def train_network(run, workers=None):
             write_unfinished_report(run, str(error))
             raise
     print_results(evaluation, path)
+    note = overfitting(run.folder.read_history())
+    if note:
+        print("note: " + note)
     print("took %s in all" % duration(time.perf_counter() - started))
 
 
