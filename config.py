@@ -143,9 +143,6 @@ class Config:
         0.001, "added to batch norm's variance", 1.001e-5)
     sync_batch_norm: bool = setting(
         False, "batch norm over the joint batch of several workers, not over each worker's share")
-    recalibrate_batch_norm: bool = setting(
-        False, "before each evaluation take batch norm's statistics again, over the whole training "
-        "set: the moving ones lag behind the weights (released: not)")
     shuffle: bool = setting(False, "new image order each epoch (released: file order, always)")
     flip: bool = setting(False, "mirror half of the training images, others each time")
     shift: int = setting(0, "pixels by which training images are moved at most, at random", 0, 31)

@@ -5,9 +5,8 @@ are, then the centers' own update, then Adam on everything, the moved centers in
 the deviations: as released).
 """
 
-import functools
 from collections import OrderedDict
-from typing import NamedTuple, Optional
+from typing import NamedTuple
 
 import numpy as np
 
@@ -40,7 +39,6 @@ class StepGraph(NamedTuple):
             OneDevice.
         learning_rate: placeholder, float32: Adam's step size; config.learning_rate if not fed.
         hash_temperature: placeholder, float32: of the hash classifier's softmax; 1 if not fed.
-        recalibration: a Recalibration; None where the settings ask for none.
     """
 
     graph: tf.Graph
@@ -59,19 +57,6 @@ class StepGraph(NamedTuple):
     joint: object
     learning_rate: tf.Tensor
     hash_temperature: tf.Tensor
-    recalibration: Optional["Recalibration"]
-
-
-class Recalibration(NamedTuple):
-    """Takes batch norm's statistics of the weights as they are, batch by batch.
-
-    Attributes:
-        step: op; moves the moving statistics towards those of the batch in StepGraph.images.
-        rate: placeholder, float32: by how much, 1 all the way.
-    """
-
-    step: tf.Operation
-    rate: tf.Tensor
 
 
 class InferenceGraph(NamedTuple):
@@ -162,36 +147,7 @@ def build_step_graph(config, num_classes, workers=None):
         return StepGraph(graph, images, labels, step, losses, accuracy, gradients, network,
                          inference, weights_finite, num_parameters,
                          tf.train.Saver(max_to_keep=None), tf.global_variables_initializer(), joint,
-                         learning_rate, hash_temperature, build_recalibration(config, images))
-
-
-class MeasuringBatchNorm(model.BatchNorm):
-    """Batch norm whose moving statistics move at a rate that is fed, all of them at the same.
-
-    Args:
-        rate: float32 scalar.
-        arguments: those of BatchNorm.
-    """
-
-    def __init__(self, rate, *arguments):
-        super().__init__(*arguments)
-        self._mean_rate = self._variance_rate = rate
-
-    def update_moving_statistics(self):
-        """See BatchNorm; the number of training steps stays what it is."""
-        return tf.group(*[
-            moving.assign_sub(rate * (moving.read_value() - batch), read_value=False)
-            for moving, batch, rate in self._statistics])
-
-
-def build_recalibration(config, images):
-    """The Recalibration of the network that settings name; None where they ask for none."""
-    if not config.recalibrate_batch_norm:
-        return None
-    rate = tf.placeholder(tf.float32, [], "recalibration_rate")
-    network = build_network(config, images, True,
-                            batch_norm_class=functools.partial(MeasuringBatchNorm, rate))
-    return Recalibration(network.update_moving_statistics, rate)
+                         learning_rate, hash_temperature)
 
 
 def build_inference_graph(config):

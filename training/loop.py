@@ -7,15 +7,11 @@ import signal
 import time
 from collections import OrderedDict
 
-import numpy as np
-
 import data_loader
 from runtime.errors import Failed
 from runtime.tensorflow_setup import tf
 from training import schedule
 from training.augmentation import augmented
-
-RECALIBRATION_BATCH = 256  # images, of which batch norm's statistics are taken at once
 
 
 class TrainingDiverged(Failed):
@@ -171,12 +167,8 @@ class Trainer:
     def _evaluation_is_due(self):
         epoch, step = self.progress.epoch, self.progress.step
         # A run stopped inside an epoch beyond the last one asked for has nothing left to train.
-        return epoch >= self.config.epochs or (step == 0 and self._is_evaluated(epoch))
-
-    def _is_evaluated(self, epoch):
-        """Whether an evaluation follows this number of epochs."""
-        return epoch == self.config.epochs or (
-            epoch > 0 and epoch % self.config.evaluate_every == 0)
+        return epoch >= self.config.epochs or (
+            step == 0 and epoch > 0 and epoch % self.config.evaluate_every == 0)
 
     def _run_epoch(self, stop):
         """The steps of one epoch that are still to do; its row; its checkpoint."""
@@ -203,8 +195,6 @@ class Trainer:
                 raise Interrupted(stop.signal_number, self.progress)
         seconds = time.perf_counter() - started
         self._check_weights()
-        if self.graph.recalibration and self._is_evaluated(progress.epoch + 1):
-            self._recalibrate()
         self._finish_epoch(images / seconds, progress.seconds + seconds)
 
     def _run_step(self, images, labels):
@@ -229,17 +219,6 @@ class Trainer:
         total = self.config.epochs * self.steps_per_epoch
         return {self.graph.learning_rate: schedule.learning_rate(self.config, done, total),
                 self.graph.hash_temperature: schedule.hash_temperature(self.config, done, total)}
-
-    def _recalibrate(self):
-        """Batch norm's statistics as the means over the training set, for the weights as they are.
-        """
-        images, seen = self.data.images, 0
-        # Parts of about one size: of a single image there is no variance.
-        for part in np.array_split(np.arange(len(images)), -(-len(images) // RECALIBRATION_BATCH)):
-            seen += len(part)
-            self.session.run(self.graph.recalibration.step, {
-                self.graph.images: images[part],
-                self.graph.recalibration.rate: len(part) / seen})
 
     def _add(self, losses, accuracy, count):
         """Adds one step to the epoch's sums, unless a term is not finite."""

@@ -1,4 +1,4 @@
-"""What the tuned recipe changes: augmentation, step size, batch norm's statistics, weights."""
+"""What the tuned recipe changes: augmentation, step size, the hash classifier's temperature."""
 
 import numpy as np
 import pytest
@@ -9,11 +9,11 @@ from data_loader import ImageSet
 from losses import weighted_losses
 from methods import RECIPES
 from runtime.errors import UserError
-from runtime.tensorflow_setup import make_session, tf
+from runtime.tensorflow_setup import tf
 from training import schedule
 from training.augmentation import augmented, erased_box, shifted
 from training.graph import build_step_graph
-from training.loop import RECALIBRATION_BATCH, Trainer
+from training.loop import Trainer
 
 
 def some_images(count, seed=0):
@@ -164,49 +164,6 @@ def test_the_temperature_keeps_the_gradient_at_even_probabilities():
         assert session.run(loss, {logits: [[0.0, 1.0]]}) == pytest.approx(
             0.25 * np.log(1 + np.exp(4.0)))
         np.testing.assert_allclose(session.run(gradient, {logits: [[0.0, 0.0]]}), [[-0.5, 0.5]])
-
-
-# Batch norm's statistics
-
-
-def moving_statistics(graph, session):
-    with graph.graph.as_default():
-        return session.run({variable.op.name: variable.read_value()
-                            for variable in tf.global_variables() if "moving_" in variable.op.name})
-
-
-def test_recalibration_takes_the_mean_of_the_parts_statistics():
-    """Of more images than fit one part: each statistic is the mean of those that one step of rate 1
-    leaves for either half, whatever it was before; the count of training steps stays."""
-    config, _ = resolve(dict(num_bits=4, method="ddh", recalibrate_batch_norm=True))
-    graph = build_step_graph(config, 3)
-    count = RECALIBRATION_BATCH + 4
-    data = ImageSet(some_images(count), np.arange(count, dtype=np.int32) % 3, 0.0, 1.0, None,
-                    "uint8")
-    with make_session(graph.graph) as session:
-        session.run(graph.initialize)
-        session.run(graph.step, {graph.images: data.images[:9], graph.labels: data.labels[:9]})
-        before = moving_statistics(graph, session)
-        halves = []
-        for half in (slice(0, count // 2), slice(count // 2, count)):
-            session.run(graph.recalibration.step, {graph.images: data.images[half],
-                                                   graph.recalibration.rate: 1.0})
-            halves.append(moving_statistics(graph, session))
-        Trainer(config, data, graph, session, Silent())._recalibrate()
-        after = moving_statistics(graph, session)
-        with graph.graph.as_default():
-            updates = [variable for variable in tf.global_variables()
-                       if variable.op.name.endswith("num_updates")]
-        assert session.run(updates[0].read_value()) == 1.0
-        inference, training = [session.run(network.descriptor, {graph.images: data.images})
-                               for network in (graph.inference, graph.network)]
-    assert len(updates) == 1 and len(after) == 12  # two of six layers
-    for name, value in after.items():
-        assert np.any(value != before[name])
-        np.testing.assert_allclose(value, (halves[0][name] + halves[1][name]) / 2, rtol=1e-4,
-                                   atol=1e-6)
-    # With them, inference is what the training pass computes of the whole set as one batch.
-    np.testing.assert_allclose(inference, training, rtol=0.05, atol=0.05)
 
 
 def test_recipes_are_defaults():
