@@ -6,7 +6,7 @@ training set is the gallery, the test set holds the queries.
 
 import hashlib
 import zlib
-from typing import NamedTuple, Tuple
+from typing import NamedTuple, Optional, Tuple
 
 import numpy as np
 
@@ -32,6 +32,7 @@ class ImageSet(NamedTuple):
         fingerprints: uint64 [num_images], equal for equal raw pixels and else different.
         stored_dtype: name of the type of the raw pixels.
         pixel_range: (low, high), the raw pixels that stand for black and white.
+        rows: int64 [num_images], each image's row in the data set's split; None for all of them.
     """
 
     images: np.ndarray
@@ -41,6 +42,7 @@ class ImageSet(NamedTuple):
     fingerprints: np.ndarray
     stored_dtype: str
     pixel_range: Tuple[float, float] = (0.0, 255.0)
+    rows: Optional[np.ndarray] = None
 
 
 def load_dataset(dataset):
@@ -55,15 +57,23 @@ def load_dataset(dataset):
     Raises:
         UserError: files missing or malformed, labels out of range; the message names the file.
     """
+    return tuple(normalise(*split) for split in read_dataset(dataset))
+
+
+def read_dataset(dataset):
+    """Both splits of a data set as they are stored: a list of (images, labels, pixel_range).
+
+    See read_pickle_folder for these, and load_dataset for arguments and errors.
+    """
     if dataset.source == "orl":
-        return tuple(normalise(images, labels) for images, labels in load_orl())
+        return [(images, labels, (0.0, 255.0)) for images, labels in load_orl()]
     folders = dataset.train_folder, dataset.test_folder
     for folder in folders:  # before the long work: are there files?
         folder_files(folder, dataset)
-    train, test = [normalise(*read_pickle_folder(folder, dataset)) for folder in folders]
-    common_range([(folder, split.pixel_range) for folder, split in zip(folders, (train, test))
-                  if split.std > 0])
-    return train, test
+    splits = [read_pickle_folder(folder, dataset) for folder in folders]
+    common_range([(folder, split[2]) for folder, split in zip(folders, splits)
+                  if split[0].min() < split[0].max()])
+    return splits
 
 
 def count_notes(dataset, train, test):
@@ -187,18 +197,19 @@ def normalise_images(images, mean, std, pixel_range=None):
     return np.clip(0.1 * (pixels - np.float32(mean)) / np.float32(std + 1e-5), -1.0, 1.0)
 
 
-def normalise(images, labels, pixel_range=None):
+def normalise(images, labels, pixel_range=None, statistics=None):
     """One split, normalised with its own statistics, as released (see normalise_images).
 
     Args:
         images: numeric [n, 32, 32, 3].
         labels: int [n].
         pixel_range: (low, high), see ImageSet; by default told from the images.
+        statistics: (mean, std) of another split, to normalise with in place of its own.
 
     Returns:
         An ImageSet; a new array.
     """
-    mean, std = pixel_statistics(images)
+    mean, std = statistics or pixel_statistics(images)
     out = np.empty(images.shape, np.float32)
     fingerprints = np.empty(len(images), np.uint64)
     for i in range(0, len(images), CHUNK):
@@ -211,10 +222,10 @@ def normalise(images, labels, pixel_range=None):
                     pixel_range or find_pixel_range(images) or (0.0, 255.0))
 
 
-def data_digest(train, test):
-    """A short hexadecimal text that changes with any pixel, label or order of two ImageSets."""
+def data_digest(*splits):
+    """A short hexadecimal text that changes with any pixel, label or order of some ImageSets."""
     digest = hashlib.blake2b(digest_size=8)
-    for split in (train, test):
+    for split in splits:
         digest.update(split.fingerprints.tobytes())
         digest.update(split.labels.tobytes())
     return digest.hexdigest()
