@@ -6,6 +6,7 @@ from collections import OrderedDict
 import numpy as np
 
 from retrieval import metrics
+from retrieval.open_set import open_set_results
 
 # Of people never seen: name in results.json -> name in metrics.Evaluation's results.
 UNSEEN_RESULTS = OrderedDict(("unseen_" + name, name) for name in (
@@ -29,7 +30,7 @@ def save_evaluation(folder, codes, metadata, unseen_codes=None, **options):
     evaluation = metrics.evaluate_codes(codes, **options)
     evaluation.results.update(metadata)
     if unseen_codes is not None:
-        evaluation.results.update(unseen_results(unseen_codes))
+        evaluation.results.update(unseen_results(codes, unseen_codes))
         folder.write_arrays("unseen_codes.npz", **_arrays(unseen_codes))
     evaluation.results["ranking_seconds"] = round(time.perf_counter() - started, 3)
     folder.write_arrays("codes.npz", **_arrays(codes))
@@ -46,20 +47,23 @@ def save_evaluation(folder, codes, metadata, unseen_codes=None, **options):
     return evaluation
 
 
-def unseen_results(unseen_codes):
+def unseen_results(codes, unseen_codes):
     """What results.json says of people that are never seen in training.
 
     Args:
-        unseen_codes: Codes of their gallery and their queries.
+        codes: Codes of the people that are seen.
+        unseen_codes: Codes of the others' gallery and queries.
 
     Returns:
-        OrderedDict of numbers: retrieval among these people alone.
+        OrderedDict of plain values: retrieval among the unseen people alone, and open-set
+        identification of seen ones.
     """
     found = metrics.evaluate_codes(unseen_codes).results
     results = OrderedDict((name, found[source]) for name, source in UNSEEN_RESULTS.items())
     results.update(unseen_num_identities=len(np.unique(unseen_codes.gallery_labels)),
                    unseen_num_gallery=found["num_gallery"],
                    unseen_num_queries=found["num_queries"])
+    results.update(open_set_results(codes, unseen_codes))
     return results
 
 

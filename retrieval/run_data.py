@@ -11,10 +11,9 @@ import numpy as np
 import data_loader
 from config import Config, Dataset
 from data_loader import ImageSet
+from retrieval.folds import FOLDS, folds_of_people
 from runtime.errors import UserError
 
-FOLDS = 4
-FOLD_SEED = 20181202  # of the folds of every run: they do not depend on a run's own seed
 FEWEST_PEOPLE = 2 * FOLDS  # among fewer than two of a fold, nobody can be mistaken
 
 
@@ -78,17 +77,6 @@ def unseen_part(dataset):
         train_folder=folder / "unseen_gallery", test_folder=folder / "unseen_queries",
         labels_file=folder / "unseen_labels.txt", num_identities=dataset.num_unseen_identities,
         num_unseen_identities=0)
-
-
-def folds_of_people(num_identities):
-    """The fold of each person: int64 [C], 0..3; it depends on C alone.
-
-    The people are shuffled once and dealt out in turns, so that sizes differ by one at most.
-    """
-    folds = np.empty(num_identities, np.int64)
-    folds[np.random.RandomState(FOLD_SEED).permutation(num_identities)] = (
-        np.arange(num_identities) % FOLDS)
-    return folds
 
 
 def _with_fold(config, dataset, names):
