@@ -66,8 +66,10 @@ def train_and_evaluate(run, graph, session, workers):
             with workers.keep_waiting(progress.epoch >= run.config.epochs):
                 codes, evaluation = evaluate_network(run, graph, session, progress)
                 recorder.record_evaluation(progress.epoch, evaluation.results["mAP"])
-                recorder.say("evaluation after epoch %d, with the weights of epoch %d: mAP %.4f" % (
-                    progress.epoch, progress.best_epoch, evaluation.results["mAP"]))
+                unseen = evaluation.results.get("unseen_mAP")
+                recorder.say("evaluation after epoch %d, with the weights of epoch %d: mAP %.4f%s"
+                             % (progress.epoch, progress.best_epoch, evaluation.results["mAP"],
+                                "" if unseen is None else ", of people never seen %.4f" % unseen))
     return codes, evaluation
 
 

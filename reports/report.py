@@ -5,6 +5,7 @@ from collections import OrderedDict
 
 from reports import code_figures, columns, figures, page, retrievals, runs
 from reports.ranking import ranking
+from reports.unseen import unseen_part
 from reports.verdict import counted, verdict
 from runtime.errors import UserError
 
@@ -51,7 +52,7 @@ def write_report(folder, evaluation, codes, splits=None, names=None, suspects=No
         status=runs.status(record), verdict=verdict(evaluation, codes, subject),
         baselines=[(name, values["mAP"]) for name, values in (baselines or {}).items()],
         cards=[(columns.column(name).title, columns.shown(name, results[name])) for name in CARDS],
-        retrievals=found, suspects=suspects,
+        retrievals=found, suspects=suspects, unseen=unseen_part(folder, results, codes),
         figure_groups=[(title, page.embedded(folder, drawings)) for title, drawings in drawn],
         groups=columns.grouped(results), **_record_values(record))
 
