@@ -39,6 +39,8 @@ class Dataset(NamedTuple):
         labels_file: Path of the identities' names by label, one a line; None where there is none.
         crop: dict that says how faces were cut out of photographs (prepare.py's manifest), so that
             a query can be cut likewise; None where that is not known.
+        num_unseen_identities: people that prepare.py has kept out of both folders; their images are
+            in unseen_gallery and unseen_queries beside them.
     """
 
     name: str
@@ -54,6 +56,7 @@ class Dataset(NamedTuple):
     evaluate_every: int
     labels_file: Optional[Path] = None
     crop: Optional[dict] = None
+    num_unseen_identities: int = 0
 
 
 # Counts: DDH's protocol (Lin, Li, Tang, IJCAI 2017), which DCBH follows. Epochs, batch and interval
@@ -184,6 +187,9 @@ class Config:
     seed: int = setting(0, "the one seed: initial weights and image order", 0, 2 ** 31 - 1)
 
     # Evaluation
+    unseen_split: Optional[int] = setting(
+        None, "fold of the people that is kept out of training, to evaluate codes of people never "
+        "seen: 0 to 3", 0, 3)
     evaluate_every: Optional[int] = setting(
         None, "epochs between evaluations (release: 100; ORL: %d)" % DATASETS[2].evaluate_every, 1)
     continue_from_best: bool = setting(
@@ -220,7 +226,7 @@ class Config:
         return dataclasses.asdict(self)
 
     def for_dataset(self, dataset):
-        """This Config with the settings that were left open filled in: none is None then."""
+        """This Config with epochs, batch size and evaluation interval, if left open, filled in."""
         most = METHODS[self.method].max_epochs
         defaults = dict(epochs=min(dataset.epochs, most) if most else dataset.epochs,
                         batch_size=dataset.batch_size, evaluate_every=dataset.evaluate_every)
@@ -301,11 +307,12 @@ def _prepared_dataset(name, folder):
     try:
         values = json.loads(manifest.read_text(encoding="utf-8"))
         counts = [values[key] for key in ("num_identities", "num_train", "num_test")]
-        crop = values.get("crop")
+        crop, unseen = values.get("crop"), values.get("num_unseen_identities", 0)
     except (OSError, ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:
         raise UserError("%s is not a manifest of prepare.py (%r); prepare the data again"
                         % (manifest, error))
-    if not all(type(count) is int and 0 < count < 2 ** 31 for count in counts):
+    if not (all(type(count) is int and 0 < count < 2 ** 31 for count in counts)
+            and type(unseen) is int and 0 <= unseen < 2 ** 31):
         raise UserError("%s: its counts must be whole numbers above 0" % manifest)
     if not isinstance(crop, (dict, type(None))):
         raise UserError("%s: its crop must be an object; prepare the data again" % manifest)
@@ -316,4 +323,5 @@ def _prepared_dataset(name, folder):
             schedule = dict(epochs=published.epochs, batch_size=published.batch_size,
                             evaluate_every=published.evaluate_every)
     return Dataset(name, name, "prepared", folder / "train", folder / "test", *counts,
-                   labels_file=folder / "labels.txt", crop=crop, **schedule)
+                   labels_file=folder / "labels.txt", crop=crop,
+                   num_unseen_identities=unseen, **schedule)

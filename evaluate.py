@@ -16,7 +16,6 @@ import runtime.environment  # noqa: F401  first: says in one line what is not in
 import os
 from collections import OrderedDict
 
-import data_loader
 from experiments.run import Run, write_report
 from reports import console, report, runs
 from retrieval import metrics
@@ -36,10 +35,10 @@ def evaluate_run(path, data_dir, options):
 
     folder = RunFolder.open(path)
     options["authors_evaluation"] |= bool(folder.read_settings().get("authors_evaluation"))
-    config, codes, metadata, dataset, train, test = encode.encode_run(folder, data_dir)
-    evaluation = save_evaluation(folder, codes, metadata, **options)
-    page = write_report(Run(config, dataset, folder, train, test, None,
-                            data_loader.identity_names(dataset)), codes, evaluation)
+    data, codes, unseen_codes, metadata = encode.encode_run(folder, data_dir)
+    evaluation = save_evaluation(folder, codes, metadata, unseen_codes, **options)
+    page = write_report(Run(data.config, data.dataset, folder, data.train, data.test, data.digest,
+                            data.names, data.unseen), codes, evaluation)
     weights = ", weights of epoch %d" % metadata["epoch"] if "epoch" in metadata else ""
     print("%s%s\n%s" % (folder, weights, console.results_table(evaluation.results)))
     print("report: %s" % page)

@@ -11,11 +11,14 @@ import argparse
 import os
 import sys
 
+import numpy as np
+
 import data_loader
 from config import METHODS, Config, WorkerSettings, find_dataset, resolve
 from experiments import run
 from experiments.cluster import read_cluster
 from experiments.workers import Supervisor, end_at_once
+from retrieval.run_data import load_run_data
 from runtime.command_line import ArgumentParser, add_setting_arguments, run_command, setting_values
 from runtime.errors import UserError
 from runtime.run_folder import RunFolder
@@ -128,10 +131,11 @@ def is_same_dataset(trained, given):
 
 
 def default_run_dir(config, dataset):
-    """runs/DATASET_KBITS_seedS; another method than dcbh stands after the data set."""
+    """runs/DATASET_KBITS_seedS; another method than dcbh stands after the data set, a fold last."""
     method = "" if config.method == "dcbh" else "_" + config.method
-    return "%s/%s%s_%dbits_seed%d" % (
-        RUNS_DIR, dataset.name, method, config.num_bits, config.seed)
+    fold = "" if config.unseen_split is None else "_unseen%d" % config.unseen_split
+    return "%s/%s%s_%dbits_seed%d%s" % (
+        RUNS_DIR, dataset.name, method, config.num_bits, config.seed, fold)
 
 
 def create_run(options, config, dataset):
@@ -153,11 +157,9 @@ def train(options, given, cluster=None):
     if cluster is not None:
         from experiments.following import lead  # here: see below
         workers = lead(cluster, config)
-    train, test = data_loader.load_dataset(dataset)
-    names = data_loader.identity_names(dataset)
-    digest = data_loader.data_digest(train, test)
+    data = load_run_data(config, dataset)
     if workers is not None:
-        workers.check_data(digest)
+        workers.check_data(data.digest)
     train_method = run.fit_projection
     if METHODS[config.method].features is not None:
         print("starting TensorFlow", flush=True)
@@ -167,18 +169,30 @@ def train(options, given, cluster=None):
             train_network(this, workers)
     if folder is None:  # only now: settings, data and TensorFlow are good
         folder = create_run(options, config, dataset)
-    folder.check_data(digest)
+    folder.check_data(data.digest)
     folder.write_settings(config.to_dict())
-    print("%s: %d training images (the gallery), %d queries, %d identities%s"
-          % (dataset.title, len(train.labels), len(test.labels), dataset.num_identities,
-             "; from %s" % dataset.train_folder.parent if dataset.train_folder else ""))
-    for note in data_loader.count_notes(dataset, train, test):
-        print(note)
-    if config.batch_size > len(train.labels) and METHODS[config.method].features:
-        print("note: batch_size is %d, so that an epoch is one step: there are %d training images"
-              % (config.batch_size, len(train.labels)))
+    print_counts(data)
     print("run folder: %s" % folder.path.resolve(), flush=True)
-    train_method(run.Run(config, dataset, folder, train, test, digest, names))
+    train_method(run.Run(config, data.dataset, folder, data.train, data.test, data.digest,
+                         data.names, data.unseen))
+
+
+def print_counts(data):
+    """Says how many images a run (a RunData) has, and what is unusual about them."""
+    config, dataset, count = data.config, data.dataset, len(data.train.labels)
+    print("%s: %d training images (the gallery), %d queries, %d identities%s"
+          % (dataset.title, count, len(data.test.labels), dataset.num_identities,
+             "; from %s" % dataset.train_folder.parent if dataset.train_folder else ""))
+    if data.unseen:
+        gallery, queries = [len(split.labels) for split in data.unseen]
+        print("never seen in training%s: %d gallery images, %d queries, %d identities" % (
+            "" if config.unseen_split is None else " (fold %d)" % config.unseen_split,
+            gallery, queries, len(np.unique(data.unseen[0].labels))))
+    for note in data_loader.count_notes(dataset, data.train, data.test):
+        print(note)
+    if config.batch_size > count and METHODS[config.method].features:
+        print("note: batch_size is %d, so that an epoch is one step: there are %d training images"
+              % (config.batch_size, count))
 
 
 def main(arguments):

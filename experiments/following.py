@@ -2,8 +2,8 @@
 
 import sys
 
-import data_loader
 from config import METHODS, Config, resolve
+from retrieval.run_data import load_run_data
 from runtime.errors import UserError
 from runtime.tensorflow_setup import device_line
 from training.distribution import Workers
@@ -64,14 +64,14 @@ def take_part(cluster, data_dir):
     if data_dir is not None:
         settings["data_dir"] = data_dir
     try:
-        config, dataset = resolve(settings)
-        train, test = data_loader.load_dataset(dataset)
+        data = load_run_data(*resolve(settings))
     except UserError as error:
         workers.check_data(None, str(error))
         raise
-    workers.check_data(data_loader.data_digest(train, test))
-    del test
-    graph = build_step_graph(config, dataset.num_identities, workers)
+    workers.check_data(data.digest)
+    config, train = data.config, data.train
+    graph = build_step_graph(config, data.dataset.num_identities, workers)
+    del data
     with workers.session(graph.graph) as session:
         print(device_line(session), flush=True)
         trainer = workers.trainer(

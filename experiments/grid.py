@@ -84,7 +84,7 @@ class Cell(NamedTuple):
         arguments = list(TRAINER) + ["--run_dir", str(self.folder)]
         resume = self.folder.holds_run()
         for name, value in self.config.to_dict().items():
-            if not resume or name in IMMATERIAL:
+            if value is not None and (not resume or name in IMMATERIAL):
                 arguments += ["--%s=%s" % (name, value)]
         return arguments + ["--resume"] * resume
 

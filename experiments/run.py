@@ -1,7 +1,7 @@
 """What a run is made of, and how it ends: evaluated and reported. Needs no TensorFlow."""
 
 from collections import OrderedDict
-from typing import NamedTuple
+from typing import NamedTuple, Optional
 
 import numpy as np
 
@@ -22,8 +22,9 @@ class Run(NamedTuple):
         config, dataset: its settings, complete, and its data set.
         folder: its locked RunFolder.
         train, test: ImageSets: the gallery, and the queries.
-        digest: data_loader.data_digest of both.
+        digest: data_loader.data_digest of all images.
         names: the identities' names by label, or None.
+        unseen: (gallery, queries) of people never seen, two ImageSets; None where there are none.
     """
 
     config: Config
@@ -33,21 +34,23 @@ class Run(NamedTuple):
     test: ImageSet
     digest: str
     names: list
+    unseen: Optional[tuple] = None
 
 
 def fit_projection(run):
     """Fits a projection of the pixels, evaluates its codes and writes the run's report."""
     run.folder.begin(None, "CPU (numpy %s)" % np.__version__, run.digest)
     with noting_end(run.folder):
-        codes, metadata = encode_projected(run.config, run.dataset, run.train, run.test)
-        evaluation = evaluate(run, codes, metadata)
+        codes, unseen_codes, metadata = encode_projected(
+            run.config, run.dataset, run.train, run.test, run.unseen)
+        evaluation = evaluate(run, codes, metadata, unseen_codes)
         path = write_report(run, codes, evaluation)
     print_results(evaluation, path)
 
 
-def evaluate(run, codes, metadata):
+def evaluate(run, codes, metadata, unseen_codes=None):
     """Evaluates a run's codes into its folder: a metrics.Evaluation."""
-    return save_evaluation(run.folder, codes, metadata,
+    return save_evaluation(run.folder, codes, metadata, unseen_codes,
                            authors_evaluation=run.config.authors_evaluation)
 
 
@@ -59,7 +62,8 @@ def write_report(run, codes, evaluation):
     """
     suspects = None
     if run.dataset.source == "prepared":
-        rows = mislabelled.suspects_table(codes, run.dataset, run.names)
+        rows = mislabelled.suspects_table(codes, run.dataset, run.names,
+                                          (run.train.rows, run.test.rows))
         titles = [name.replace("_", " ") for name in mislabelled.COLUMNS]
         suspects = [OrderedDict(zip(titles, row)) for row in rows]
         run.folder.write_table("suspects.csv", OrderedDict(zip(

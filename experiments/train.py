@@ -73,11 +73,11 @@ def train_and_evaluate(run, graph, session, workers):
 
 def evaluate_network(run, graph, session, progress):
     """Evaluates the session's weights; returns (Codes, retrieval.metrics.Evaluation)."""
-    codes, metadata = encode.encode_splits(
-        graph.inference, session, run.config, run.dataset, run.train, run.test)
+    codes, unseen_codes, metadata = encode.encode_splits(
+        graph.inference, session, run.config, run.dataset, run.train, run.test, run.unseen)
     metadata.update(encode.training_metadata(
         run.folder, progress.to_dict(), graph.num_parameters))
-    return codes, evaluate(run, codes, metadata)
+    return codes, evaluate(run, codes, metadata, unseen_codes)
 
 
 @contextlib.contextmanager

@@ -75,14 +75,15 @@ def suspects(codes, labels, least_gap=0.0):
                                               suspect.index))
 
 
-def suspects_table(codes, dataset, names, most=100):
+def suspects_table(codes, dataset, names, rows=(None, None), most=100):
     """The suspects of a run, for a table: which photographs to look at.
 
     Args:
         codes: retrieval.codes.Codes of the gallery (training images) and the queries (test images),
-            in file order, with whole numbers as labels.
+            with whole numbers as labels.
         dataset: the run's config.Dataset.
         names: identities by label, or None.
+        rows: int [n] of training and test images, their rows in the data set; None: file order.
         most: rows at most, the clearest suspects.
 
     Returns:
@@ -90,13 +91,15 @@ def suspects_table(codes, dataset, names, most=100):
     """
     num_train = len(codes.gallery_labels)
     files = image_files(dataset)
-    rows = []
+    table = []
     for suspect in suspects(np.concatenate([codes.gallery_codes, codes.query_codes]),
                             np.concatenate([codes.gallery_labels, codes.query_labels]))[:most]:
         split, row = (("train", suspect.index) if suspect.index < num_train
                       else ("test", suspect.index - num_train))
+        of_split = rows[split == "test"]
+        row = row if of_split is None else int(of_split[row])
         own, nearest = [names[label] if names else str(label)
                         for label in (suspect.label, suspect.other)]
-        rows.append([split, row, printable(files[split].get(row, "")), own, nearest,
+        table.append([split, row, printable(files[split].get(row, "")), own, nearest,
                      round(suspect.own_distance, 2), round(suspect.other_distance, 2)])
-    return rows
+    return table

@@ -14,11 +14,12 @@ from matplotlib import font_manager
 from PIL import Image, ImageDraw, ImageFont
 
 import data_loader
-from config import Config, find_dataset
+from config import Config, resolve
 from reports import retrievals
 from reports.page import TEMPLATES
 from retrieval import metrics
 from retrieval.codes import load_codes
+from retrieval.run_data import load_run_data
 from runtime.command_line import ArgumentParser, run_command
 from runtime.errors import UserError
 from runtime.run_folder import RunFolder
@@ -56,9 +57,8 @@ def retrieval_strip(folder, count=10):
     Raises:
         UserError: the run has no codes yet, or its data is not here.
     """
-    settings = folder.read_settings()
-    dataset = find_dataset(settings["dataset_flag"], settings["data_dir"])
-    train, test = data_loader.load_dataset(dataset)
+    data = load_run_data(*resolve(folder.read_settings()))
+    train, test = data.train, data.test
     codes = load_codes(folder.path / "codes.npz")
     evaluation = metrics.evaluate_codes(codes)
     chosen = retrievals.example_queries(evaluation.average_precision, codes.query_labels, SHOWN)

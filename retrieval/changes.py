@@ -46,11 +46,10 @@ def index(run, out, folders=(), own_images=False, data_dir=None, faces="auto", e
         counts, probes = OrderedDict(), ((), ())
         with Encoder.open(writer.path / name) as encoder:
             if own_images:
-                _, dataset, train, test = open_run(run, data_dir)
-                names = data_loader.identity_names(dataset)
-                indexing.add_run_images(writer, encoder, dataset, train, names)
-                probes = _probes(encoder, dataset, test, names)
-                counts["faces"] = len(train.labels)
+                data = open_run(run, data_dir)
+                indexing.add_run_images(writer, encoder, data.dataset, data.train, data.names)
+                probes = _probes(encoder, data.dataset, data.test, data.names)
+                counts["faces"] = len(data.train.labels)
             if photographs:
                 counts.update(indexing.add_photographs(writer, encoder, photographs, faces))
         contents = writer.added(writer.next_id, *probes)

@@ -6,8 +6,8 @@ from collections import OrderedDict
 import numpy as np
 
 from config import METHODS, Config
-from retrieval.codes import Codes, signs
-from retrieval.projections import encode_projected, open_run, run_metadata
+from retrieval.codes import signs
+from retrieval.projections import codes_of, encode_projected, open_run, run_metadata
 from runtime.errors import UserError
 from runtime.tensorflow_setup import device_line, make_session, tf
 from training.checkpoints import restore
@@ -32,23 +32,27 @@ def encode(network, session, images, batch_size):
         for start in range(0, len(images), batch_size)])
 
 
-def encode_splits(network, session, config, dataset, train, test):
-    """Codes of both splits; the training set is the gallery.
+def encode_splits(network, session, config, dataset, train, test, unseen=None):
+    """Codes of both splits, and of the people that are never seen; the training set is the gallery.
 
     Args:
         network, session: see encode.
         config, dataset: the run's Config and Dataset.
         train, test: data_loader.ImageSets.
+        unseen: (gallery, queries) of people never seen, two ImageSets, or None.
 
     Returns:
-        (Codes, metadata): metadata is an OrderedDict of plain values for results.json.
+        (codes, unseen_codes, metadata): Codes; Codes, or None; an OrderedDict of plain values for
+        results.json.
     """
+    def encoded(images):
+        return encode(network, session, images, config.encode_batch_size)
+
     started = time.perf_counter()
-    codes = Codes(encode(network, session, train.images, config.encode_batch_size), train.labels,
-                  encode(network, session, test.images, config.encode_batch_size), test.labels,
-                  train.fingerprints, test.fingerprints)
-    return codes, run_metadata(
-        config, dataset, encoding_seconds=round(time.perf_counter() - started, 3))
+    codes = codes_of(train, test, encoded)
+    seconds = round(time.perf_counter() - started, 3)
+    return codes, unseen and codes_of(*unseen, encode=encoded), run_metadata(
+        config, dataset, encoding_seconds=seconds)
 
 
 def training_metadata(folder, state, num_parameters):
@@ -78,7 +82,7 @@ def encode_run(folder, data_dir=None):
         folder, data_dir: see open_run.
 
     Returns:
-        (config, codes, metadata, dataset, train, test): see encode_splits and open_run.
+        (data, codes, unseen_codes, metadata): see open_run and encode_splits.
 
     Raises:
         UserError: no checkpoint yet, or a damaged one; see also open_run.
@@ -86,17 +90,17 @@ def encode_run(folder, data_dir=None):
     network = METHODS[Config.from_dict(folder.read_settings()).method].features
     if network:
         folder.checkpoint("best")  # before the long work: is there one?
-    config, dataset, train, test = open_run(folder, data_dir)
+    data = open_run(folder, data_dir)
+    images = data.config, data.dataset, data.train, data.test, data.unseen
     if not network:
-        codes, metadata = encode_projected(config, dataset, train, test)
-        return config, codes, metadata, dataset, train, test
-    graph = build_inference_graph(config)
+        return (data,) + encode_projected(*images)
+    graph = build_inference_graph(data.config)
     with make_session(graph.graph) as session:
         print(device_line(session), flush=True)
         state, num_parameters = restore_best(graph, session, folder)
-        codes, metadata = encode_splits(graph.inference, session, config, dataset, train, test)
+        codes, unseen_codes, metadata = encode_splits(graph.inference, session, *images)
     metadata.update(training_metadata(folder, state, num_parameters))
-    return config, codes, metadata, dataset, train, test
+    return data, codes, unseen_codes, metadata
 
 
 def restore_best(graph, session, folder):

@@ -92,13 +92,14 @@ def export_encoder(folder, path, data_dir=None):
     Raises:
         UserError: no checkpoint yet, a damaged one, or a folder that holds something else.
     """
-    config, dataset, train, _ = open_run(folder, data_dir)
+    data = open_run(folder, data_dir)
+    config, dataset, train = data.config, data.dataset, data.train
     out = OutputFolder.create(path, "encoder")
     out.remove("encoder.json")  # until the new one is whole, there is no encoder
     provenance = folder.provenance()
     metadata = OrderedDict(
         format=FORMAT, method=config.method, num_bits=config.num_bits, dataset=dataset.name,
-        identities=data_loader.identity_names(dataset), crop=dataset.crop, mean=train.mean,
+        identities=data.names, crop=dataset.crop, mean=train.mean,
         std=train.std, pixel_range=list(train.pixel_range), run=str(folder.path.resolve()),
         data=provenance[0].get("data") if provenance else None, settings=config.to_dict(),
         provenance=provenance)

@@ -3,16 +3,23 @@
 import time
 from collections import OrderedDict
 
+import numpy as np
+
 from retrieval import metrics
 
+# Of people never seen: name in results.json -> name in metrics.Evaluation's results.
+UNSEEN_RESULTS = OrderedDict(("unseen_" + name, name) for name in (
+    "mAP", "mAP_worst_case", "mAP_best_case", "top_1_accuracy", "r_precision"))
 
-def save_evaluation(folder, codes, metadata, **options):
+
+def save_evaluation(folder, codes, metadata, unseen_codes=None, **options):
     """Evaluates codes and writes results.json, codes.npz and the curves into a folder.
 
     Args:
         folder: an OutputFolder.
         codes: retrieval.codes.Codes.
         metadata: dict of what else results.json shall say (see encode.encode_splits).
+        unseen_codes: Codes of people that are never seen in training, or None.
         options: of metrics.evaluate_codes.
 
     Returns:
@@ -21,9 +28,11 @@ def save_evaluation(folder, codes, metadata, **options):
     started = time.perf_counter()
     evaluation = metrics.evaluate_codes(codes, **options)
     evaluation.results.update(metadata)
+    if unseen_codes is not None:
+        evaluation.results.update(unseen_results(unseen_codes))
+        folder.write_arrays("unseen_codes.npz", **_arrays(unseen_codes))
     evaluation.results["ranking_seconds"] = round(time.perf_counter() - started, 3)
-    folder.write_arrays("codes.npz", **{name: array for name, array in codes._asdict().items()
-                          if array is not None})
+    folder.write_arrays("codes.npz", **_arrays(codes))
     folder.write_table("curves_at_n.csv", OrderedDict([
         ("n", range(1, len(evaluation.precision_at) + 1)),
         ("precision", evaluation.precision_at), ("recall", evaluation.recall_at)]))
@@ -35,3 +44,24 @@ def save_evaluation(folder, codes, metadata, **options):
         ("pairs_of_different_labels", evaluation.different)]))
     folder.write_json("results.json", evaluation.results)
     return evaluation
+
+
+def unseen_results(unseen_codes):
+    """What results.json says of people that are never seen in training.
+
+    Args:
+        unseen_codes: Codes of their gallery and their queries.
+
+    Returns:
+        OrderedDict of numbers: retrieval among these people alone.
+    """
+    found = metrics.evaluate_codes(unseen_codes).results
+    results = OrderedDict((name, found[source]) for name, source in UNSEEN_RESULTS.items())
+    results.update(unseen_num_identities=len(np.unique(unseen_codes.gallery_labels)),
+                   unseen_num_gallery=found["num_gallery"],
+                   unseen_num_queries=found["num_queries"])
+    return results
+
+
+def _arrays(codes):
+    return {name: array for name, array in codes._asdict().items() if array is not None}

@@ -132,8 +132,9 @@ def add_run_images(writer, encoder, dataset, train, names):
         images = data_loader.displayable(train, slice(start, start + BATCH))
         for place, (image, code) in enumerate(zip(images, packing.pack(encoder.encode(images)))):
             label = int(train.labels[start + place])
+            row = start + place if train.rows is None else int(train.rows[start + place])
             writer.add_face(code, names[label] if names else "%s %d" % (dataset.name, label),
-                            thumbnail_of(Image.fromarray(image)), face=start + place)
+                            thumbnail_of(Image.fromarray(image)), face=row)
 
 
 def _encode(writer, encoder, waiting):

@@ -3,20 +3,17 @@
 import time
 from collections import OrderedDict
 
-import data_loader
-from config import METHODS, Config, find_dataset, implementation
+from config import METHODS, implementation, resolve
 from retrieval.codes import Codes
+from retrieval.run_data import load_run_data
 
 
 def open_run(folder, data_dir=None):
-    """The settings and the data of a run, as it was trained.
+    """The settings and the data of a run, as it was trained: a retrieval.run_data.RunData.
 
     Args:
         folder: a RunFolder.
         data_dir: folder of the data sets where it has moved since; by default the run's own.
-
-    Returns:
-        (config, dataset, train, test): Config, Dataset and two ImageSets.
 
     Raises:
         UserError: the data is not the run's, or missing, or damaged.
@@ -24,26 +21,33 @@ def open_run(folder, data_dir=None):
     values = folder.read_settings()
     if data_dir is not None:
         values["data_dir"] = data_dir
-    config = Config.from_dict(values)
-    dataset = find_dataset(config.dataset_flag, config.data_dir)
-    train, test = data_loader.load_dataset(dataset)
-    folder.check_data(data_loader.data_digest(train, test))
-    return config.for_dataset(dataset), dataset, train, test
+    data = load_run_data(*resolve(values))
+    folder.check_data(data.digest)
+    return data
 
 
-def encode_projected(config, dataset, train, test):
-    """Fits the projection that `config` names; (Codes, metadata) as of encode_splits."""
+def encode_projected(config, dataset, train, test, unseen=None):
+    """Fits the projection that `config` names; returns what encode.encode_splits does."""
     started = time.perf_counter()
     projection = implementation(METHODS[config.method].fit)(
         train.images, config.num_bits, config.seed)
     fitted = time.perf_counter()
-    gallery, queries = [projection.encode(split.images) for split in (train, test)]
+    codes = codes_of(train, test, projection.encode)
     encoded = time.perf_counter()
-    codes = Codes(gallery, train.labels, queries, test.labels,
-                  train.fingerprints, test.fingerprints)
-    return codes, run_metadata(
+    return codes, unseen and codes_of(*unseen, encode=projection.encode), run_metadata(
         config, dataset, parameters=projection.columns.size + projection.mean.size,
         training_seconds=round(fitted - started, 3), encoding_seconds=round(encoded - fitted, 3))
+
+
+def codes_of(gallery, queries, encode):
+    """The Codes of two ImageSets.
+
+    Args:
+        gallery, queries: ImageSets.
+        encode: function of images, float32 [n, 32, 32, 3], to codes, int8 [n, K].
+    """
+    return Codes(encode(gallery.images), gallery.labels, encode(queries.images), queries.labels,
+                 gallery.fingerprints, queries.fingerprints)
 
 
 def run_metadata(config, dataset, **values):

@@ -7,7 +7,8 @@
     history.csv            one row an epoch
     tensorboard/           the same rows for TensorBoard
     checkpoints/           index.json says which checkpoint beside it is `best` and `last`
-    results.json           the metrics; codes.npz: the codes they were computed from
+    results.json           the metrics; codes.npz: the codes they were computed from, those of
+                           people never seen in unseen_codes.npz
     suspects.csv           photographs of the user's own that may be mislabelled
     curves_*.csv           precision and recall at N, and within each Hamming radius
     report.html            all of it to look at; figures/: its figures as PNG

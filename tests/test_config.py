@@ -9,7 +9,7 @@ import pytest
 import main
 from config import DATASETS, Config, find_dataset, resolve
 from runtime.errors import UserError
-from runtime.settings import parse_value
+from runtime.settings import parse_value, value_types
 
 
 def test_defaults_are_the_release():
@@ -109,7 +109,8 @@ def test_command_line_takes_every_setting():
         if field.name == "data_dir":
             continue
         sample = {bool: "true", int: "2", float: "0.5", str: "x"}
-        kind = type(getattr(resolve({})[0], field.name))
+        value = getattr(resolve({})[0], field.name)
+        kind = value_types(field)[0] if value is None else type(value)
         _, given = main.parse_command_line(["--" + field.name, sample[kind]])
         assert given == {field.name: {bool: True, int: 2, float: 0.5, str: "x"}[kind]}
     _, given = main.parse_command_line(["--data_dir", "x", "--learning_rate", "-1e-3"])

@@ -12,7 +12,7 @@ from conftest import ROOT
 RANKS = [
     {"runtime"},
     {"config"},
-    {"data_loader", "model", "losses"},
+    {"data_loader", "orl", "model", "losses"},
     {"training", "retrieval", "faces"},
     {"reports", "experiments", "web"},
     {"benchmarks"},

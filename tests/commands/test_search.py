@@ -39,7 +39,7 @@ def make_run(path, **values):
     folder = RunFolder.create(path, config.to_dict())
     splits = data_loader.load_dataset(dataset)
     folder.begin(None, "CPU", data_loader.data_digest(*splits))
-    codes, metadata = encode_projected(config, dataset, *splits)
+    codes, _, metadata = encode_projected(config, dataset, *splits)
     save_evaluation(folder, codes, metadata)
     folder.finish("finished")
     folder.unlock()
