@@ -19,6 +19,7 @@ from runtime.settings import checked_value, nearest_names, setting, setting_name
 
 IMAGE_SIZE = 32  # pixels a side; the network's four poolings leave 2x2 of it
 IMAGE_CHANNELS = 3
+EMBEDDING_SIZE = 128  # floats of a face's embedding (faces/embedding.py)
 
 ROOT = Path(__file__).resolve().parent
 DATASET_NAME = re.compile(r"[A-Za-z][A-Za-z0-9_-]{0,63}\Z")  # of a prepared data set
@@ -41,6 +42,8 @@ class Dataset(NamedTuple):
             a query can be cut likewise; None where that is not known.
         num_unseen_identities: people that prepare.py has kept out of both folders; their images are
             in unseen_gallery and unseen_queries beside them.
+        embedding: dict that says how the faces' embeddings were made that lie beside the images
+            (prepare.py --embedding); None where there are none.
     """
 
     name: str
@@ -57,6 +60,7 @@ class Dataset(NamedTuple):
     labels_file: Optional[Path] = None
     crop: Optional[dict] = None
     num_unseen_identities: int = 0
+    embedding: Optional[dict] = None
 
 
 # Counts: DDH's protocol (Lin, Li, Tang, IJCAI 2017), which DCBH follows. Epochs, batch and interval
@@ -308,14 +312,16 @@ def _prepared_dataset(name, folder):
         values = json.loads(manifest.read_text(encoding="utf-8"))
         counts = [values[key] for key in ("num_identities", "num_train", "num_test")]
         crop, unseen = values.get("crop"), values.get("num_unseen_identities", 0)
+        embedding = values.get("embedding")
     except (OSError, ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:
         raise UserError("%s is not a manifest of prepare.py (%r); prepare the data again"
                         % (manifest, error))
     if not (all(type(count) is int and 0 < count < 2 ** 31 for count in counts)
             and type(unseen) is int and 0 <= unseen < 2 ** 31):
         raise UserError("%s: its counts must be whole numbers above 0" % manifest)
-    if not isinstance(crop, (dict, type(None))):
-        raise UserError("%s: its crop must be an object; prepare the data again" % manifest)
+    if not all(isinstance(value, (dict, type(None))) for value in (crop, embedding)):
+        raise UserError("%s: its crop and embedding must be objects; prepare the data again"
+                        % manifest)
     # Small sets take smaller batches, so that an epoch has steps enough to learn from.
     schedule = dict(epochs=20, batch_size=256 if counts[1] >= 20000 else 32, evaluate_every=10)
     for published in DATASETS.values():
@@ -324,4 +330,4 @@ def _prepared_dataset(name, folder):
                             evaluate_every=published.evaluate_every)
     return Dataset(name, name, "prepared", folder / "train", folder / "test", *counts,
                    labels_file=folder / "labels.txt", crop=crop,
-                   num_unseen_identities=unseen, **schedule)
+                   num_unseen_identities=unseen, embedding=embedding, **schedule)
