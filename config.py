@@ -1,4 +1,4 @@
-"""Everything that can be set: the settings of a run, the tables of data sets and of methods.
+"""Everything that can be set: the settings of a run, and the table of data sets.
 
 A run is described by one frozen `Config` and the `Dataset` it names; `resolve` makes both, once, at
 the start. Defaults are the values of the authors' release; where we differ, the comment
@@ -7,18 +7,19 @@ size and evaluation interval default to what suits the data set and the method.
 """
 
 import dataclasses
-import importlib
 import json
 import re
-from collections import OrderedDict
 from pathlib import Path
 from typing import NamedTuple, Optional, Union
 
+# What a method is stands in methods.py; other modules take it from here, beside the settings.
+from methods import HASH_LAYERS, METHODS, Method, implementation  # noqa: F401
 from runtime.errors import UserError
 from runtime.settings import checked_value, nearest_names, setting, setting_names
 
 IMAGE_SIZE = 32  # pixels a side; the network's four poolings leave 2x2 of it
 IMAGE_CHANNELS = 3
+EMBEDDING_SIZE = 128  # floats of a face's embedding (faces/embedding.py)
 
 ROOT = Path(__file__).resolve().parent
 DATASET_NAME = re.compile(r"[A-Za-z][A-Za-z0-9_-]{0,63}\Z")  # of a prepared data set
@@ -41,6 +42,8 @@ class Dataset(NamedTuple):
             a query can be cut likewise; None where that is not known.
         num_unseen_identities: people that prepare.py has kept out of both folders; their images are
             in unseen_gallery and unseen_queries beside them.
+        embedding: dict that says how the faces' embeddings were made that lie beside the images
+            (prepare.py --embedding); None where there are none.
     """
 
     name: str
@@ -57,6 +60,7 @@ class Dataset(NamedTuple):
     labels_file: Optional[Path] = None
     crop: Optional[dict] = None
     num_unseen_identities: int = 0
+    embedding: Optional[dict] = None
 
 
 # Counts: DDH's protocol (Lin, Li, Tang, IJCAI 2017), which DCBH follows. Epochs, batch and interval
@@ -74,55 +78,6 @@ DATASETS = {
                num_identities=40, num_train=280, num_test=120,
                epochs=20, batch_size=28, evaluate_every=10),
 }
-
-
-class Method(NamedTuple):
-    """How codes are made: by a network that is trained, or by a projection that is fitted.
-
-    A new method is one entry of METHODS and the function that it names.
-
-    Attributes:
-        title: name for people.
-        defaults: dict of settings whose defaults differ from DCBH's.
-        features: of a network, "module.function" that builds its convolutions; see
-            model.dcbh_features for what it takes and returns.
-        fit: of a projection, "module.function" that fits it; see retrieval.baselines.
-        max_epochs: most epochs that it defaults to; None for the data set's.
-    """
-
-    title: str
-    defaults: dict
-    features: Optional[str] = None
-    fit: Optional[str] = None
-    max_epochs: Optional[int] = None
-
-
-METHODS = OrderedDict([
-    ("dcbh", Method("DCBH", {}, features="model.dcbh_features")),
-    # Lin, Li, Tang, IJCAI 2017
-    ("ddh", Method("DDH", dict(
-        block_length=4, hash_layer="divide_and_encode", quantization_target=1.0,
-        quantization_weight=0.01, descriptor_classification_weight=0.0, center_weight=0.0,
-        weight_decay=0.0001), features="model.ddh_features", max_epochs=200)),
-    ("lsh", Method("LSH on pixels", {}, fit="retrieval.baselines.fit_lsh")),
-    ("pcah", Method("PCA hashing on pixels", {}, fit="retrieval.baselines.fit_pcah")),
-    ("itq", Method("ITQ on pixels", {}, fit="retrieval.baselines.fit_itq")),
-])
-# Layers that turn the descriptor into hash activations, each with the function that builds it.
-HASH_LAYERS = OrderedDict([
-    ("block", "model.block_hashing"),
-    ("divide_and_encode", "model.divide_and_encode"),
-    ("dense", "model.dense_hashing"),
-])
-
-
-def implementation(path):
-    """The function that METHODS or HASH_LAYERS names as "module.function".
-
-    Named and imported only when it is needed: a table of names must not import TensorFlow.
-    """
-    module, name = path.rsplit(".", 1)
-    return getattr(importlib.import_module(module), name)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -303,14 +258,16 @@ def _prepared_dataset(name, folder):
         values = json.loads(manifest.read_text(encoding="utf-8"))
         counts = [values[key] for key in ("num_identities", "num_train", "num_test")]
         crop, unseen = values.get("crop"), values.get("num_unseen_identities", 0)
+        embedding = values.get("embedding")
     except (OSError, ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:
         raise UserError("%s is not a manifest of prepare.py (%r); prepare the data again"
                         % (manifest, error))
     if not (all(type(count) is int and 0 < count < 2 ** 31 for count in counts)
             and type(unseen) is int and 0 <= unseen < 2 ** 31):
         raise UserError("%s: its counts must be whole numbers above 0" % manifest)
-    if not isinstance(crop, (dict, type(None))):
-        raise UserError("%s: its crop must be an object; prepare the data again" % manifest)
+    if not all(isinstance(value, (dict, type(None))) for value in (crop, embedding)):
+        raise UserError("%s: its crop and embedding must be objects; prepare the data again"
+                        % manifest)
     # Small sets take smaller batches, so that an epoch has steps enough to learn from.
     schedule = dict(epochs=20, batch_size=256 if counts[1] >= 20000 else 32, evaluate_every=10)
     for published in DATASETS.values():
@@ -319,4 +276,4 @@ def _prepared_dataset(name, folder):
                             evaluate_every=published.evaluate_every)
     return Dataset(name, name, "prepared", folder / "train", folder / "test", *counts,
                    labels_file=folder / "labels.txt", crop=crop,
-                   num_unseen_identities=unseen, **schedule)
+                   num_unseen_identities=unseen, embedding=embedding, **schedule)

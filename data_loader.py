@@ -10,8 +10,9 @@ from typing import NamedTuple, Optional, Tuple
 
 import numpy as np
 
-from config import IMAGE_CHANNELS, IMAGE_SIZE
+from config import EMBEDDING_SIZE, IMAGE_CHANNELS, IMAGE_SIZE
 from orl import ORL_IDENTITIES, load_orl
+from runtime.array_file import read_array
 from runtime.array_pickle import read_array_pair
 from runtime.errors import UserError
 from runtime.pixel_range import common_range, find_pixel_range
@@ -33,6 +34,8 @@ class ImageSet(NamedTuple):
         stored_dtype: name of the type of the raw pixels.
         pixel_range: (low, high), the raw pixels that stand for black and white.
         rows: int64 [num_images], each image's row in the data set's split; None for all of them.
+        embeddings: float32 [num_images, 128], where a method needs them (read_embeddings); else
+            None.
     """
 
     images: np.ndarray
@@ -43,6 +46,7 @@ class ImageSet(NamedTuple):
     stored_dtype: str
     pixel_range: Tuple[float, float] = (0.0, 255.0)
     rows: Optional[np.ndarray] = None
+    embeddings: Optional[np.ndarray] = None
 
 
 def load_dataset(dataset):
@@ -74,6 +78,43 @@ def read_dataset(dataset):
     common_range([(folder, split[2]) for folder, split in zip(folders, splits)
                   if split[0].min() < split[0].max()])
     return splits
+
+
+def embeddings_file(folder):
+    """Path of the embeddings of the images in a folder of a prepared data set."""
+    return folder.with_name(folder.name + "_embeddings.npy")
+
+
+def read_embeddings(folder, count):
+    """The embeddings of a folder's images, in the order of its rows: float32 [count, 128].
+
+    Args:
+        folder: Path, train_folder or test_folder of a prepared Dataset.
+        count: images there.
+
+    Raises:
+        UserError: missing, damaged, of another number of images, or not finite.
+    """
+    path, shape = embeddings_file(folder), (count, EMBEDDING_SIZE)
+    again = "prepare the data again with --embedding"
+    try:
+        embeddings = read_array(path)
+    except UserError as error:
+        raise UserError("%s; %s" % (error, again))
+    if embeddings.dtype != np.float32 or embeddings.shape != shape:
+        raise UserError("%s holds %s %s, not float32 %s; %s" % (
+            path, embeddings.dtype, embeddings.shape, shape, again))
+    if not np.isfinite(embeddings).all():
+        raise UserError("%s holds values that are not finite; %s" % (path, again))
+    return embeddings
+
+
+def given_to(method, data):
+    """The ImageSet whose `images` are what a method (config.Method) is given of each image.
+
+    Methods that take embeddings get them, float32 [n, 128], in place of the pixels.
+    """
+    return data._replace(images=data.embeddings) if method.inputs == "embeddings" else data
 
 
 def count_notes(dataset, train, test):
@@ -223,10 +264,15 @@ def normalise(images, labels, pixel_range=None, statistics=None):
 
 
 def data_digest(*splits):
-    """A short hexadecimal text that changes with any pixel, label or order of some ImageSets."""
+    """A short hexadecimal text that changes with any pixel, label or order of some ImageSets.
+
+    And with any embedding, where they have been read.
+    """
     digest = hashlib.blake2b(digest_size=8)
     for split in splits:
         digest.update(split.fingerprints.tobytes())
+        if split.embeddings is not None:
+            digest.update(split.embeddings.tobytes())
         digest.update(split.labels.tobytes())
     return digest.hexdigest()
 

@@ -36,7 +36,13 @@ from faces.cropping import CHOICES, METHODS
 from faces.describe import describe, report_lines
 from faces.duplicates import NEAR_BITS
 from faces.outcomes import TEST, TRAIN
-from faces.preparation import DEFAULT_CROPS, DEFAULT_FRACTIONS, SOURCES, prepare_dataset
+from faces.preparation import (
+    DEFAULT_CROPS,
+    DEFAULT_FRACTIONS,
+    SOURCES,
+    chosen_crop,
+    prepare_dataset,
+)
 from runtime.command_line import ArgumentParser, run_command
 from runtime.errors import UserError
 
@@ -75,6 +81,10 @@ def parse_command_line(arguments):
     parser.add_argument("--drop_near_duplicates", action="store_true",
                         help="of images of one identity whose perceptual hashes differ in %d of "
                              "64 bits or fewer, keep the first" % NEAR_BITS)
+    parser.add_argument("--embedding", action="store_true",
+                        help="also store 128 floats a face by dlib's network, for the methods "
+                             "embedding, embedding_itq and embedding_dcbh (optional packages: "
+                             "requirements-embedding.txt)")
     parser.add_argument("--seed", type=int, default=0, help="of the split and the file order (0)")
     parser.add_argument("--data_dir", type=Path, default=ROOT / "data", metavar="DIR",
                         help="where the data set goes (default: %(default)s)")
@@ -109,6 +119,9 @@ def check_options(options):
     if options.labels and options.source != "folder":
         raise UserError("--labels goes with --source folder")
     check_crop_options(options)
+    if options.embedding and chosen_crop(options)["method"] == "none":
+        raise UserError("--embedding needs to know where the face is: --crop detect, or --crop box "
+                        "with a box of the source or --crop_box")
 
 
 def check_crop_options(options):

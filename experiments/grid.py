@@ -19,7 +19,7 @@ def _variant(title, **values):
     return title, values
 
 
-# Methods of the grid: name -> (title, settings). Beside those of config.METHODS, DCBH with one
+# Methods of the grid: name -> (title, settings). Beside those of methods.METHODS, DCBH with one
 # setting changed; its block length is 6.
 GRID_METHODS = OrderedDict([
     ("dcbh", _variant("DCBH, as released")),

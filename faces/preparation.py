@@ -5,7 +5,7 @@ from pathlib import Path
 from typing import NamedTuple
 
 from config import DATASETS, IMAGE_SIZE
-from faces import splits, writing
+from faces import embedding, embedding_stage, splits, writing
 from faces.cropping import Cropper, box_crop, detect_crop
 from faces.detection_cache import DetectionCache
 from faces.outcomes import LEFT_OUT, REASONS, TEST, TRAIN, Outcome
@@ -49,11 +49,12 @@ def prepare_dataset(options):
         A Preparation.
 
     Raises:
-        UserError: nothing to read, nothing usable, or nowhere to write.
+        UserError: nothing to read, nothing usable, nowhere to write, or no network for embeddings.
     """
     target = options.data_dir / options.name
     writing.check_replaceable(target, options.overwrite)
     crop = chosen_crop(options)
+    embedded_by = embedding.embedding_description() if options.embedding else None
     photos, notes = find_photos(options.source, options.images, options.lists or (),
                                 options.labels)
     cache = DetectionCache(options.data_dir) if crop["method"] == "detect" else None
@@ -82,9 +83,15 @@ def prepare_dataset(options):
     outcomes += [Outcome(LEFT_OUT, "not_sampled")] * len(unread)
     if not names:
         raise UserError(_nothing_usable(options, outcomes))
+    embeddings = None
+    if embedded_by:
+        used = [index for index, outcome in enumerate(outcomes) if outcome.status != LEFT_OUT]
+        embeddings = embedding_stage.embed_faces(photos, faces, used, options.data_dir,
+                                                 options.workers)
     with writing.new_folder(target, options.overwrite) as folder:
         manifest = writing.write_dataset(folder, photos, faces, outcomes, names, near,
-                                         options.seed, _manifest(options, crop))
+                                         options.seed, _manifest(options, crop, embedded_by),
+                                         embeddings)
     notes += outcome_notes(outcomes)
     return Preparation(target, manifest, outcomes, notes,
                        _problems(options, photos, outcomes, near))
@@ -102,10 +109,11 @@ def chosen_crop(options):
     return box_crop(options.size, box, options.crop_fraction)
 
 
-def _manifest(options, crop):
+def _manifest(options, crop, embedded_by):
     """What the manifest says beside counts and hashes."""
     return OrderedDict(
         name=options.name, image_size=options.size, crop=dict(crop, faces=options.faces),
+        embedding=embedded_by,
         # The published data set whose protocol is followed: its epochs and batch size are defaults.
         protocol=options.source if options.source in {
             dataset.name for dataset in DATASETS.values()} else None,

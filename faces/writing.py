@@ -12,6 +12,7 @@ from collections import OrderedDict
 
 import numpy as np
 
+from data_loader import embeddings_file
 from faces.outcomes import TEST, TRAIN
 from faces.reading import Face
 from faces.splits import seed_for
@@ -23,7 +24,7 @@ IMAGE_COLUMNS = ["file", "identity", "group", "label", "status", "reason", "deta
 NEAR_COLUMNS = ["file", "other", "identity", "other_identity", "status", "other_status"]
 
 
-def write_dataset(folder, photos, faces, outcomes, names, near, seed, manifest):
+def write_dataset(folder, photos, faces, outcomes, names, near, seed, manifest, embeddings=None):
     """Writes a whole data set into an empty folder.
 
     Args:
@@ -32,6 +33,7 @@ def write_dataset(folder, photos, faces, outcomes, names, near, seed, manifest):
         outcomes, names, near: as faces.splits.split_faces returns them.
         seed: of the order of the images.
         manifest: dict of what else the manifest says.
+        embeddings: float32 [len(photos), 128], or None.
 
     Returns:
         The manifest, complete.
@@ -46,6 +48,8 @@ def write_dataset(folder, photos, faces, outcomes, names, near, seed, manifest):
         rows.update((index, row) for row, index in enumerate(chosen.tolist()))
         counts["num_" + split] = len(chosen)
         (folder / split).mkdir()
+        if embeddings is not None:
+            np.save(str(embeddings_file(folder / split)), embeddings[chosen])
         for number, start in enumerate(range(0, len(chosen), ROWS_A_FILE)):
             part = chosen[start:start + ROWS_A_FILE]
             pair = (np.stack([faces[index].row for index in part]),

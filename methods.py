@@ -1,0 +1,59 @@
+"""The tables of methods and of hash layers: what a run's codes can be made by."""
+
+import importlib
+from collections import OrderedDict
+from typing import NamedTuple, Optional
+
+
+class Method(NamedTuple):
+    """How codes are made: by a network that is trained, or by a projection that is fitted.
+
+    A new method is one entry of METHODS and the function that it names.
+
+    Attributes:
+        title: name for people.
+        defaults: dict of settings whose defaults differ from DCBH's.
+        features: of a network, "module.function" that builds its convolutions; see
+            model.dcbh_features for what it takes and returns.
+        fit: of a projection, "module.function" that fits it; see retrieval.baselines.
+        inputs: what it is given: "images" (pixels), "embeddings" (ImageSet.embeddings), or
+            "features" (of the trained run that the setting features_of names).
+        floats: whether it compares floating-point vectors, unhashed; there are no codes.
+        max_epochs: most epochs that it defaults to; None for the data set's.
+    """
+
+    title: str
+    defaults: dict
+    features: Optional[str] = None
+    fit: Optional[str] = None
+    max_epochs: Optional[int] = None
+    inputs: str = "images"
+    floats: bool = False
+
+
+METHODS = OrderedDict([
+    ("dcbh", Method("DCBH", {}, features="model.dcbh_features")),
+    # Lin, Li, Tang, IJCAI 2017
+    ("ddh", Method("DDH", dict(
+        block_length=4, hash_layer="divide_and_encode", quantization_target=1.0,
+        quantization_weight=0.01, descriptor_classification_weight=0.0, center_weight=0.0,
+        weight_decay=0.0001), features="model.ddh_features", max_epochs=200)),
+    ("lsh", Method("LSH on pixels", {}, fit="retrieval.baselines.fit_lsh")),
+    ("pcah", Method("PCA hashing on pixels", {}, fit="retrieval.baselines.fit_pcah")),
+    ("itq", Method("ITQ on pixels", {}, fit="retrieval.baselines.fit_itq")),
+])
+# Layers that turn the descriptor into hash activations, each with the function that builds it.
+HASH_LAYERS = OrderedDict([
+    ("block", "model.block_hashing"),
+    ("divide_and_encode", "model.divide_and_encode"),
+    ("dense", "model.dense_hashing"),
+])
+
+
+def implementation(path):
+    """The function that METHODS or HASH_LAYERS names as "module.function".
+
+    Named and imported only when it is needed: a table of names must not import TensorFlow.
+    """
+    module, name = path.rsplit(".", 1)
+    return getattr(importlib.import_module(module), name)
