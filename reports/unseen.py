@@ -5,7 +5,7 @@ from typing import NamedTuple
 from reports.columns import shown
 from reports.ranking import chance_map
 from reports.verdict import counted
-from retrieval.codes import load_codes
+from retrieval.vectors import load_unseen
 
 COMPARED = ("mAP", "mAP_worst_case", "mAP_best_case", "top_1_accuracy", "r_precision")
 TITLES = {"mAP": "mAP", "mAP_worst_case": "worst order of ties",
@@ -37,13 +37,14 @@ def unseen_part(folder, results, codes):
     """The UnseenPart of an evaluated folder, or None where nobody was left out of training.
 
     Args:
-        folder: an OutputFolder with unseen_codes.npz, if the results are of such a run.
+        folder: an OutputFolder with unseen_codes.npz or unseen_floats.npz, if the results are of
+            such a run.
         results: its results.json.
-        codes: Codes of the seen people.
+        codes: Codes or Floats of the seen people.
     """
     if "unseen_mAP" not in results:
         return None
-    others = load_codes(folder.path / "unseen_codes.npz")
+    others = load_unseen(folder)
     chances = [chance_map(split) for split in (codes, others)]
     people = len(set(codes.gallery_labels.tolist())), results["unseen_num_identities"]
     queries = results["unseen_num_queries"]

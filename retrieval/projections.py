@@ -53,3 +53,21 @@ def codes_of(gallery, queries, encode):
 def run_metadata(config, dataset, **values):
     """What results.json says of the run behind some codes: an OrderedDict of plain values."""
     return OrderedDict([("dataset", dataset.name), ("method", config.method)], **values)
+
+
+def training_metadata(folder, state, num_parameters):
+    """What results.json says of the training behind some weights.
+
+    Args:
+        folder: the RunFolder.
+        state: dict saved with the weights (training.loop.Progress).
+        num_parameters: trainable values, centers included.
+
+    Returns:
+        An OrderedDict of plain values.
+    """
+    rows = folder.read_history()
+    seconds = sum(row["seconds"] for row in rows) + (state.get("seconds") or 0.0)
+    trained = max([int(row["epoch"]) for row in rows] + [state["epoch"]])
+    return OrderedDict(epoch=state["best_epoch"], trained_epochs=trained,
+                       parameters=num_parameters, training_seconds=round(seconds, 3))

@@ -5,6 +5,7 @@ import pytest
 
 from retrieval.codes import Codes
 from retrieval.evaluation import unseen_results
+from retrieval.floats import Floats
 from retrieval.folds import folds_of_people
 from retrieval.metrics import evaluate_codes
 from retrieval.open_set import Probes, detection_rate, nearest, open_set_results
@@ -80,7 +81,7 @@ def test_an_answer_worked_out_by_hand():
                         [0, 1, 1, 1, 1, 1],    # Bo, distance 1, right
                         [1, 1, 1, 1, 0, 0]],   # Ann, distance 2, wrong
                        np.int8) * 2 - 1
-    known = nearest(gallery, labels, queries, np.array([0, 0, 1, 1, 0]))
+    known = nearest(Codes(gallery, labels, queries, np.array([0, 0, 1, 1, 0])))
     assert known.distances.tolist() == [0, 0, 1, 1, 2]
     assert known.right.tolist() == [1.0, 0.5, 0.5, 1.0, 0.0]
     unknown = np.array([1, 2, 2, 3] + [3] * 6)  # of ten, one lies within 1, three within 2
@@ -96,6 +97,39 @@ def test_where_distance_0_accepts_too_many_nobody_is_accepted():
     # An unknown query just at the limit still counts as allowed: 1 of 10, whatever 0.1 is in bits.
     assert detection_rate(known, np.array([0] + [4] * 9), 0.1) == (1.0, 0.1, 3)
     assert detection_rate(known, np.array([0] * 3 + [4] * 27), 0.1) == (1.0, 0.1, 3)
+
+
+def as_floats(codes):
+    return Floats(codes.gallery_codes.astype(np.float32), codes.gallery_labels,
+                  codes.query_codes.astype(np.float32) * 3, codes.query_labels)
+
+
+@pytest.mark.parametrize("num_bits, seed", [(5, 0), (16, 1), (33, 2)])
+def test_vectors_of_signs_have_the_rates_of_codes(num_bits, seed):
+    """The cosine distance of two codes is 2/K of their Hamming distance, whatever the lengths."""
+    seen, unseen = random_codes(9, 5, 4, num_bits, seed), random_codes(5, 2, 3, num_bits, seed + 9)
+    expected = open_set_results(seen, unseen)
+    found = open_set_results(as_floats(seen), as_floats(unseen))
+    assert list(found) == list(expected)
+    for name, value in expected.items():
+        if "threshold" not in name:
+            assert found[name] == pytest.approx(value)
+        elif value is None:
+            assert found[name] is None
+        else:  # up to a whole distance; below a cosine distance, that of the next one that occurs
+            assert found[name] == pytest.approx(2 / num_bits * (value + 1))
+
+
+def test_numbers_are_accepted_whole():
+    """Codes that are numbers are equal or not: a query of an enrolled number is always accepted."""
+    seen = random_codes(9, 5, 4, 16, 3, noise=0.0)._replace(numbers=1)
+    unseen = seen._replace(query_codes=-seen.query_codes)
+    results = open_set_results(seen, unseen)
+    assert results["open_set_o3_dir_at_1_percent"] == 1.0
+    assert results["open_set_o3_far_at_1_percent"] == 0.0
+    seen = seen._replace(gallery_codes=seen.gallery_codes[:1].repeat(45, axis=0))
+    same = open_set_results(seen, seen._replace(query_codes=seen.gallery_codes[:36]))
+    assert same["open_set_o2_threshold_at_10_percent"] is None
 
 
 def test_order_and_names_of_people_do_not_matter():
