@@ -40,8 +40,8 @@ class Dataset(NamedTuple):
         labels_file: Path of the identities' names by label, one a line; None where there is none.
         crop: dict that says how faces were cut out of photographs (prepare.py's manifest), so that
             a query can be cut likewise; None where that is not known.
-        num_unseen_identities: people that prepare.py has kept out of both folders; their images are
-            in unseen_gallery and unseen_queries beside them.
+        unseen: the people that prepare.py has kept out of both folders, as a Dataset whose training
+            images are their gallery; None where there are none.
         embedding: dict that says how the faces' embeddings were made that lie beside the images
             (prepare.py --embedding); None where there are none.
     """
@@ -59,7 +59,7 @@ class Dataset(NamedTuple):
     evaluate_every: int
     labels_file: Optional[Path] = None
     crop: Optional[dict] = None
-    num_unseen_identities: int = 0
+    unseen: Optional["Dataset"] = None
     embedding: Optional[dict] = None
 
 
@@ -262,13 +262,14 @@ def _prepared_dataset(name, folder):
     try:
         values = json.loads(manifest.read_text(encoding="utf-8"))
         counts = [values[key] for key in ("num_identities", "num_train", "num_test")]
-        crop, unseen = values.get("crop"), values.get("num_unseen_identities", 0)
-        embedding = values.get("embedding")
+        unseen = [values[key] for key in (
+            "num_unseen_identities", "num_unseen_gallery", "num_unseen_queries")
+        ] if "num_unseen_identities" in values else []
+        crop, embedding = values.get("crop"), values.get("embedding")
     except (OSError, ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:
         raise UserError("%s is not a manifest of prepare.py (%r); prepare the data again"
                         % (manifest, error))
-    if not (all(type(count) is int and 0 < count < 2 ** 31 for count in counts)
-            and type(unseen) is int and 0 <= unseen < 2 ** 31):
+    if not all(type(count) is int and 0 < count < 2 ** 31 for count in counts + unseen):
         raise UserError("%s: its counts must be whole numbers above 0" % manifest)
     if not all(isinstance(value, (dict, type(None))) for value in (crop, embedding)):
         raise UserError("%s: its crop and embedding must be objects; prepare the data again"
@@ -279,6 +280,11 @@ def _prepared_dataset(name, folder):
         if values.get("protocol") == published.name:  # one of the paper's, built again
             schedule = dict(epochs=published.epochs, batch_size=published.batch_size,
                             evaluate_every=published.evaluate_every)
-    return Dataset(name, name, "prepared", folder / "train", folder / "test", *counts,
-                   labels_file=folder / "labels.txt", crop=crop,
-                   num_unseen_identities=unseen, embedding=embedding, **schedule)
+    dataset = Dataset(name, name, "prepared", folder / "train", folder / "test", *counts,
+                      labels_file=folder / "labels.txt", crop=crop, embedding=embedding, **schedule)
+    if not unseen:
+        return dataset
+    return dataset._replace(unseen=Dataset(
+        name, name + " (people never seen)", "prepared", folder / "unseen_gallery",
+        folder / "unseen_queries", *unseen, labels_file=folder / "unseen_labels.txt", crop=crop,
+        embedding=embedding, **schedule))

@@ -62,21 +62,12 @@ def load_run_data(config, dataset):
         return _with_fold(config, dataset, names)
     train, test = data_loader.load_dataset(dataset)
     unseen = unseen_names = None
-    if dataset.num_unseen_identities:
-        others = unseen_part(dataset)
+    others = dataset.unseen
+    if others:
         unseen_names = data_loader.identity_names(others)
         unseen = tuple(data_loader.normalise(*split, statistics=(train.mean, train.std))
                        for split in data_loader.read_dataset(others))
     return _run_data(config, dataset, train, test, names, unseen, unseen_names)
-
-
-def unseen_part(dataset):
-    """The Dataset of the people that prepare.py has kept out of one."""
-    folder = dataset.train_folder.parent
-    return dataset._replace(
-        train_folder=folder / "unseen_gallery", test_folder=folder / "unseen_queries",
-        labels_file=folder / "unseen_labels.txt", num_identities=dataset.num_unseen_identities,
-        num_unseen_identities=0)
 
 
 def _with_fold(config, dataset, names):
