@@ -41,6 +41,11 @@ METHODS = OrderedDict([
     ("lsh", Method("LSH on pixels", {}, fit="retrieval.baselines.fit_lsh")),
     ("pcah", Method("PCA hashing on pixels", {}, fit="retrieval.baselines.fit_pcah")),
     ("itq", Method("ITQ on pixels", {}, fit="retrieval.baselines.fit_itq")),
+    # On the face embedding of a network that other people trained (faces/embedding.py).
+    ("embedding_itq", Method("ITQ on dlib's face embedding", {},
+                             fit="retrieval.baselines.fit_itq", inputs="embeddings")),
+    ("embedding_dcbh", Method("DCBH on dlib's face embedding", {},
+                              features="model.embedding_features", inputs="embeddings")),
 ])
 # Layers that turn the descriptor into hash activations, each with the function that builds it.
 HASH_LAYERS = OrderedDict([

@@ -4,6 +4,7 @@ import time
 from collections import OrderedDict
 
 from config import METHODS, implementation, resolve
+from data_loader import given_to
 from retrieval.codes import Codes
 from retrieval.run_data import load_run_data
 
@@ -29,23 +30,26 @@ def open_run(folder, data_dir=None):
 def encode_projected(config, dataset, train, test, unseen=None):
     """Fits the projection that `config` names; returns what encode.encode_splits does."""
     started = time.perf_counter()
-    projection = implementation(METHODS[config.method].fit)(
-        train.images, config.num_bits, config.seed)
+    method = METHODS[config.method]
+    projection = implementation(method.fit)(
+        given_to(method, train).images, config.num_bits, config.seed)
     fitted = time.perf_counter()
-    codes = codes_of(train, test, projection.encode)
+    codes = codes_of(method, train, test, projection.encode)
     encoded = time.perf_counter()
-    return codes, unseen and codes_of(*unseen, encode=projection.encode), run_metadata(
+    return codes, unseen and codes_of(method, *unseen, encode=projection.encode), run_metadata(
         config, dataset, parameters=projection.columns.size + projection.mean.size,
         training_seconds=round(fitted - started, 3), encoding_seconds=round(encoded - fitted, 3))
 
 
-def codes_of(gallery, queries, encode):
+def codes_of(method, gallery, queries, encode):
     """The Codes of two ImageSets.
 
     Args:
+        method: a config.Method.
         gallery, queries: ImageSets.
-        encode: function of images, float32 [n, 32, 32, 3], to codes, int8 [n, K].
+        encode: function of what the method is given of n images to codes, int8 [n, K].
     """
+    gallery, queries = given_to(method, gallery), given_to(method, queries)
     return Codes(encode(gallery.images), gallery.labels, encode(queries.images), queries.labels,
                  gallery.fingerprints, queries.fingerprints)
 
