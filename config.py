@@ -93,6 +93,9 @@ class Config:
     data_dir: str = setting(str(ROOT / "data"), "folder that holds the data sets")
     method: str = setting("dcbh", "%s; all but dcbh change the defaults of other settings or have "
                           "no use for them" % ", ".join(METHODS), choices=tuple(METHODS))
+    features_of: Optional[str] = setting(
+        None, "folder of the finished run whose features %s take" % ", ".join(
+            name for name, method in METHODS.items() if method.inputs == "features"))
     num_bits: int = setting(48, "K, bits of a code; the paper has 12, 24, 36, 48", 1, 64)
     block_length: int = setting(
         6, "L, descriptor values a block (one block a bit; ddh: 4); with 2, block hashing's bits "
@@ -217,6 +220,8 @@ def resolve(values):
         UserError: a bad setting, or no such data set.
     """
     config = Config.from_dict(values)
+    if config.features_of is not None and METHODS[config.method].inputs != "features":
+        raise UserError("features_of is of no use to method %s; leave it out" % config.method)
     dataset = find_dataset(config.dataset_flag, config.data_dir)
     return config.for_dataset(dataset), dataset
 

@@ -32,9 +32,16 @@ COLUMNS = OrderedDict([
     ("mAP", Column("mAP", "mAP", QUALITY, "share", 1)),
     ("mAP_worst_case", Column("mAP, worst order of ties", "worst ties", QUALITY, "share", 1)),
     ("mAP_best_case", Column("mAP, best order of ties", "best ties", QUALITY, "share")),
+    ("mAP_euclidean", Column("mAP by Euclidean distance", "Euclidean", QUALITY, "share", 1)),
+    ("mAP_feature", Column("mAP of the multi-scale feature alone", "feature", QUALITY, "share")),
+    ("mAP_feature_euclidean", Column("the same by Euclidean distance", "feature, Eucl.", QUALITY,
+                                     "share")),
+    ("mAP_descriptor", Column("mAP of the descriptor alone", "descriptor", QUALITY, "share")),
+    ("mAP_descriptor_euclidean", Column("the same by Euclidean distance", "descriptor, Eucl.",
+                                        QUALITY, "share")),
     ("mAP_authors_evaluation",
      Column("mAP as the authors' evaluation gives it", "authors'", QUALITY, "share", 1)),
-    ("top_1_accuracy", Column("nearest code right", "nearest", QUALITY, "share", 1)),
+    ("top_1_accuracy", Column("nearest right", "nearest", QUALITY, "share", 1)),
     ("r_precision", Column("R-precision", "R-prec.", QUALITY, "share", 1)),
     ("precision_at_50", Column("precision at 50", "P at 50", QUALITY, "share", 1)),
     ("precision_radius_2", Column("precision within radius 2", "P radius 2", QUALITY, "share", 1)),
@@ -46,6 +53,7 @@ COLUMNS = OrderedDict([
     ("queries_also_in_gallery",
      Column("queries also in the gallery", "in gallery", QUALITY, "count")),
     ("num_bits", Column("bits", "bits", CODES, "count")),
+    ("num_values", Column("floating-point values", "floats", CODES, "count")),
     ("num_gallery", Column("gallery images", "gallery", CODES, "count")),
     ("num_queries", Column("queries", "queries", CODES, "count")),
     ("distinct_gallery_codes", Column("distinct gallery codes", "distinct", CODES, "count")),
@@ -59,13 +67,15 @@ COLUMNS = OrderedDict([
     ("codes", Column("codes from", "codes", CODES, "text")),
     ("parameters", Column("parameters", "parameters", COST, "large")),
     ("training_seconds", Column("training", "training", COST, "seconds", -1)),
+    ("network_training_seconds",
+     Column("training of the network before", "network", COST, "seconds", -1)),
     ("encoding_seconds", Column("encoding", "encoding", COST, "seconds", -1)),
     ("ranking_seconds", Column("ranking and metrics", "ranking", COST, "seconds", -1)),
 ])
 # What a comparison shows of each run, in console and page alike.
-COMPARED = ("mAP", "mAP_worst_case", "mAP_best_case", "top_1_accuracy", "r_precision",
-            "precision_radius_2", "recall_radius_2", "num_bits", "distinct_gallery_codes",
-            "training_seconds")
+COMPARED = ("mAP", "mAP_worst_case", "mAP_best_case", "mAP_euclidean", "top_1_accuracy",
+            "r_precision", "precision_radius_2", "recall_radius_2", "num_bits", "num_values",
+            "distinct_gallery_codes", "training_seconds")
 
 
 def column(name):

@@ -7,12 +7,11 @@ import numpy as np
 
 from config import DATASETS, METHODS
 from reports.columns import COST, column
-from retrieval.codes import Codes
 from retrieval.metrics import Evaluation
 from runtime.run_folder import RunFolder
 
 # Settings that bear on a projection (a method that trains no network).
-PROJECTION_SETTINGS = ("dataset_flag", "data_dir", "method", "num_bits", "seed",
+PROJECTION_SETTINGS = ("dataset_flag", "data_dir", "method", "features_of", "num_bits", "seed",
                        "authors_evaluation")
 # Settings that say where and how fast, not what.
 IMMATERIAL = ("data_dir", "encode_batch_size", "authors_evaluation")
@@ -31,14 +30,14 @@ class ComparedRun(NamedTuple):
     Attributes:
         name: its folder, as the command line names it.
         evaluation: metrics.Evaluation of its codes.
-        codes: Codes.
+        codes: Codes, or Floats.
         settings: dict, its config.json; empty where unknown.
         provenance: dict, the last entry of its provenance.json; empty where unknown.
     """
 
     name: str
     evaluation: Evaluation
-    codes: Codes
+    codes: object
     settings: dict
     provenance: dict
 
@@ -93,8 +92,9 @@ def applicable_settings(settings):
     method = METHODS.get(settings.get("method"))
     if method and method.features is None:
         return OrderedDict((name, value) for name, value in settings.items()
-                           if name in PROJECTION_SETTINGS)
-    left_out = set()
+                           if name in PROJECTION_SETTINGS
+                           and (name != "features_of" or value is not None))
+    left_out = {"features_of"}
     if settings.get("center_weight") == 0:
         left_out.add("center_alpha")
     if settings.get("quantization_weight") == 0:
@@ -119,9 +119,9 @@ def method_title(settings):
     return METHODS[name].title if name in METHODS else str(name)
 
 
-def run_title(settings, num_bits):
-    """Method, data set, bits and seed."""
-    parts = [method_title(settings), dataset_title(settings), "%s bits" % num_bits]
+def run_title(settings, size):
+    """Method, data set, size of codes (such as "48 bits") and seed."""
+    parts = [method_title(settings), dataset_title(settings), size]
     if "seed" in settings:
         parts.append("seed %s" % settings["seed"])
     return " \u00b7 ".join(filter(None, parts))

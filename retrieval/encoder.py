@@ -15,13 +15,14 @@ import numpy as np
 import data_loader
 from config import INPUT_SHAPES, METHODS, Config, implementation
 from retrieval.baselines import Projection
-from retrieval.encode import encode, restore_best
+from retrieval.encode import encode
 from retrieval.projections import open_run
 from retrieval.query_faces import takes_embeddings
 from runtime.array_file import read_arrays
 from runtime.errors import UserError
 from runtime.output_folder import OutputFolder
 from runtime.tensorflow_setup import error_reason, make_session, tf
+from training.checkpoints import restore_best
 from training.graph import build_inference_graph, build_network
 
 FORMAT = 1

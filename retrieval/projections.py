@@ -1,4 +1,4 @@
-"""A run's data, and codes of its images by a fitted projection. Needs no TensorFlow."""
+"""A run's data, and codes of it by a fitted projection, or its embeddings. Needs no TensorFlow."""
 
 import time
 from collections import OrderedDict
@@ -6,6 +6,7 @@ from collections import OrderedDict
 from config import METHODS, implementation, resolve
 from data_loader import given_to
 from retrieval.codes import Codes
+from retrieval.floats import Floats
 from retrieval.run_data import load_run_data
 
 
@@ -28,9 +29,15 @@ def open_run(folder, data_dir=None):
 
 
 def encode_projected(config, dataset, train, test, unseen=None):
-    """Fits the projection that `config` names; returns what encode.encode_splits does."""
-    started = time.perf_counter()
+    """Fits the projection that `config` names; returns what encode.encode_splits does.
+
+    Where the method compares what it is given as it is, as floats, nothing is fitted.
+    """
     method = METHODS[config.method]
+    if method.floats:
+        return floats_of(method, train, test), unseen and floats_of(method, *unseen), run_metadata(
+            config, dataset, training_seconds=0.0, encoding_seconds=0.0)
+    started = time.perf_counter()
     projection = implementation(method.fit)(
         given_to(method, train).images, config.num_bits, config.seed)
     fitted = time.perf_counter()
@@ -54,6 +61,31 @@ def codes_of(method, gallery, queries, encode):
                  gallery.fingerprints, queries.fingerprints)
 
 
+def floats_of(method, gallery, queries):
+    """The Floats of two ImageSets: what a method is given of each image."""
+    return Floats(given_to(method, gallery).images, gallery.labels,
+                  given_to(method, queries).images, queries.labels,
+                  gallery.fingerprints, queries.fingerprints)
+
+
 def run_metadata(config, dataset, **values):
     """What results.json says of the run behind some codes: an OrderedDict of plain values."""
     return OrderedDict([("dataset", dataset.name), ("method", config.method)], **values)
+
+
+def training_metadata(folder, state, num_parameters):
+    """What results.json says of the training behind some weights.
+
+    Args:
+        folder: the RunFolder.
+        state: dict saved with the weights (training.loop.Progress).
+        num_parameters: trainable values, centers included.
+
+    Returns:
+        An OrderedDict of plain values.
+    """
+    rows = folder.read_history()
+    seconds = sum(row["seconds"] for row in rows) + (state.get("seconds") or 0.0)
+    trained = max([int(row["epoch"]) for row in rows] + [state["epoch"]])
+    return OrderedDict(epoch=state["best_epoch"], trained_epochs=trained,
+                       parameters=num_parameters, training_seconds=round(seconds, 3))

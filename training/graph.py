@@ -57,7 +57,7 @@ class StepGraph(NamedTuple):
 
 
 class InferenceGraph(NamedTuple):
-    """What encoding needs, and no more: no labels, classifiers, gradients or Adam slots.
+    """What encoding needs, and no more: no labels, gradients or Adam slots.
 
     Attributes:
         graph: the tf.Graph that holds all of it.
@@ -143,11 +143,19 @@ def build_step_graph(config, num_classes, workers=None):
                          tf.train.Saver(max_to_keep=None), tf.global_variables_initializer(), joint)
 
 
-def build_inference_graph(config):
-    """Builds the network for encoding alone, in a graph of its own: an InferenceGraph."""
+def build_inference_graph(config, num_classes=None):
+    """Builds the network for encoding alone, in a graph of its own.
+
+    Args:
+        config: a Config whose method is a network's.
+        num_classes: C, to have its classifiers, too; codes need none.
+
+    Returns:
+        An InferenceGraph.
+    """
     graph = tf.Graph()
     with graph.as_default():
-        inference = build_network(config, _images_placeholder(config), False)
+        inference = build_network(config, _images_placeholder(config), False, num_classes)
         return InferenceGraph(graph, inference, tf.train.Saver())
 
 
