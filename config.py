@@ -20,6 +20,8 @@ from runtime.settings import checked_value, nearest_names, setting, setting_name
 IMAGE_SIZE = 32  # pixels a side; the network's four poolings leave 2x2 of it
 IMAGE_CHANNELS = 3
 EMBEDDING_SIZE = 128  # floats of a face's embedding (faces/embedding.py)
+# Of one image, by methods.Method.inputs.
+INPUT_SHAPES = {"images": (IMAGE_SIZE, IMAGE_SIZE, IMAGE_CHANNELS), "embeddings": (EMBEDDING_SIZE,)}
 
 ROOT = Path(__file__).resolve().parent
 DATASET_NAME = re.compile(r"[A-Za-z][A-Za-z0-9_-]{0,63}\Z")  # of a prepared data set

@@ -10,9 +10,8 @@ from typing import NamedTuple, Optional, Tuple
 
 import numpy as np
 
-from config import EMBEDDING_SIZE, IMAGE_CHANNELS, IMAGE_SIZE
+from config import IMAGE_CHANNELS, IMAGE_SIZE
 from orl import ORL_IDENTITIES, load_orl
-from runtime.array_file import read_array
 from runtime.array_pickle import read_array_pair
 from runtime.errors import UserError
 from runtime.pixel_range import common_range, find_pixel_range
@@ -34,8 +33,7 @@ class ImageSet(NamedTuple):
         stored_dtype: name of the type of the raw pixels.
         pixel_range: (low, high), the raw pixels that stand for black and white.
         rows: int64 [num_images], each image's row in the data set's split; None for all of them.
-        embeddings: float32 [num_images, 128], where a method needs them (read_embeddings); else
-            None.
+        embeddings: float32 [num_images, 128], where a method needs them; else None.
     """
 
     images: np.ndarray
@@ -78,35 +76,6 @@ def read_dataset(dataset):
     common_range([(folder, split[2]) for folder, split in zip(folders, splits)
                   if split[0].min() < split[0].max()])
     return splits
-
-
-def embeddings_file(folder):
-    """Path of the embeddings of the images in a folder of a prepared data set."""
-    return folder.with_name(folder.name + "_embeddings.npy")
-
-
-def read_embeddings(folder, count):
-    """The embeddings of a folder's images, in the order of its rows: float32 [count, 128].
-
-    Args:
-        folder: Path, train_folder or test_folder of a prepared Dataset.
-        count: images there.
-
-    Raises:
-        UserError: missing, damaged, of another number of images, or not finite.
-    """
-    path, shape = embeddings_file(folder), (count, EMBEDDING_SIZE)
-    again = "prepare the data again with --embedding"
-    try:
-        embeddings = read_array(path)
-    except UserError as error:
-        raise UserError("%s; %s" % (error, again))
-    if embeddings.dtype != np.float32 or embeddings.shape != shape:
-        raise UserError("%s holds %s %s, not float32 %s; %s" % (
-            path, embeddings.dtype, embeddings.shape, shape, again))
-    if not np.isfinite(embeddings).all():
-        raise UserError("%s holds values that are not finite; %s" % (path, again))
-    return embeddings
 
 
 def given_to(method, data):

@@ -51,6 +51,12 @@ METHODS = OrderedDict([
                            fit="retrieval.baselines.fit_itq", inputs="features")),
     ("float", Method("The network's floats, unhashed", {}, inputs="features", floats=True)),
     ("class_number", Method("The network's class number", {}, inputs="features")),
+    # On the face embedding of a network that other people trained (faces/embedding.py).
+    ("embedding", Method("dlib's face embedding, unhashed", {}, inputs="embeddings", floats=True)),
+    ("embedding_itq", Method("ITQ on dlib's face embedding", {},
+                             fit="retrieval.baselines.fit_itq", inputs="embeddings")),
+    ("embedding_dcbh", Method("DCBH on dlib's face embedding", {},
+                              features="model.embedding_features", inputs="embeddings")),
 ])
 # Layers that turn the descriptor into hash activations, each with the function that builds it.
 HASH_LAYERS = OrderedDict([

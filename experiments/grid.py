@@ -39,10 +39,13 @@ GRID_METHODS = OrderedDict([
      for name, method in METHODS.items() if name != "dcbh"])
 PAPER_BITS = (12, 24, 36, 48)
 # Settings that the grid varies itself, so that they are not given for all cells.
-AXES = ("dataset_flag", "num_bits", "seed", "unseen_split", "authors_evaluation") + tuple(
+AXES = ("dataset_flag", "num_bits", "seed", "unseen_split", "authors_evaluation",
+        "features_of") + tuple(
     sorted({name for _, values in GRID_METHODS.values() for name in values}))
 # Settings that have no bearing on a cell's numbers, and so may change when it is resumed.
-IMMATERIAL = ("data_dir", "encode_batch_size")
+IMMATERIAL = ("data_dir", "features_of", "encode_batch_size")
+# Whose features the methods take that train no network: the cell of the same place in the table.
+FEATURES_OF = "dcbh"
 # What starts a run; tests put a stub in its place.
 TRAINER = [sys.executable, str(ROOT / "main.py")]
 
@@ -60,6 +63,11 @@ class Cell(NamedTuple):
     config: Config
     dataset: Dataset
     folder: RunFolder
+
+    @property
+    def needs(self):
+        """The folder of the cell whose features this one takes, a RunFolder; None of others."""
+        return RunFolder(self.config.features_of) if self.config.features_of else None
 
     @property
     def name(self):
@@ -123,10 +131,11 @@ def make_cells(out, datasets, methods, bits, seeds, given, unseen_splits=(None,)
         unseen_splits: folds of people to keep out of training; None for none.
 
     Returns:
-        A list of Cells.
+        A list of Cells; those that take the features of a network come after it.
 
     Raises:
-        UserError: a setting is refused, or a data set named twice.
+        UserError: a setting is refused, a data set named twice, or a network neither among the
+            methods nor trained before whose features another method takes.
     """
     data_dir = given.get("data_dir", Config.data_dir)
     names = [find_dataset(flag, data_dir).name for flag in datasets]
@@ -134,14 +143,26 @@ def make_cells(out, datasets, methods, bits, seeds, given, unseen_splits=(None,)
         raise UserError("--datasets names a data set twice")
     cells = []
     for name, seed, fold, method, num_bits in itertools.product(
-            names, seeds, unseen_splits, methods, bits):
+            names, seeds, unseen_splits, sorted(methods, key=takes_features), bits):
         values = dict(given, dataset_flag=name, num_bits=num_bits, seed=seed, unseen_split=fold,
                       authors_evaluation=True)
         values.update(GRID_METHODS[method][1])
+        place = cell_folder(num_bits, seed, fold)
+        if takes_features(method):
+            values["features_of"] = str((Path(out) / name / FEATURES_OF / place).absolute())
         config, dataset = resolve(values)
-        cells.append(Cell(method, config, dataset, RunFolder(
-            Path(out) / name / method / cell_folder(num_bits, seed, fold))))
+        cells.append(Cell(method, config, dataset, RunFolder(Path(out) / name / method / place)))
+    for cell in cells:
+        if (cell.needs and FEATURES_OF not in methods and has_data(cell.dataset)
+                and not finished_results(cell.needs)):
+            raise UserError("method %s takes the features of %s, which is not finished; name %s "
+                            "among --methods, too" % (cell.method, cell.needs, FEATURES_OF))
     return cells
+
+
+def takes_features(method):
+    """Whether a key of GRID_METHODS takes the features of a trained network."""
+    return METHODS[GRID_METHODS[method][1].get("method", "dcbh")].inputs == "features"
 
 
 def has_data(dataset):

@@ -39,7 +39,7 @@ class Run(NamedTuple):
 
 
 def fit_projection(run):
-    """Fits a projection of the pixels, evaluates its codes and writes the run's report."""
+    """Fits a projection, or takes embeddings as they are; evaluates and writes the run's report."""
     finish_run(run, encode_projected, None, "CPU (numpy %s)" % np.__version__)
 
 

@@ -4,6 +4,8 @@ import contextlib
 import sys
 import time
 
+from config import METHODS
+from data_loader import given_to
 from experiments.run import evaluate, print_results, write_report
 from reports import report
 from retrieval import encode
@@ -56,7 +58,8 @@ def train_and_evaluate(run, graph, session, workers):
     """The training loop of one process; returns the last evaluation, as (Codes, Evaluation)."""
     with workers.recorder(run.folder, graph, session, statistics(run)) as recorder, \
             telling_what_is_saved(run, workers):
-        trainer = workers.trainer(run.config, run.train, graph, session, recorder)
+        trainer = workers.trainer(run.config, given_to(METHODS[run.config.method], run.train),
+                                  graph, session, recorder)
         if run.folder.has_checkpoint():
             trainer.resume()
             recorder.say("resuming after %s" % trainer.progress)

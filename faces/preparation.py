@@ -85,12 +85,7 @@ def prepare_dataset(options):
     outcomes += [Outcome(LEFT_OUT, "not_sampled")] * len(unread)
     if not names:
         raise UserError(_nothing_usable(options, outcomes))
-    names, unseen_names = splits.keep_out(photos, outcomes, names, options.unseen, options.seed)
-    if options.unseen and min(len(names), len(unseen_names)) < FEWEST_PEOPLE:
-        raise UserError(
-            "--unseen %g would keep %d of %d people out of training; at least %d are needed on "
-            "either side: name another share, or add people" % (
-                options.unseen, len(unseen_names), len(names) + len(unseen_names), FEWEST_PEOPLE))
+    names, unseen_names = _keep_out(options, photos, outcomes, names)
     embeddings = None
     if embedded_by:
         used = [index for index, outcome in enumerate(outcomes) if outcome.status != LEFT_OUT]
@@ -103,6 +98,17 @@ def prepare_dataset(options):
     notes += outcome_notes(outcomes)
     return Preparation(target, manifest, outcomes, notes,
                        _problems(options, photos, outcomes, near))
+
+
+def _keep_out(options, photos, outcomes, names):
+    """splits.keep_out; raises UserError where too few people are left, or kept out."""
+    names, unseen_names = splits.keep_out(photos, outcomes, names, options.unseen, options.seed)
+    if options.unseen and min(len(names), len(unseen_names)) < FEWEST_PEOPLE:
+        raise UserError(
+            "--unseen %g would keep %d of %d people out of training; at least %d are needed on "
+            "either side: name another share, or add people" % (
+                options.unseen, len(unseen_names), len(names) + len(unseen_names), FEWEST_PEOPLE))
+    return names, unseen_names
 
 
 def chosen_crop(options):

@@ -12,7 +12,7 @@ from collections import OrderedDict
 
 import numpy as np
 
-from data_loader import embeddings_file
+from faces.embedding_files import embeddings_file
 from faces.outcomes import SPLITS
 from faces.reading import Face
 from faces.splits import seed_for

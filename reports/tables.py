@@ -32,6 +32,8 @@ METRICS = (
     Metric("mAP, expected over tie orders", ("mAP",), "{:.4f}".format, 1),
     Metric("mAP in the worst / the best order of ties", ("mAP_worst_case", "mAP_best_case"),
            better=1),
+    Metric("mAP of floats: by Euclidean distance / of the multi-scale feature alone / of the "
+           "descriptor alone", ("mAP_euclidean", "mAP_feature", "mAP_descriptor"), better=1),
     Metric("mAP as the authors' evaluation gives it", ("mAP_authors_evaluation",),
            "{:.4f}".format, 1),
     Metric("Precision of the first 50 ranks", ("precision_at_50",), "{:.4f}".format, 1),
@@ -39,9 +41,10 @@ METRICS = (
            ("precision_radius_2", "recall_radius_2"), better=1),
     Metric("Effective bits: not constant / linearly independent",
            ("varying_bits", "independent_bits"), "{:.1f}".format),
-    Metric("Training", ("training_seconds",), duration, -1),
+    Metric("Training (of what takes a network's features: beside that network's)",
+           ("training_seconds",), duration, -1),
     Metric("Evaluation: encoding / ranking", ("encoding_seconds", "ranking_seconds"), duration, -1),
-    Metric("Parameters (for LSH, PCA hashing and ITQ: values of the projection)",
+    Metric("Parameters (of LSH, PCA hashing and ITQ: with the values of the projection)",
            ("parameters",), large, -1),
 )
 # Tables of runs that leave people out of training; they stand after the table of mAP.
@@ -125,11 +128,12 @@ class Table(NamedTuple):
         return any(run.dataset == dataset and method in (None, run.method) for run in self.runs)
 
     def metrics(self, dataset):
-        """The metrics to show of a data set: mAP alone where nothing was run."""
-        if not self.has_runs(dataset):
-            return METRICS[:1]
-        left_out = any("unseen_mAP" in run.results for run in self.runs if run.dataset == dataset)
-        return METRICS[:1] + UNSEEN_METRICS * left_out + METRICS[1:]
+        """The metrics to show of a data set: mAP, and those that any of its runs has."""
+        runs = [run for run in self.runs if run.dataset == dataset]
+        left_out = any("unseen_mAP" in run.results for run in runs)
+        return METRICS[:1] + tuple(
+            metric for metric in UNSEEN_METRICS * left_out + METRICS[1:]
+            if any(key in run.results for run in runs for key in metric.keys))
 
 
 def summary(values, text):
@@ -191,7 +195,8 @@ def grid_table(table, dataset, metric, folder=None):
                      for run in table.cell(dataset, method, num_bits)] \
                 if folder and metric.keys == ("mAP",) else []
             cells.append(GridCell(text, best, links))
-        rows.append((table.titles[method], cells, ""))
+        if metric is METRICS[0] or any(cell.text for cell in cells):
+            rows.append((table.titles[method], cells, ""))
     if metric.keys == ("mAP",):
         for _, title, source, values in published(dataset):
             rows.append((title, [GridCell(
@@ -263,7 +268,7 @@ def how_made(table, command_line, planned):
         planned: number of runs of the whole grid.
     """
     entries = [entry for run in table.runs for entry in run.folder.provenance()]
-    seconds = sum(run.results["training_seconds"] for run in table.runs)
+    seconds = sum(run.results.get("training_seconds", 0) for run in table.runs)
     folds = sorted({run.fold for run in table.runs if run.fold is not None})
     lines = ["`python %s`" % " ".join(command_line),
              "%d of %d runs are finished; seeds %s%s" % (

@@ -5,10 +5,10 @@ from collections import OrderedDict
 
 import numpy as np
 
-import data_loader
 from retrieval import gallery_items, indexing, packing
 from retrieval.gallery import Gallery, is_gallery
 from retrieval.gallery_writer import GalleryWriter, check_same_encoder
+from retrieval.query_faces import stored_input
 from runtime.errors import UserError
 from runtime.run_folder import RunFolder
 
@@ -225,7 +225,7 @@ def _chosen(gallery):
 
 def _probes(encoder, dataset, test, names):
     """(codes, names) of the queries of a data set, normalised as lone photographs are."""
-    images = data_loader.displayable(test, slice(None))
+    images = stored_input(test, slice(None), encoder.metadata)
     return packing.pack(encoder.encode(images)), [
         names[label] if names else "%s %d" % (dataset.name, label) for label in test.labels]
 

@@ -26,7 +26,7 @@ def encode(network, session, images, batch_size):
     Args:
         network: a model.Network built for inference.
         session: a tf.Session with its weights.
-        images: float32 [n, 32, 32, 3], normalised; n >= 1.
+        images: float32 [n, 32, 32, 3], normalised; or what else the method is given; n >= 1.
         batch_size: images a session run.
 
     Returns:
@@ -54,10 +54,11 @@ def encode_splits(network, session, config, dataset, train, test, unseen=None):
     def encoded(images):
         return encode(network, session, images, config.encode_batch_size)
 
+    method = METHODS[config.method]
     started = time.perf_counter()
-    codes = codes_of(train, test, encoded)
+    codes = codes_of(method, train, test, encoded)
     seconds = round(time.perf_counter() - started, 3)
-    return codes, unseen and codes_of(*unseen, encode=encoded), run_metadata(
+    return codes, unseen and codes_of(method, *unseen, encode=encoded), run_metadata(
         config, dataset, encoding_seconds=seconds)
 
 

@@ -2,7 +2,8 @@
 
     DIR/encoder.json    method, bits, data set, crop, pixel statistics, settings, provenance
     DIR/saved_model/    of a network: its weights as a SavedModel, for TensorFlow Serving and
-                        converters (serving_default: uint8 images [n, 32, 32, 3] -> int8 codes)
+                        converters (serving_default: uint8 images [n, 32, 32, 3] -> int8 codes;
+                        of embedding_dcbh: float32 embeddings [n, 128] -> int8 codes)
     DIR/projection.npz  of a projection: mean and columns
 """
 
@@ -12,10 +13,11 @@ from collections import OrderedDict
 import numpy as np
 
 import data_loader
-from config import IMAGE_CHANNELS, IMAGE_SIZE, METHODS, Config, implementation
+from config import INPUT_SHAPES, METHODS, Config, implementation
 from retrieval.baselines import Projection
 from retrieval.encode import encode
 from retrieval.projections import open_run
+from retrieval.query_faces import takes_embeddings
 from runtime.array_file import read_arrays
 from runtime.errors import UserError
 from runtime.output_folder import OutputFolder
@@ -45,7 +47,7 @@ class Encoder:
         metadata = _read_metadata(folder)
         config = Config.from_dict(metadata["settings"])
         if not METHODS[config.method].features:
-            return cls(metadata, _read_projection(folder, config.num_bits).encode, lambda: None)
+            return cls(metadata, _read_projection(folder, config).encode, lambda: None)
         session, graph = _open_network(folder, config)
         return cls(metadata, lambda images: encode(
             graph.inference, session, images, config.encode_batch_size), session.close)
@@ -57,10 +59,12 @@ class Encoder:
         self.close()
 
     def encode(self, images):
-        """Codes of images, normalised with the training set's statistics.
+        """Codes of images, normalised with the training set's statistics, or of embeddings.
 
         Args:
-            images: uint8 [n, 32, 32, 3], RGB, cut out of photographs as metadata["crop"] says.
+            images: uint8 [n, 32, 32, 3], RGB, cut out of photographs as metadata["crop"] says; of
+                an encoder that takes embeddings float32 [n, 128], made of the faces as
+                metadata["embedding"] says (retrieval.query_faces.encoder_input).
 
         Returns:
             int8 [n, K], -1 or +1.
@@ -69,13 +73,26 @@ class Encoder:
             ValueError: images of another shape or type.
         """
         images = np.asarray(images)
-        if images.dtype != np.uint8 or images.shape[1:] != (IMAGE_SIZE, IMAGE_SIZE, IMAGE_CHANNELS):
-            raise ValueError("images must be uint8 [n, %d, %d, %d], not %s %s" % (
-                IMAGE_SIZE, IMAGE_SIZE, IMAGE_CHANNELS, images.dtype, images.shape))
+        shape, dtype = self._expected()
+        if images.dtype != dtype or images.shape[1:] != shape:
+            raise ValueError("images must be %s [n, %s], not %s %s" % (
+                np.dtype(dtype), ", ".join(map(str, shape)), images.dtype, images.shape))
         if not len(images):
             return np.zeros((0, self.metadata["num_bits"]), np.int8)
+        if takes_embeddings(self.metadata):
+            return self._encode_normalised(images)
         return self._encode_normalised(data_loader.normalise_images(
             images, self.metadata["mean"], self.metadata["std"], self.metadata["pixel_range"]))
+
+    def warm_up(self):
+        """Encodes nothing of interest: the first time takes longer."""
+        shape, dtype = self._expected()
+        self.encode(np.zeros((1,) + shape, dtype))
+
+    def _expected(self):
+        """Shape and type of what `encode` takes of one image."""
+        inputs = self.metadata.get("inputs", "images")
+        return INPUT_SHAPES[inputs], np.uint8 if inputs == "images" else np.float32
 
 
 def export_encoder(folder, path, data_dir=None):
@@ -100,7 +117,8 @@ def export_encoder(folder, path, data_dir=None):
     provenance = folder.provenance()
     metadata = OrderedDict(
         format=FORMAT, method=config.method, num_bits=config.num_bits, dataset=dataset.name,
-        identities=data.names, crop=dataset.crop, mean=train.mean,
+        identities=data.names, crop=dataset.crop, inputs=METHODS[config.method].inputs,
+        embedding=dataset.embedding, mean=train.mean,
         std=train.std, pixel_range=list(train.pixel_range), run=str(folder.path.resolve()),
         data=provenance[0].get("data") if provenance else None, settings=config.to_dict(),
         provenance=provenance)
@@ -108,8 +126,9 @@ def export_encoder(folder, path, data_dir=None):
         state = _export_network(folder, out, config, train)
         metadata.update(epoch=state["best_epoch"])
     else:
-        projection = implementation(METHODS[config.method].fit)(
-            train.images, config.num_bits, config.seed)
+        method = METHODS[config.method]
+        projection = implementation(method.fit)(
+            data_loader.given_to(method, train).images, config.num_bits, config.seed)
         out.write_arrays("projection.npz", **projection._asdict())
     out.write_json("encoder.json", metadata)
     return metadata
@@ -120,6 +139,7 @@ def _read_metadata(folder):
     numbers = ("format", "num_bits", "mean", "std")
     if not (isinstance(metadata, dict) and isinstance(metadata.get("settings"), dict)
             and all(isinstance(metadata.get(name), (int, float)) for name in numbers)
+            and metadata.get("inputs", "images") in INPUT_SHAPES
             and isinstance(metadata.get("pixel_range"), list)):
         raise UserError("%s/encoder.json is not what evaluate.py --export writes; export again"
                         % folder)
@@ -129,10 +149,10 @@ def _read_metadata(folder):
     return metadata
 
 
-def _read_projection(folder, num_bits):
+def _read_projection(folder, config):
     projection = Projection(**read_arrays(folder.path / "projection.npz", Projection._fields))
-    size = IMAGE_SIZE * IMAGE_SIZE * IMAGE_CHANNELS
-    if projection.columns.shape != (size, num_bits) or projection.mean.shape != (size,):
+    size = int(np.prod(INPUT_SHAPES[METHODS[config.method].inputs]))
+    if projection.columns.shape != (size, config.num_bits) or projection.mean.shape != (size,):
         raise UserError("%s/projection.npz is not what encoder.json says; export again" % folder)
     return projection
 
@@ -147,8 +167,10 @@ def _export_network(folder, out, config, train):
             values = session.run([variable.read_value() for variable in weights])
     temporary = out.path / (".saved_model.%d.tmp" % os.getpid())
     with tf.Graph().as_default() as serving:
-        pixels = tf.placeholder(tf.uint8, [None, IMAGE_SIZE, IMAGE_SIZE, IMAGE_CHANNELS], "images")
-        normalised = _normalised(pixels, train)
+        inputs = METHODS[config.method].inputs
+        given = tf.placeholder(tf.uint8 if inputs == "images" else tf.float32,
+                               [None] + list(INPUT_SHAPES[inputs]), inputs)
+        normalised = _normalised(given, train) if inputs == "images" else given
         network = build_network(config, normalised, False)
         codes = tf.where(network.hash_activations >= 0, tf.ones_like(network.hash_activations),
                          -tf.ones_like(network.hash_activations))
@@ -163,7 +185,7 @@ def _export_network(folder, out, config, train):
             builder.add_meta_graph_and_variables(
                 session, [tf.saved_model.SERVING], strip_default_attrs=True,
                 signature_def_map={"serving_default": tf.saved_model.predict_signature_def(
-                    {"images": pixels}, {"codes": codes})})
+                    {inputs: given}, {"codes": codes})})
             builder.save()
     out.replace_subfolder("saved_model", temporary)
     return state

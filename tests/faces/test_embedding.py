@@ -21,6 +21,7 @@ import data_loader
 import prepare
 from config import EMBEDDING_SIZE, METHODS, find_dataset
 from faces import embedding, embedding_stage
+from faces.embedding_files import embeddings_file, read_embeddings
 from faces.reading import Face
 from faces.sources import Photo
 from runtime.errors import Failed, UserError
@@ -88,7 +89,7 @@ def test_rows_are_those_of_the_images_and_none_is_computed_twice(run, stand_in, 
     names = json.loads((made / "manifest.json").read_text())["sha256"]
     assert {"train_embeddings.npy", "test_embeddings.npy"} <= set(names)
     splits = [("train", 12, dataset.train_folder), ("test", 6, dataset.test_folder)]
-    stored = {name: data_loader.read_embeddings(folder, count) for name, count, folder in splits}
+    stored = {name: read_embeddings(folder, count) for name, count, folder in splits}
     with open(str(made / "images.csv")) as stream:
         for row in csv.DictReader(stream):
             with Image.open(row["file"]) as image:
@@ -152,12 +153,12 @@ def damage(path, how):
 @pytest.mark.parametrize("how", ["missing", "short", "empty", "claims", "not finite", "rows",
                                  "float64", "transposed"])
 def test_damaged_embeddings_are_refused(tmp_path, how):
-    path = data_loader.embeddings_file(tmp_path / "train")
+    path = embeddings_file(tmp_path / "train")
     np.save(str(path), np.arange(512, dtype=np.float32).reshape(4, 128))
-    assert data_loader.read_embeddings(tmp_path / "train", 4)[3, 127] == 511
+    assert read_embeddings(tmp_path / "train", 4)[3, 127] == 511
     damage(path, how)
     with pytest.raises(UserError) as refusal:
-        data_loader.read_embeddings(tmp_path / "train", 4)
+        read_embeddings(tmp_path / "train", 4)
     assert str(path) in str(refusal.value) and "--embedding" in str(refusal.value)
     assert "\n" not in str(refusal.value)
 
