@@ -60,7 +60,7 @@ COLUMNS = OrderedDict([
     ("unseen_mAP_euclidean",
      Column("mAP, never seen, by Euclidean distance", "unseen Euclidean", UNSEEN, "share", 1)),
     ("unseen_top_1_accuracy",
-     Column("nearest code right, never seen", "unseen nearest", UNSEEN, "share", 1)),
+     Column("nearest right, never seen", "unseen nearest", UNSEEN, "share", 1)),
     ("unseen_r_precision",
      Column("R-precision, never seen", "unseen R-prec.", UNSEEN, "share", 1)),
     ("unseen_num_identities",

@@ -50,9 +50,9 @@ METRICS = (
 # Tables of runs that leave people out of training; they stand after the table of mAP.
 UNSEEN_METRICS = (
     Metric("mAP of people never seen", ("unseen_mAP",), "{:.4f}".format, 1),
-    Metric("Nearest code right: people never seen", ("unseen_top_1_accuracy",), "{:.4f}".format,
+    Metric("Nearest right: people never seen", ("unseen_top_1_accuracy",), "{:.4f}".format,
            1),
-    Metric("Nearest code right: people of the training set", ("top_1_accuracy",),
+    Metric("Nearest right: people of the training set", ("top_1_accuracy",),
            "{:.4f}".format, 1),
 ) + tuple(
     Metric("Detected and identified at 1 % / 10 % false accepts of unknown people: " + who,

@@ -9,7 +9,7 @@ from retrieval.vectors import load_unseen
 
 COMPARED = ("mAP", "mAP_worst_case", "mAP_best_case", "top_1_accuracy", "r_precision")
 TITLES = {"mAP": "mAP", "mAP_worst_case": "worst order of ties",
-          "mAP_best_case": "best order of ties", "top_1_accuracy": "nearest code right",
+          "mAP_best_case": "best order of ties", "top_1_accuracy": "nearest right",
           "r_precision": "R-precision"}
 UNKNOWN = (("o1", "known unknown"), ("o2", "unknown unknown"), ("o3", "both"))
 LIMITS = (("1_percent", "1 %"), ("10_percent", "10 %"))
@@ -49,7 +49,7 @@ def unseen_part(folder, results, codes):
     people = len(set(codes.gallery_labels.tolist())), results["unseen_num_identities"]
     queries = results["unseen_num_queries"]
     sentence = (
-        "For %s never seen in training mAP is %.4f (a random order: %.4f) and the nearest code is "
+        "For %s never seen in training mAP is %.4f (a random order: %.4f) and the nearest image is "
         "right for %.1f %% of %s; for the %d who were, mAP is %.4f (a random order: %.4f)." % (
             counted(people[1], "person", "people"), results["unseen_mAP"], chances[1],
             100 * results["unseen_top_1_accuracy"], counted(queries, "query", "queries"),
@@ -71,13 +71,13 @@ def _open_set(results):
     sentence = (
         "Open-set identification: the training images of %s are enrolled; %s trained but are not "
         "enrolled (known unknown), %s never seen (unknown unknown). A query is taken for the "
-        "person of the nearest enrolled code if that lies within a Hamming distance, the largest "
-        "one at which at most 1 or 10 %% of the unknown people's queries are accepted." % (
+        "person of the nearest enrolled image if that lies within a distance, the largest one at "
+        "which at most 1 or 10 %% of the unknown people's queries are accepted." % (
             counted(known, "person", "people"), counted(others, "person", "people"),
             counted(results["unseen_num_identities"], "person was", "people were")))
-    heads = ["unknown people", "queries: known"] + ["unknown"] + [
-        "%s at %s" % (what, limit) for _, limit in LIMITS
-        for what in ("detected and identified", "false accepts", "distance")]
+    heads = ["unknown people", "known queries", "unknown"]
+    for _, limit in LIMITS:
+        heads += ["identified at %s" % limit, "false accepts", "distance"]
     counts = {"o1": results["open_set_num_known_unknown_queries"],
               "o2": results["unseen_num_queries"]}
     counts["o3"] = counts["o1"] + counts["o2"]
@@ -91,6 +91,6 @@ def _open_set(results):
                 for part in ("dir", "far", "threshold")]
             row += ["-" if detection is None else "%.4f" % detection,
                     "-" if accepts is None else "%.4f" % accepts,
-                    "none" if threshold is None else str(threshold)]
+                    "none" if threshold is None else "%.4g" % threshold]
         rows.append(row)
     return sentence, heads, rows
