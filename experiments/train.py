@@ -8,6 +8,7 @@ from config import METHODS
 from data_loader import given_to
 from experiments.run import evaluate, print_results, write_report
 from reports import report
+from reports.verdict import overfitting
 from retrieval import encode
 from runtime.command_line import duration
 from runtime.errors import UserError
@@ -51,6 +52,9 @@ def train_network(run, workers=None):
             write_unfinished_report(run, str(error))
             raise
     print_results(evaluation, path)
+    note = overfitting(run.folder.read_history())
+    if note:
+        print("note: " + note)
     print("took %s in all" % duration(time.perf_counter() - started))
 
 
