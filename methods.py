@@ -31,6 +31,11 @@ class Method(NamedTuple):
     inputs: str = "images"
     floats: bool = False
 
+    @property
+    def is_searchable(self):
+        """Whether a photograph's code can be found by Hamming distance: not of class numbers."""
+        return bool(self.features or self.fit)
+
 
 METHODS = OrderedDict([
     ("dcbh", Method("DCBH", {}, features="model.dcbh_features")),

@@ -21,7 +21,7 @@ def write_report(folder, evaluation, codes, splits=None, names=None, suspects=No
     Args:
         folder: an OutputFolder; if it holds a run, its settings, provenance and history are shown.
         evaluation: metrics.Evaluation.
-        codes: Codes, or Floats, which have no figures of distances and bits.
+        codes: Codes, or Floats. These, and codes that are numbers, have no figures of bits.
         splits: (train, test) ImageSets in the order of the codes, to show retrievals.
         names: identities' names by label.
         suspects: photographs that may be mislabelled, most suspect first: a list of dicts of
@@ -35,7 +35,8 @@ def write_report(folder, evaluation, codes, splits=None, names=None, suspects=No
     record = runs.read_record(folder.path)
     results = evaluation.results
     is_codes = isinstance(codes, Codes)
-    size = "%d bits" % results["num_bits"] if is_codes else "%d floats" % results["num_values"]
+    size = ("%d bits" % results["num_bits"] if is_codes
+            else "{:,} floats".format(results["num_values"]))
     subject = "%d-bit codes" % results["num_bits"] if is_codes else size
     if record.settings:
         subject = "%s on %s" % (runs.method_title(record.settings),
@@ -43,7 +44,7 @@ def write_report(folder, evaluation, codes, splits=None, names=None, suspects=No
     rankings = OrderedDict([("", ranking(evaluation, codes))])
     drawn = [("Ranking", [figures.precision_recall(rankings), figures.at_n(rankings, "precision"),
                           figures.at_n(rankings, "recall")])]
-    if is_codes:
+    if is_codes and not codes.numbers:
         drawn.append(("Distances and bits", [
             figures.within_radius(evaluation), code_figures.distances(evaluation),
             code_figures.bit_balance(codes), code_figures.bit_correlation_matrix(codes)]))

@@ -10,6 +10,7 @@ from PIL import Image
 
 import data_loader
 from retrieval import vectors
+from retrieval.codes import Codes
 
 # Queries shown of each kind: more failures than successes, since they teach more.
 SHOWN = OrderedDict([("best", 2), ("typical", 2), ("worst", 5)])
@@ -21,14 +22,14 @@ class Item(NamedTuple):
     Attributes:
         source: data URI of its picture.
         name: whom it shows.
-        distance: to the query; see retrieval.vectors.distances_of.
+        distance: to the query (see retrieval.vectors.distances_of): int, or text of Floats.
         right: whether it shows the query's person.
         done: whether all of the person's gallery images come before it, so that it cannot be right.
     """
 
     source: str
     name: str
-    distance: float
+    distance: object
     right: bool
     done: bool
 
@@ -111,7 +112,7 @@ def examples(evaluation, codes, train, test, names=None, count=10):
                                           data_loader.displayable(train, indices)):
             right = bool(codes.gallery_labels[index] == label)
             items.append(Item(picture(image), name(codes.gallery_labels[index]),
-                              round(float(distance), 3) if distance % 1 else int(distance),
+                              int(distance) if isinstance(codes, Codes) else "%.3f" % distance,
                               right, done=hits == relevant))
             hits += right
         found.append(Retrieval(kind, name(label),

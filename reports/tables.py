@@ -41,7 +41,7 @@ METRICS = (
            ("precision_radius_2", "recall_radius_2"), better=1),
     Metric("Effective bits: not constant / linearly independent",
            ("varying_bits", "independent_bits"), "{:.1f}".format),
-    Metric("Training (of what takes a network's features: beside that network's)",
+    Metric("Training (of what takes a network's features: that network's, too)",
            ("training_seconds",), duration, -1),
     Metric("Evaluation: encoding / ranking", ("encoding_seconds", "ranking_seconds"), duration, -1),
     Metric("Parameters (of LSH, PCA hashing and ITQ: with the values of the projection)",
@@ -268,7 +268,8 @@ def how_made(table, command_line, planned):
         planned: number of runs of the whole grid.
     """
     entries = [entry for run in table.runs for entry in run.folder.provenance()]
-    seconds = sum(run.results.get("training_seconds", 0) for run in table.runs)
+    seconds = sum(run.results.get("training_seconds", 0)
+                  - run.results.get("network_training_seconds", 0) for run in table.runs)
     folds = sorted({run.fold for run in table.runs if run.fold is not None})
     lines = ["`python %s`" % " ".join(command_line),
              "%d of %d runs are finished; seeds %s%s" % (

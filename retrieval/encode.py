@@ -2,11 +2,9 @@
 
 import time
 
-import numpy as np
-
 from config import METHODS, Config
 from retrieval.codes import signs
-from retrieval.features import TrainedNetwork, encode_features
+from retrieval.features import TrainedNetwork, encode_features, run_network
 from retrieval.projections import (
     codes_of,
     encode_projected,
@@ -32,10 +30,7 @@ def encode(network, session, images, batch_size):
     Returns:
         int8 [n, K], -1 or +1.
     """
-    return np.concatenate([
-        signs(session.run(network.hash_activations,
-                          {network.images: images[start:start + batch_size]}))
-        for start in range(0, len(images), batch_size)])
+    return signs(run_network(session, network, network.hash_activations, images, batch_size))
 
 
 def encode_splits(network, session, config, dataset, train, test, unseen=None):

@@ -4,7 +4,8 @@
     DIR/saved_model/    of a network: its weights as a SavedModel, for TensorFlow Serving and
                         converters (serving_default: uint8 images [n, 32, 32, 3] -> int8 codes;
                         of embedding_dcbh: float32 embeddings [n, 128] -> int8 codes)
-    DIR/projection.npz  of a projection: mean and columns
+    DIR/projection.npz  of a projection: mean and columns; beside saved_model/ where it projects
+                        the descriptor of a network
 """
 
 import os
@@ -16,8 +17,10 @@ import data_loader
 from config import INPUT_SHAPES, METHODS, Config, implementation
 from retrieval.baselines import Projection
 from retrieval.encode import encode
+from retrieval.features import TrainedNetwork, run_network
 from retrieval.projections import open_run
 from retrieval.query_faces import takes_embeddings
+from retrieval.trained_run import open_trained_run
 from runtime.array_file import read_arrays
 from runtime.errors import UserError
 from runtime.output_folder import OutputFolder
@@ -46,8 +49,17 @@ class Encoder:
         folder = OutputFolder(path)
         metadata = _read_metadata(folder)
         config = Config.from_dict(metadata["settings"])
-        if not METHODS[config.method].features:
-            return cls(metadata, _read_projection(folder, config).encode, lambda: None)
+        method = METHODS[config.method]
+        if method.inputs == "features":
+            network_config = Config.from_dict(metadata["network_settings"])
+            projection = _read_projection(folder, config, network_config.descriptor_size)
+            session, graph = _open_network(folder, network_config)
+            return cls(metadata, lambda images: projection.encode(run_network(
+                session, graph.inference, graph.inference.descriptor, images,
+                config.encode_batch_size)), session.close)
+        if not method.features:
+            size = int(np.prod(INPUT_SHAPES[method.inputs]))
+            return cls(metadata, _read_projection(folder, config, size).encode, lambda: None)
         session, graph = _open_network(folder, config)
         return cls(metadata, lambda images: encode(
             graph.inference, session, images, config.encode_batch_size), session.close)
@@ -108,8 +120,10 @@ def export_encoder(folder, path, data_dir=None):
         The encoder.json, a dict.
 
     Raises:
-        UserError: no checkpoint yet, a damaged one, or a folder that holds something else.
+        UserError: no checkpoint yet, a damaged one, a method without codes that Hamming distance
+            compares, or a folder that holds something else.
     """
+    _check_searchable(folder)
     data = open_run(folder, data_dir)
     config, dataset, train = data.config, data.dataset, data.train
     out = OutputFolder.create(path, "encoder")
@@ -117,27 +131,43 @@ def export_encoder(folder, path, data_dir=None):
     provenance = folder.provenance()
     metadata = OrderedDict(
         format=FORMAT, method=config.method, num_bits=config.num_bits, dataset=dataset.name,
-        identities=data.names, crop=dataset.crop, inputs=METHODS[config.method].inputs,
-        embedding=dataset.embedding, mean=train.mean,
-        std=train.std, pixel_range=list(train.pixel_range), run=str(folder.path.resolve()),
+        identities=data.names, crop=dataset.crop, embedding=dataset.embedding,
+        inputs="embeddings" if METHODS[config.method].inputs == "embeddings" else "images",
+        mean=train.mean, std=train.std, pixel_range=list(train.pixel_range), run=str(folder.path.resolve()),
         data=provenance[0].get("data") if provenance else None, settings=config.to_dict(),
         provenance=provenance)
-    if METHODS[config.method].features:
-        state = _export_network(folder, out, config, train)
-        metadata.update(epoch=state["best_epoch"])
-    else:
-        method = METHODS[config.method]
-        projection = implementation(method.fit)(
-            data_loader.given_to(method, train).images, config.num_bits, config.seed)
+    method = METHODS[config.method]
+    projection, trained = None, (folder, config)
+    values = data_loader.given_to(method, train).images
+    if method.inputs == "features":
+        trained = open_trained_run(config, dataset, data.digest)
+        metadata.update(network_settings=trained.config.to_dict())
+        with TrainedNetwork(trained, dataset.num_identities) as network:
+            values = network.features(train.images).descriptor
+    if method.fit:
+        projection = implementation(method.fit)(values, config.num_bits, config.seed)
         out.write_arrays("projection.npz", **projection._asdict())
+    if method.features or method.inputs == "features":
+        state = _export_network(trained, out, train, projection)
+        metadata.update(epoch=state["best_epoch"])
     out.write_json("encoder.json", metadata)
     return metadata
+
+
+def _check_searchable(folder):
+    """Raises UserError if a RunFolder's method makes no codes that Hamming distance compares."""
+    config = Config.from_dict(folder.read_settings())
+    if not METHODS[config.method].is_searchable:
+        other = ", such as %s" % config.features_of if config.features_of else ""
+        raise UserError("%s: method %s makes no codes that Hamming distance compares; name a run "
+                        "of another method%s" % (folder, config.method, other))
 
 
 def _read_metadata(folder):
     metadata = folder.read_json("encoder.json")
     numbers = ("format", "num_bits", "mean", "std")
     if not (isinstance(metadata, dict) and isinstance(metadata.get("settings"), dict)
+            and isinstance(metadata.get("network_settings", {}), dict)
             and all(isinstance(metadata.get(name), (int, float)) for name in numbers)
             and metadata.get("inputs", "images") in INPUT_SHAPES
             and isinstance(metadata.get("pixel_range"), list)):
@@ -149,22 +179,30 @@ def _read_metadata(folder):
     return metadata
 
 
-def _read_projection(folder, config):
+def _read_projection(folder, config, size):
+    """The Projection of so many values of an image."""
     projection = Projection(**read_arrays(folder.path / "projection.npz", Projection._fields))
-    size = int(np.prod(INPUT_SHAPES[METHODS[config.method].inputs]))
     if projection.columns.shape != (size, config.num_bits) or projection.mean.shape != (size,):
         raise UserError("%s/projection.npz is not what encoder.json says; export again" % folder)
     return projection
 
 
-def _export_network(folder, out, config, train):
-    """Writes saved_model/ with the run's best weights; returns the dict saved with those."""
+def _export_network(run, out, train, projection=None):
+    """Writes saved_model/ with a run's best weights; returns the dict saved with those.
+
+    Args:
+        run: (RunFolder, Config), or a TrainedRun.
+        out: the encoder's OutputFolder.
+        train: ImageSet, for its statistics.
+        projection: Projection of the network's descriptor, in place of its hash layer; or None.
+    """
+    folder, config = run
     graph = build_inference_graph(config)
     with make_session(graph.graph) as session:
         state, _ = restore_best(graph, session, folder)
         with graph.graph.as_default():
             weights = tf.global_variables()
-            values = session.run([variable.read_value() for variable in weights])
+            trained = session.run([variable.read_value() for variable in weights])
     temporary = out.path / (".saved_model.%d.tmp" % os.getpid())
     with tf.Graph().as_default() as serving:
         inputs = METHODS[config.method].inputs
@@ -172,10 +210,12 @@ def _export_network(folder, out, config, train):
                                [None] + list(INPUT_SHAPES[inputs]), inputs)
         normalised = _normalised(given, train) if inputs == "images" else given
         network = build_network(config, normalised, False)
-        codes = tf.where(network.hash_activations >= 0, tf.ones_like(network.hash_activations),
-                         -tf.ones_like(network.hash_activations))
+        values = network.hash_activations
+        if projection is not None:
+            values = _projected(network.descriptor, projection)
+        codes = tf.where(values >= 0, tf.ones_like(values), -tf.ones_like(values))
         codes = tf.cast(codes, tf.int8, name="codes")
-        by_name = dict(zip((variable.op.name for variable in weights), values))
+        by_name = dict(zip((variable.op.name for variable in weights), trained))
         with make_session(serving) as session:
             session.run(tf.global_variables_initializer())
             for variable in tf.global_variables():
@@ -205,6 +245,16 @@ def _normalised(pixels, train):
     low, scale, mean, divisor = values
     raw = low + tf.cast(pixels, tf.float32) * scale
     return tf.clip_by_value(0.1 * (raw - mean) / divisor, -1.0, 1.0)
+
+
+def _projected(descriptor, projection):
+    """A Projection of the descriptor as a tensor: float32 [n, D] -> float64 [n, K]."""
+    with tf.variable_scope("projection"):
+        mean, columns = [tf.get_variable(name, value.shape, tf.float64,
+                                         tf.constant_initializer(value), trainable=False,
+                                         use_resource=True)
+                         for name, value in projection._asdict().items()]
+    return tf.matmul(tf.cast(descriptor, tf.float64) - mean, columns)
 
 
 def _open_network(folder, config):

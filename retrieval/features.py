@@ -20,6 +20,26 @@ from training.checkpoints import restore_best
 from training.graph import build_inference_graph
 
 
+def run_network(session, network, tensors, images, batch_size):
+    """Values of a network's tensors for images, each image once and in order.
+
+    Args:
+        session: a tf.Session with the network's weights.
+        network: a model.Network built for inference.
+        tensors: one of its tensors, [B, ...], or a tuple of them.
+        images: float32 [n, 32, 32, 3], normalised; n >= 1.
+        batch_size: images a session run.
+
+    Returns:
+        float32 [n, ...], or a tuple of them.
+    """
+    parts = [session.run(tensors, {network.images: images[start:start + batch_size]})
+             for start in range(0, len(images), batch_size)]
+    if isinstance(tensors, tuple):
+        return tuple(map(np.concatenate, zip(*parts)))
+    return np.concatenate(parts)
+
+
 class Features(NamedTuple):
     """What a network makes of n images.
 
@@ -64,10 +84,8 @@ class TrainedNetwork:
         """The Features of images, float32 [n, 32, 32, 3], normalised; each once and in order."""
         network = self._network
         tensors = network.multi_scale_feature, network.descriptor, network.hash_logits
-        parts = [self.session.run(tensors, {
-            network.images: images[start:start + self._batch_size]})
-            for start in range(0, len(images), self._batch_size)]
-        feature, descriptor, logits = map(np.concatenate, zip(*parts))
+        feature, descriptor, logits = run_network(
+            self.session, network, tensors, images, self._batch_size)
         return Features(feature, descriptor, np.argmax(logits, axis=1))
 
 
@@ -88,8 +106,8 @@ def encode_features(network, config, dataset, train, test, unseen=None):
     features = [network.features(split.images) for split in splits]
     encoded = time.perf_counter()
     metadata = run_metadata(config, dataset, **network.metadata)
-    metadata.update(network_training_seconds=metadata.pop("training_seconds"),
-                    training_seconds=0.0, encoding_seconds=round(encoded - started, 3))
+    metadata.update(network_training_seconds=metadata["training_seconds"],
+                    encoding_seconds=round(encoded - started, 3))
     pairs = [tuple(zip(splits, features))[first:first + 2] for first in range(0, len(splits), 2)]
     method = METHODS[config.method]
     if method.floats:
@@ -98,7 +116,7 @@ def encode_features(network, config, dataset, train, test, unseen=None):
     elif method.fit:
         projection = implementation(method.fit)(
             features[0].descriptor, config.num_bits, config.seed)
-        metadata["training_seconds"] = round(time.perf_counter() - encoded, 3)
+        metadata["training_seconds"] += round(time.perf_counter() - encoded, 3)
         metadata["parameters"] += projection.columns.size + projection.mean.size
         found = [_codes_of(*pair, encode=lambda made: projection.encode(made.descriptor))
                  for pair in pairs]

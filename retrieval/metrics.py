@@ -196,7 +196,7 @@ def evaluate_codes(codes, map_at=1000, authors_evaluation=False):
     precision_at, recall_at = precision_recall_at(
         counts, np.arange(1, min(CURVE_RANKS, len(codes.gallery_codes)) + 1))
     precision_within, recall_within, nonempty = precision_recall_within(counts)
-    radius = min(2, codes.query_codes.shape[1])
+    radius = 0 if codes.numbers else min(2, codes.query_codes.shape[1])
     results = OrderedDict(mAP=precision.expected.mean(), mAP_best_case=precision.best_case.mean(),
                           mAP_worst_case=precision.worst_case.mean())
     if authors_evaluation and not codes.numbers:

@@ -43,8 +43,8 @@ else:
     folder = RunFolder.create(options.run_dir, settings.to_dict())
 method = Path(options.run_dir).parent.name
 with open("calls.jsonl", "a") as stream:
-    stream.write(json.dumps([options.run_dir, options.resume,
-                             os.environ.get("CUDA_VISIBLE_DEVICES"), os.getpid()]) + "\\n")
+    stream.write(json.dumps([options.run_dir, options.resume, os.environ.get(
+        "CUDA_VISIBLE_DEVICES"), os.getpid(), time.monotonic()]) + "\\n")
 folder.begin(None, "stub", "data")
 if Path("hang", method).exists():
     time.sleep(60)
@@ -59,6 +59,10 @@ folder.write_text("curves_within_radius.csv", "radius,precision,recall\\n0,0.5,0
 folder.write_text("curves_at_n.csv", "n,precision,recall\\n1,0.5,0.25\\n2,0.25,1\\n")
 folder.finish("finished")
 folder.write_text("report.html", "report")
+if Path("slow", method).exists():
+    time.sleep(0.5)
+with open("ends.jsonl", "a") as stream:
+    stream.write(json.dumps([options.run_dir, time.monotonic()]) + "\\n")
 """ % str(ROOT)
 GRID = ["--datasets", "orl", "--methods", "dcbh", "itq", "--bits", "12", "48", "--seeds", "0", "3",
         "--out", "grid"]
@@ -123,6 +127,42 @@ def test_failed_cells_do_not_stop_the_rest(stubbed, capsys):
     (stubbed / "fail/dcbh").unlink()
     reproduce.main(GRID)  # takes up the failed ones alone
     assert calls(stubbed)[8:] == [[name, True, None] for name in ORDER if "dcbh" in name]
+
+
+def test_cells_that_take_features_come_after_their_network(stubbed, capsys):
+    words = ["--datasets", "orl", "--methods", "float", "dcbh", "feature_itq", "--bits", "12", "48",
+             "--seeds", "0", "3", "--out", "grid", "--jobs", "2"]
+    mark(stubbed, "slow", "dcbh")
+    reproduce.main(words)
+    started, ended = [{
+        os.path.relpath(row[0], "grid"): row[-1]
+        for row in map(json.loads, (stubbed / name).read_text().splitlines())}
+        for name in ("calls.jsonl", "ends.jsonl")]
+    assert len(started) == len(ended) == 12
+    for name, time_started in started.items():
+        dataset, method, place = name.split("/")
+        settings = RunFolder(stubbed / "grid" / name).read_settings()
+        if method == "dcbh":
+            assert settings["features_of"] is None
+        else:
+            network = "%s/dcbh/%s" % (dataset, place)
+            assert settings["features_of"] == str(stubbed / "grid" / network)
+            assert time_started > ended[network]
+    capsys.readouterr()
+    reproduce.main(words)
+    assert "12 cells, 12 of them finished before" in capsys.readouterr().out
+
+
+@pytest.mark.usefixtures("stubbed")
+def test_features_of_a_network_that_is_not_in_the_grid():
+    words = ["--datasets", "orl", "--bits", "12", "--seeds", "0", "--out", "grid", "--methods"]
+    with pytest.raises(UserError, match="class_number.*orl/dcbh/12bits_seed0.*--methods"):
+        reproduce.main(words + ["class_number"])
+    reproduce.main(words + ["dcbh"])
+    reproduce.main(words + ["class_number"])
+    assert RunFolder("grid/orl/class_number/12bits_seed0").holds_run()
+    with pytest.raises(UserError, match="--features_of"):  # the grid fills it in
+        reproduce.main(words + ["class_number", "--features_of", "grid/orl/dcbh/12bits_seed0"])
 
 
 def test_jobs_have_a_device_each(stubbed, monkeypatch):
