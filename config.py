@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import NamedTuple, Optional, Union
 
 # What a method is stands in methods.py; other modules take it from here, beside the settings.
-from methods import HASH_LAYERS, METHODS, Method, implementation  # noqa: F401
+from methods import HASH_LAYERS, METHODS, RECIPES, Method, implementation  # noqa: F401
 from runtime.errors import UserError
 from runtime.settings import checked_value, nearest_names, setting, setting_names
 
@@ -42,8 +42,8 @@ class Dataset(NamedTuple):
         labels_file: Path of the identities' names by label, one a line; None where there is none.
         crop: dict that says how faces were cut out of photographs (prepare.py's manifest), so that
             a query can be cut likewise; None where that is not known.
-        num_unseen_identities: people that prepare.py has kept out of both folders; their images are
-            in unseen_gallery and unseen_queries beside them.
+        unseen: the people that prepare.py has kept out of both folders, as a Dataset whose training
+            images are their gallery; None where there are none.
         embedding: dict that says how the faces' embeddings were made that lie beside the images
             (prepare.py --embedding); None where there are none.
     """
@@ -61,7 +61,7 @@ class Dataset(NamedTuple):
     evaluate_every: int
     labels_file: Optional[Path] = None
     crop: Optional[dict] = None
-    num_unseen_identities: int = 0
+    unseen: Optional["Dataset"] = None
     embedding: Optional[dict] = None
 
 
@@ -105,6 +105,9 @@ class Config:
                               choices=tuple(HASH_LAYERS))
     multi_scale: bool = setting(
         True, "pool groups 3 and 4 of dcbh's network, as released; false: group 4 alone")
+    recipe: str = setting(
+        "released", "how training goes: released, as the authors' release does; tuned: other "
+        "defaults of the settings that docs/recipe.md lists", choices=tuple(RECIPES))
 
     # The losses (weights of the terms in the total)
     hash_classification_weight: float = setting(1.0, "weight of the hash classification loss", 0)
@@ -121,6 +124,9 @@ class Config:
     weight_decay: float = setting(
         0.0, "L2 scale on all kernels; 0.0002 is the paper's intention (ddh: 0.0001)", 0)
     center_alpha: float = setting(1.0, "rate of the centers' own rule (Wen et al. 2016)", 0, 1)
+    hash_logit_scale: float = setting(
+        1.0, "factor of the hash classifier's logits: block hashing's activations are small and "
+        "nearly equal at first, so that what it learns from them comes slowly", 0.001, 1000)
 
     # Training
     epochs: Optional[int] = setting(
@@ -128,7 +134,12 @@ class Config:
         % (DATASETS[2].epochs, METHODS["ddh"].max_epochs), 1)
     batch_size: Optional[int] = setting(
         None, "images a step (release: 256; ORL: %d)" % DATASETS[2].batch_size, 1)
-    learning_rate: float = setting(0.001, "Adam's step size; constant, as released", 0)
+    learning_rate: float = setting(0.001, "Adam's step size", 0)
+    warmup_steps: int = setting(
+        0, "steps over which the step size rises to learning_rate (released: none)", 0)
+    decay_share: float = setting(
+        0.0, "share of the steps, the last ones, over which the step size falls to 0 (released: it "
+        "stays)", 0, 1)
     adam_beta1: float = setting(0.9, "Adam's decay of the first moment", 0, 0.999999)
     adam_beta2: float = setting(0.999, "Adam's decay of the second moment", 0, 0.999999)
     adam_epsilon: float = setting(1e-8, "Adam's epsilon", 0)
@@ -138,8 +149,15 @@ class Config:
         0.001, "added to batch norm's variance", 1.001e-5)
     sync_batch_norm: bool = setting(
         False, "batch norm over the joint batch of several workers, not over each worker's share")
+    recalibrate_batch_norm: bool = setting(
+        False, "before each evaluation take batch norm's statistics again, over the whole training "
+        "set: the moving ones lag behind the weights (released: not)")
     shuffle: bool = setting(False, "new image order each epoch (released: file order, always)")
-    seed: int = setting(0, "the one seed: initial weights and image order", 0, 2 ** 31 - 1)
+    flip: bool = setting(False, "mirror half of the training images, others each time")
+    shift: int = setting(0, "pixels by which training images are moved at most, at random", 0, 31)
+    erase: float = setting(0.0, "chance that a random box of a training image is erased", 0, 1)
+    seed: int = setting(0, "the one seed: initial weights, image order and augmentation", 0,
+                        2 ** 31 - 1)
 
     # Evaluation
     unseen_split: Optional[int] = setting(
@@ -147,6 +165,9 @@ class Config:
         "seen: 0 to 3", 0, 3)
     evaluate_every: Optional[int] = setting(
         None, "epochs between evaluations (release: 100; ORL: %d)" % DATASETS[2].evaluate_every, 1)
+    weights: str = setting(
+        "best", "which are evaluated: best, those of the epoch with the lowest training loss, as "
+        "released; last", choices=("best", "last"))
     continue_from_best: bool = setting(
         True, "after each evaluation train on from the best weights, as released")
     encode_batch_size: int = setting(256, "images encoded at once; changes speed and memory", 1)
@@ -170,9 +191,11 @@ class Config:
             alike = nearest_names(name, names)
             raise UserError("unknown setting %.60s%s" % (
                 name, "; did you mean %s?" % " or ".join(alike) if alike else ""))
-        method = values.get("method")
-        settings = dict(METHODS[method].defaults if isinstance(method, str)
-                        and method in METHODS else {})
+        settings = {}
+        for name, table in (("method", {name: method.defaults for name, method in METHODS.items()}),
+                            ("recipe", RECIPES)):
+            key = values.get(name)
+            settings.update(table.get(key, {}) if isinstance(key, str) else {})
         settings.update(values)
         return cls(**settings)
 
@@ -264,13 +287,14 @@ def _prepared_dataset(name, folder):
     try:
         values = json.loads(manifest.read_text(encoding="utf-8"))
         counts = [values[key] for key in ("num_identities", "num_train", "num_test")]
-        crop, unseen = values.get("crop"), values.get("num_unseen_identities", 0)
-        embedding = values.get("embedding")
+        unseen = [values[key] for key in (
+            "num_unseen_identities", "num_unseen_gallery", "num_unseen_queries")
+        ] if "num_unseen_identities" in values else []
+        crop, embedding = values.get("crop"), values.get("embedding")
     except (OSError, ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:
         raise UserError("%s is not a manifest of prepare.py (%r); prepare the data again"
                         % (manifest, error))
-    if not (all(type(count) is int and 0 < count < 2 ** 31 for count in counts)
-            and type(unseen) is int and 0 <= unseen < 2 ** 31):
+    if not all(type(count) is int and 0 < count < 2 ** 31 for count in counts + unseen):
         raise UserError("%s: its counts must be whole numbers above 0" % manifest)
     if not all(isinstance(value, (dict, type(None))) for value in (crop, embedding)):
         raise UserError("%s: its crop and embedding must be objects; prepare the data again"
@@ -281,6 +305,11 @@ def _prepared_dataset(name, folder):
         if values.get("protocol") == published.name:  # one of the paper's, built again
             schedule = dict(epochs=published.epochs, batch_size=published.batch_size,
                             evaluate_every=published.evaluate_every)
-    return Dataset(name, name, "prepared", folder / "train", folder / "test", *counts,
-                   labels_file=folder / "labels.txt", crop=crop,
-                   num_unseen_identities=unseen, embedding=embedding, **schedule)
+    dataset = Dataset(name, name, "prepared", folder / "train", folder / "test", *counts,
+                      labels_file=folder / "labels.txt", crop=crop, embedding=embedding, **schedule)
+    if not unseen:
+        return dataset
+    return dataset._replace(unseen=Dataset(
+        name, name + " (people never seen)", "prepared", folder / "unseen_gallery",
+        folder / "unseen_queries", *unseen, labels_file=folder / "unseen_labels.txt", crop=crop,
+        embedding=embedding, **schedule))

@@ -78,7 +78,7 @@ def weighted_losses(network, labels, centers, kernels, config):
     """
     terms = OrderedDict()
     terms["hash_classification"] = config.hash_classification_weight * classification_loss(
-        network.hash_logits, labels)
+        config.hash_logit_scale * network.hash_logits, labels)
     if network.descriptor_logits is not None:
         terms["descriptor_classification"] = (
             config.descriptor_classification_weight

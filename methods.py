@@ -69,6 +69,12 @@ HASH_LAYERS = OrderedDict([
     ("divide_and_encode", "model.divide_and_encode"),
     ("dense", "model.dense_hashing"),
 ])
+# How training goes: recipe -> settings whose defaults differ from the release's (docs/recipe.md).
+RECIPES = OrderedDict([
+    ("released", {}),
+    ("tuned", dict(shuffle=True, warmup_steps=20, decay_share=0.3, recalibrate_batch_norm=True,
+                   weights="last")),
+])
 
 
 def implementation(path):

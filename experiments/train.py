@@ -8,6 +8,7 @@ from config import METHODS
 from data_loader import given_to
 from experiments.run import evaluate, print_results, write_report
 from reports import report
+from reports.verdict import overfitting
 from retrieval import encode
 from runtime.command_line import duration
 from runtime.errors import UserError
@@ -51,6 +52,9 @@ def train_network(run, workers=None):
             write_unfinished_report(run, str(error))
             raise
     print_results(evaluation, path)
+    note = overfitting(run.folder.read_history())
+    if note:
+        print("note: " + note)
     print("took %s in all" % duration(time.perf_counter() - started))
 
 
@@ -69,8 +73,10 @@ def train_and_evaluate(run, graph, session, workers):
             with workers.keep_waiting(progress.epoch >= run.config.epochs):
                 codes, evaluation = evaluate_network(run, graph, session, progress)
                 recorder.record_evaluation(progress.epoch, evaluation.results["mAP"])
-                recorder.say("evaluation after epoch %d, with the weights of epoch %d: mAP %.4f" % (
-                    progress.epoch, progress.best_epoch, evaluation.results["mAP"]))
+                unseen = evaluation.results.get("unseen_mAP")
+                recorder.say("evaluation after epoch %d, with the weights of epoch %d: mAP %.4f%s"
+                             % (progress.epoch, progress.best_epoch, evaluation.results["mAP"],
+                                "" if unseen is None else ", of people never seen %.4f" % unseen))
     return codes, evaluation
 
 

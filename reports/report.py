@@ -5,7 +5,8 @@ from collections import OrderedDict
 
 from reports import code_figures, columns, figures, page, retrievals, runs
 from reports.ranking import ranking
-from reports.verdict import counted, verdict
+from reports.unseen import unseen_part
+from reports.verdict import counted, overfitting, verdict
 from retrieval.codes import Codes
 from runtime.errors import UserError
 
@@ -49,16 +50,19 @@ def write_report(folder, evaluation, codes, splits=None, names=None, suspects=No
             code_figures.bit_balance(codes), code_figures.bit_correlation_matrix(codes)]))
     if record.history:
         drawn.append(("Training", code_figures.history(record.history)))
+    said = verdict(evaluation, codes, subject)
+    said.warnings.extend(filter(None, [overfitting(record.history)]))
     found = retrievals.examples(evaluation, codes, *splits, names=names) if splits else []
     return page.write_page(
         folder, "run.html",
         title=runs.run_title(record.settings, size),
         folder_name=folder.path.resolve().name, evaluated=_date(evaluated),
-        status=runs.status(record), verdict=verdict(evaluation, codes, subject),
+        status=runs.status(record), verdict=said,
         baselines=[(name, values["mAP"]) for name, values in (baselines or {}).items()],
         cards=[(columns.column(name).title, columns.shown(name, results[name]))
                for name in (CARDS if is_codes else FLOAT_CARDS)],
         retrievals=found, distance=_distance_note(codes), suspects=suspects,
+        unseen=unseen_part(folder, results, codes),
         figure_groups=[(title, page.embedded(folder, drawings)) for title, drawings in drawn],
         groups=columns.grouped(results), **_record_values(record))
 

@@ -7,12 +7,14 @@ import numpy as np
 
 from config import DATASETS, METHODS
 from reports.columns import COST, column
+from retrieval import vectors
+from retrieval.evaluation import unseen_results
 from retrieval.metrics import Evaluation
 from runtime.run_folder import RunFolder
 
 # Settings that bear on a projection (a method that trains no network).
 PROJECTION_SETTINGS = ("dataset_flag", "data_dir", "method", "features_of", "num_bits", "seed",
-                       "authors_evaluation")
+                       "unseen_split", "authors_evaluation")
 # Settings that say where and how fast, not what.
 IMMATERIAL = ("data_dir", "encode_batch_size", "authors_evaluation")
 PROVENANCE = OrderedDict([
@@ -59,6 +61,8 @@ class RunRecord(NamedTuple):
 def compared_run(name, evaluation, codes):
     """The ComparedRun of a run's folder `name`, with what its results.json says of its cost.
 
+    Codes of people never seen, where it has any, are evaluated here, too.
+
     Raises:
         UserError: its settings or provenance cannot be read.
     """
@@ -68,6 +72,9 @@ def compared_run(name, evaluation, codes):
         saved = RunFolder(name).read_results()
         results.update((key, value) for key, value in saved.items()
                        if column(key).group == COST and isinstance(value, (int, float)))
+    unseen = vectors.load_unseen(RunFolder(name))
+    if unseen is not None:
+        results.update(unseen_results(codes, unseen))
     return ComparedRun(str(name), evaluation._replace(results=results), codes, record.settings,
                        record.entries[-1] if record.entries else {})
 
@@ -120,10 +127,13 @@ def method_title(settings):
 
 
 def run_title(settings, size):
-    """Method, data set, size of codes (such as "48 bits") and seed."""
+    """Method, data set, size of codes (such as "48 bits") and seed, and which people were left out.
+    """
     parts = [method_title(settings), dataset_title(settings), size]
     if "seed" in settings:
         parts.append("seed %s" % settings["seed"])
+    if settings.get("unseen_split") is not None:
+        parts.append("fold %s never seen" % settings["unseen_split"])
     return " \u00b7 ".join(filter(None, parts))
 
 
@@ -177,7 +187,8 @@ def differences(runs):
         # Where a setting has no bearing on one of them, another that says so differs.
         applies = all(name in values or name not in run.settings
                       for values, run in zip(settings, runs))
-        texts = [str(values.get(name, "-")) for values in settings]
+        # A run of an older version lacks settings that others leave open.
+        texts = ["-" if values.get(name) is None else str(values[name]) for values in settings]
         if applies and len(set(texts)) > 1 and name not in IMMATERIAL:
             rows.append((name, texts))
     for name in COMPARED_PROVENANCE:

@@ -84,6 +84,31 @@ def query_warnings(results):
     return warnings
 
 
+def overfitting(history):
+    """A sentence where training went on long after all was learned, and codes got worse; or None.
+
+    Training accuracy must be 1.0 (to three digits) for at least the last quarter of the epochs, and
+    the last evaluation's mAP more than 0.005 below the best one's.
+
+    Args:
+        history: rows of history.csv, dicts with epoch, accuracy and mAP, which may be None.
+    """
+    evaluated = [row for row in history if row.get("mAP") is not None]
+    if not evaluated:
+        return None
+    last, best = evaluated[-1], max(evaluated, key=lambda row: row["mAP"])
+    learned = last["epoch"] + 1
+    for row in reversed(history):
+        if not row.get("accuracy") or row["accuracy"] < 0.9995:
+            break
+        learned = row["epoch"]
+    if learned > 0.75 * last["epoch"] or best["mAP"] - last["mAP"] <= 0.005:
+        return None
+    return ("Training accuracy is 1.0 since epoch %d of %d, and mAP fell from %.4f after epoch %d "
+            "to %.4f: fewer epochs, or --recipe tuned, may give better codes." % (
+                learned, last["epoch"], best["mAP"], best["epoch"], last["mAP"]))
+
+
 def counted(number, one, many=None):
     """A number and its noun: 1 query, 1,595 people."""
     return "{:,} {}".format(number, one if number == 1 else many or one + "s")

@@ -134,8 +134,9 @@ def export_encoder(folder, path, data_dir=None):
         identities=data.names, crop=dataset.crop, embedding=dataset.embedding,
         inputs="embeddings" if METHODS[config.method].inputs == "embeddings" else "images",
         mean=train.mean, std=train.std, pixel_range=list(train.pixel_range),
-        run=str(folder.path.resolve()), data=provenance[0].get("data") if provenance else None,
-        settings=config.to_dict(), provenance=provenance)
+        run=str(folder.path.resolve()),
+        data=provenance[0].get("data") if provenance else None, settings=config.to_dict(),
+        provenance=provenance)
     method = METHODS[config.method]
     projection, trained = None, (folder, config)
     values = data_loader.given_to(method, train).images

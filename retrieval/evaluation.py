@@ -6,6 +6,7 @@ from collections import OrderedDict
 import numpy as np
 
 from retrieval import vectors
+from retrieval.open_set import open_set_results
 
 # Of people never seen: name in results.json -> name in metrics.Evaluation's results.
 UNSEEN_RESULTS = OrderedDict(("unseen_" + name, name) for name in (
@@ -29,8 +30,8 @@ def save_evaluation(folder, codes, metadata, unseen_codes=None, **options):
     evaluation = vectors.evaluate(codes, **options)
     evaluation.results.update(metadata)
     if unseen_codes is not None:
-        evaluation.results.update(unseen_results(unseen_codes))
-        folder.write_arrays("unseen_" + vectors.file_name(codes), **unseen_codes.arrays())
+        evaluation.results.update(unseen_results(codes, unseen_codes))
+        folder.write_arrays(vectors.UNSEEN + vectors.file_name(codes), **unseen_codes.arrays())
     evaluation.results["ranking_seconds"] = round(time.perf_counter() - started, 3)
     folder.write_arrays(vectors.file_name(codes), **codes.arrays())
     folder.write_table("curves_at_n.csv", OrderedDict([
@@ -47,14 +48,16 @@ def save_evaluation(folder, codes, metadata, unseen_codes=None, **options):
     return evaluation
 
 
-def unseen_results(unseen_codes):
+def unseen_results(codes, unseen_codes):
     """What results.json says of people that are never seen in training.
 
     Args:
-        unseen_codes: Codes or Floats of their gallery and their queries.
+        codes: Codes or Floats of the people that are seen.
+        unseen_codes: those of the others' gallery and queries.
 
     Returns:
-        OrderedDict of numbers: retrieval among these people alone.
+        OrderedDict of plain values: retrieval among the unseen people alone, and open-set
+        identification of seen ones.
     """
     found = vectors.evaluate(unseen_codes).results
     results = OrderedDict((name, found[source]) for name, source in UNSEEN_RESULTS.items()
@@ -62,4 +65,5 @@ def unseen_results(unseen_codes):
     results.update(unseen_num_identities=len(np.unique(unseen_codes.gallery_labels)),
                    unseen_num_gallery=found["num_gallery"],
                    unseen_num_queries=found["num_queries"])
+    results.update(open_set_results(codes, unseen_codes))
     return results

@@ -12,10 +12,9 @@ import data_loader
 from config import METHODS, Config, Dataset
 from data_loader import ImageSet
 from faces.embedding_files import read_embeddings
+from retrieval.folds import FOLDS, folds_of_people
 from runtime.errors import UserError
 
-FOLDS = 4
-FOLD_SEED = 20181202  # of the folds of every run: they do not depend on a run's own seed
 FEWEST_PEOPLE = 2 * FOLDS  # among fewer than two of a fold, nobody can be mistaken
 
 
@@ -64,8 +63,8 @@ def load_run_data(config, dataset):
         return _with_fold(config, dataset, names)
     train, test = data_loader.load_dataset(dataset)
     unseen = unseen_names = None
-    if dataset.num_unseen_identities:
-        others = unseen_part(dataset)
+    others = dataset.unseen
+    if others:
         unseen_names = data_loader.identity_names(others)
         unseen = tuple(data_loader.normalise(*split, statistics=(train.mean, train.std))
                        for split in data_loader.read_dataset(others))
@@ -73,26 +72,6 @@ def load_run_data(config, dataset):
         train, test = _with_embeddings(dataset, [[train], [test]])
         unseen = unseen and _with_embeddings(others, [[split] for split in unseen])
     return _run_data(config, dataset, train, test, names, unseen, unseen_names)
-
-
-def unseen_part(dataset):
-    """The Dataset of the people that prepare.py has kept out of one."""
-    folder = dataset.train_folder.parent
-    return dataset._replace(
-        train_folder=folder / "unseen_gallery", test_folder=folder / "unseen_queries",
-        labels_file=folder / "unseen_labels.txt", num_identities=dataset.num_unseen_identities,
-        num_unseen_identities=0)
-
-
-def folds_of_people(num_identities):
-    """The fold of each person: int64 [C], 0..3; it depends on C alone.
-
-    The people are shuffled once and dealt out in turns, so that sizes differ by one at most.
-    """
-    folds = np.empty(num_identities, np.int64)
-    folds[np.random.RandomState(FOLD_SEED).permutation(num_identities)] = (
-        np.arange(num_identities) % FOLDS)
-    return folds
 
 
 def _with_fold(config, dataset, names):

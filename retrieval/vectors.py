@@ -10,6 +10,8 @@ from retrieval.codes import Codes, load_codes
 from retrieval.distances import count_distances
 from runtime.errors import UserError
 
+UNSEEN = "unseen_"  # before the name of the file of people never seen
+
 
 def file_name(vectors):
     """The file of a run's folder that holds such vectors."""
@@ -30,6 +32,21 @@ def load_vectors(folder):
     if (folder.path / "floats.npz").exists():
         return floats.load_floats(folder.path / "floats.npz")
     raise UserError("%s has no codes.npz yet; run: python evaluate.py %s" % (folder, folder))
+
+
+def load_unseen(folder):
+    """The Codes or Floats of people never seen that a run has saved; None where it has none.
+
+    Args:
+        folder: an OutputFolder.
+
+    Raises:
+        UserError: the file is damaged.
+    """
+    for name, load in (("codes.npz", load_codes), ("floats.npz", floats.load_floats)):
+        if (folder.path / (UNSEEN + name)).exists():
+            return load(folder.path / (UNSEEN + name))
+    return None
 
 
 def evaluate(vectors, **options):

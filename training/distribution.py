@@ -255,10 +255,11 @@ class JointTrainer(Trainer):
 
     def _compute_step(self, images, labels):
         graph = self.graph
+        feed = graph.joint.feed(graph, images, labels, self.stop.flags())
+        feed[graph.learning_rate] = self._learning_rate()
         try:
             _, losses, accuracy, stops = self.session.run_jointly(
-                (graph.step, graph.losses, graph.accuracy, graph.joint.stops),
-                graph.joint.feed(graph, images, labels, self.stop.flags()))
+                (graph.step, graph.losses, graph.accuracy, graph.joint.stops), feed)
         except LostWorker:
             if self.progress.step:  # else it is an epoch's end, which is being saved
                 self.recorder.save(self.progress, False)

@@ -5,8 +5,9 @@ are, then the centers' own update, then Adam on everything, the moved centers in
 the deviations: as released).
 """
 
+import functools
 from collections import OrderedDict
-from typing import NamedTuple
+from typing import NamedTuple, Optional
 
 import numpy as np
 
@@ -38,6 +39,8 @@ class StepGraph(NamedTuple):
         initialize: op that gives every variable its first value.
         joint: the training.joint_step.JointStep where several workers share each batch, or its
             OneDevice.
+        learning_rate: placeholder, float32: Adam's step size; config.learning_rate if not fed.
+        recalibration: a Recalibration; None where the settings ask for none.
     """
 
     graph: tf.Graph
@@ -54,6 +57,20 @@ class StepGraph(NamedTuple):
     saver: tf.train.Saver
     initialize: tf.Operation
     joint: object
+    learning_rate: tf.Tensor
+    recalibration: Optional["Recalibration"]
+
+
+class Recalibration(NamedTuple):
+    """Takes batch norm's statistics of the weights as they are, batch by batch.
+
+    Attributes:
+        step: op; moves the moving statistics towards those of the batch in StepGraph.images.
+        rate: placeholder, float32: by how much, 1 all the way.
+    """
+
+    step: tf.Operation
+    rate: tf.Tensor
 
 
 class InferenceGraph(NamedTuple):
@@ -119,7 +136,9 @@ def build_step_graph(config, num_classes, workers=None):
         accuracy = tf.reduce_mean(tf.cast(correct, tf.float32))
 
         variables = tf.trainable_variables()
-        optimizer = tf.train.AdamOptimizer(config.learning_rate, config.adam_beta1,
+        learning_rate = tf.placeholder_with_default(
+            np.float32(config.learning_rate), [], "learning_rate")
+        optimizer = tf.train.AdamOptimizer(learning_rate, config.adam_beta1,
                                            config.adam_beta2, config.adam_epsilon)
         losses, accuracy = joint.shares(losses, accuracy)
         gradients = optimizer.compute_gradients(losses["total"], variables)
@@ -140,7 +159,37 @@ def build_step_graph(config, num_classes, workers=None):
         num_parameters = sum(int(np.prod(variable.shape.as_list())) for variable in variables)
         return StepGraph(graph, images, labels, step, losses, accuracy, gradients, network,
                          inference, weights_finite, num_parameters,
-                         tf.train.Saver(max_to_keep=None), tf.global_variables_initializer(), joint)
+                         tf.train.Saver(max_to_keep=None), tf.global_variables_initializer(), joint,
+                         learning_rate, build_recalibration(config, images))
+
+
+class MeasuringBatchNorm(model.BatchNorm):
+    """Batch norm whose moving statistics move at a rate that is fed, all of them at the same.
+
+    Args:
+        rate: float32 scalar.
+        arguments: those of BatchNorm.
+    """
+
+    def __init__(self, rate, *arguments):
+        super().__init__(*arguments)
+        self._mean_rate = self._variance_rate = rate
+
+    def update_moving_statistics(self):
+        """See BatchNorm; the number of training steps stays what it is."""
+        return tf.group(*[
+            moving.assign_sub(rate * (moving.read_value() - batch), read_value=False)
+            for moving, batch, rate in self._statistics])
+
+
+def build_recalibration(config, images):
+    """The Recalibration of the network that settings name; None where they ask for none."""
+    if not config.recalibrate_batch_norm:
+        return None
+    rate = tf.placeholder(tf.float32, [], "recalibration_rate")
+    network = build_network(config, images, True,
+                            batch_norm_class=functools.partial(MeasuringBatchNorm, rate))
+    return Recalibration(network.update_moving_statistics, rate)
 
 
 def build_inference_graph(config, num_classes=None):

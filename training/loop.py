@@ -7,9 +7,14 @@ import signal
 import time
 from collections import OrderedDict
 
+import numpy as np
+
 import data_loader
 from runtime.errors import Failed
 from runtime.tensorflow_setup import tf
+from training.augmentation import augmented
+
+RECALIBRATION_BATCH = 256  # images, of which batch norm's statistics are taken at once
 
 
 class TrainingDiverged(Failed):
@@ -165,8 +170,12 @@ class Trainer:
     def _evaluation_is_due(self):
         epoch, step = self.progress.epoch, self.progress.step
         # A run stopped inside an epoch beyond the last one asked for has nothing left to train.
-        return epoch >= self.config.epochs or (
-            step == 0 and epoch > 0 and epoch % self.config.evaluate_every == 0)
+        return epoch >= self.config.epochs or (step == 0 and self._is_evaluated(epoch))
+
+    def _is_evaluated(self, epoch):
+        """Whether an evaluation follows this number of epochs."""
+        return epoch == self.config.epochs or (
+            epoch > 0 and epoch % self.config.evaluate_every == 0)
 
     def _run_epoch(self, stop):
         """The steps of one epoch that are still to do; its row; its checkpoint."""
@@ -180,6 +189,7 @@ class Trainer:
                 data_loader.batches(self.data, config.batch_size, order)):
             if index < progress.step:
                 continue
+            batch_images = augmented(batch_images, config, progress.epoch, index)
             losses, accuracy = self._run_step(batch_images, batch_labels)
             self._add(losses, accuracy, len(batch_labels))
             progress.step += 1
@@ -192,6 +202,8 @@ class Trainer:
                 raise Interrupted(stop.signal_number, self.progress)
         seconds = time.perf_counter() - started
         self._check_weights()
+        if self.graph.recalibration and self._is_evaluated(progress.epoch + 1):
+            self._recalibrate()
         self._finish_epoch(images / seconds, progress.seconds + seconds)
 
     def _run_step(self, images, labels):
@@ -206,8 +218,32 @@ class Trainer:
     def _compute_step(self, images, labels):
         _, losses, accuracy = self.session.run(
             (self.graph.step, self.graph.losses, self.graph.accuracy),
-            {self.graph.images: images, self.graph.labels: labels})
+            {self.graph.images: images, self.graph.labels: labels,
+             self.graph.learning_rate: self._learning_rate()})
         return losses, accuracy
+
+    def _learning_rate(self):
+        """Adam's step size at this step: it rises, stays, and falls to 0 with the last steps."""
+        config, progress = self.config, self.progress
+        step = progress.epoch * self.steps_per_epoch + progress.step
+        total = config.epochs * self.steps_per_epoch
+        rate = config.learning_rate
+        if config.warmup_steps:
+            rate *= min(1.0, (step + 1) / config.warmup_steps)
+        if config.decay_share:
+            rate *= min(1.0, (1 - step / total) / config.decay_share)
+        return rate
+
+    def _recalibrate(self):
+        """Batch norm's statistics as the means over the training set, for the weights as they are.
+        """
+        images, seen = self.data.images, 0
+        # Parts of about one size: of a single image there is no variance.
+        for part in np.array_split(np.arange(len(images)), -(-len(images) // RECALIBRATION_BATCH)):
+            seen += len(part)
+            self.session.run(self.graph.recalibration.step, {
+                self.graph.images: images[part],
+                self.graph.recalibration.rate: len(part) / seen})
 
     def _add(self, losses, accuracy, count):
         """Adds one step to the epoch's sums, unless a term is not finite."""
@@ -237,13 +273,14 @@ class Trainer:
                 % (saved, self.recorder.folder))
 
     def _finish_epoch(self, rate, seconds):
-        progress = self.progress
+        progress, config = self.progress, self.config
         means = OrderedDict((name, value / (len(self.data.labels) if name == "accuracy"
                                             else self.steps_per_epoch))
                             for name, value in progress.sums.items())
         progress.epoch, progress.step = progress.epoch + 1, 0
         progress.sums, progress.seconds = {}, 0.0
-        best = progress.best_loss is None or means["total"] < progress.best_loss
+        best = (progress.best_loss is None or means["total"] < progress.best_loss
+                or config.weights == "last")
         if best:
             progress.best_epoch, progress.best_loss = progress.epoch, means["total"]
         row = OrderedDict(epoch=progress.epoch)
@@ -253,6 +290,6 @@ class Trainer:
         self.recorder.record_epoch(row)
         self.recorder.save(progress, best)
         self.recorder.say("epoch %d/%d  loss %.4f  accuracy %.3f  %.1f images/s  %s%s" % (
-            progress.epoch, self.config.epochs, means["total"], means["accuracy"], rate,
+            progress.epoch, config.epochs, means["total"], means["accuracy"], rate,
             self.recorder.times(), "" if best else "  (best: epoch %d, loss %.4f)" % (
                 progress.best_epoch, progress.best_loss)))

@@ -34,7 +34,7 @@ def test_only_settings_that_apply():
     assert "multi_scale" not in runs.applicable_settings(settings(method="ddh"))
     projection = runs.applicable_settings(settings(method="itq"))
     assert set(projection) == {"dataset_flag", "data_dir", "method", "num_bits", "seed",
-                               "authors_evaluation"}
+                               "unseen_split", "authors_evaluation"}
     assert runs.applicable_settings({}) == {}
 
 
