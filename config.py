@@ -124,9 +124,12 @@ class Config:
     weight_decay: float = setting(
         0.0, "L2 scale on all kernels; 0.0002 is the paper's intention (ddh: 0.0001)", 0)
     center_alpha: float = setting(1.0, "rate of the centers' own rule (Wen et al. 2016)", 0, 1)
-    hash_logit_scale: float = setting(
-        1.0, "factor of the hash classifier's logits: block hashing's activations are small and "
-        "nearly equal at first, so that what it learns from them comes slowly", 0.001, 1000)
+    # A temperature T of the hash classifier's softmax: T * cross-entropy(logits / T).
+    hash_temperature: float = setting(
+        1.0, "temperature of the hash classifier's softmax at the start; below 1 it learns sooner "
+        "from activations that are nearly equal (released: 1)", 0.01, 100)
+    temperature_share: float = setting(
+        0.5, "share of the steps over which the temperature goes to 1", 0, 1)
 
     # Training
     epochs: Optional[int] = setting(

@@ -62,7 +62,7 @@ def weight_decay_loss(kernels):
     return tf.add_n([tf.nn.l2_loss(kernel) for kernel in kernels])
 
 
-def weighted_losses(network, labels, centers, kernels, config):
+def weighted_losses(network, labels, centers, kernels, config, hash_temperature=1.0):
     """All terms of the objective, weighted, and their sum.
 
     Args:
@@ -71,14 +71,17 @@ def weighted_losses(network, labels, centers, kernels, config):
         centers: float32 [C, D], values before the move; None without a center-clustering loss.
         kernels: what weight decay acts on.
         config: anything with the loss settings of config.Config.
+        hash_temperature: of the hash classifier's softmax, float or scalar.
 
     Returns:
         An OrderedDict of float32 scalars: "total" first, then each term that adds up to it. Terms
         whose part the network lacks, and a weight decay of 0, are left out.
     """
     terms = OrderedDict()
-    terms["hash_classification"] = config.hash_classification_weight * classification_loss(
-        config.hash_logit_scale * network.hash_logits, labels)
+    # The temperature leaves the gradient at even probabilities as it is.
+    terms["hash_classification"] = (
+        config.hash_classification_weight * hash_temperature
+        * classification_loss(network.hash_logits / hash_temperature, labels))
     if network.descriptor_logits is not None:
         terms["descriptor_classification"] = (
             config.descriptor_classification_weight

@@ -65,6 +65,7 @@ def main(arguments):
     options, given = parse_command_line(arguments)
     cells = grid.make_cells(options.out, options.datasets or sorted(DATASETS), options.methods,
                             options.bits, options.seeds, given, options.unseen_splits or [None])
+    cells = grid.with_embeddings(cells)
     for cell in cells:
         cell.check_settings()
     if options.dry_run:

@@ -186,6 +186,24 @@ def with_data(cells, named):
     return [cell for cell in cells if has_data(cell.dataset)]
 
 
+def with_embeddings(cells):
+    """The cells whose method can be given what it takes; prints a line about the others.
+
+    Raises:
+        UserError: there are no others.
+    """
+    left_out = [cell for cell in cells if cell.dataset.embedding is None
+                and METHODS[cell.config.method].inputs == "embeddings"]
+    for title in OrderedDict.fromkeys(cell.dataset.title for cell in left_out):
+        names = OrderedDict.fromkeys(
+            cell.method for cell in left_out if cell.dataset.title == title)
+        line = "%s has no face embeddings (prepare.py --embedding)" % title
+        if len(left_out) == len(cells):
+            raise UserError("%s, which %s takes" % (line, next(iter(names))))
+        print("%s: without %s" % (line, ", ".join(names)))
+    return [cell for cell in cells if cell not in left_out]
+
+
 # The plan
 
 

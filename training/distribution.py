@@ -256,7 +256,7 @@ class JointTrainer(Trainer):
     def _compute_step(self, images, labels):
         graph = self.graph
         feed = graph.joint.feed(graph, images, labels, self.stop.flags())
-        feed[graph.learning_rate] = self._learning_rate()
+        feed.update(self._scheduled())
         try:
             _, losses, accuracy, stops = self.session.run_jointly(
                 (graph.step, graph.losses, graph.accuracy, graph.joint.stops), feed)

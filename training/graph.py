@@ -40,6 +40,7 @@ class StepGraph(NamedTuple):
         joint: the training.joint_step.JointStep where several workers share each batch, or its
             OneDevice.
         learning_rate: placeholder, float32: Adam's step size; config.learning_rate if not fed.
+        hash_temperature: placeholder, float32: of the hash classifier's softmax; 1 if not fed.
         recalibration: a Recalibration; None where the settings ask for none.
     """
 
@@ -58,6 +59,7 @@ class StepGraph(NamedTuple):
     initialize: tf.Operation
     joint: object
     learning_rate: tf.Tensor
+    hash_temperature: tf.Tensor
     recalibration: Optional["Recalibration"]
 
 
@@ -130,8 +132,9 @@ def build_step_graph(config, num_classes, workers=None):
         if config.center_weight > 0:
             centers = model.class_centers(num_classes, config.descriptor_size, config.method)
             centers_before = centers.read_value()
-        losses = loss_terms.weighted_losses(
-            network, labels, centers_before, model.weight_kernels(), config)
+        hash_temperature = tf.placeholder_with_default(np.float32(1.0), [], "hash_temperature")
+        losses = loss_terms.weighted_losses(network, labels, centers_before,
+                                            model.weight_kernels(), config, hash_temperature)
         correct = tf.equal(tf.argmax(network.hash_logits, axis=1, output_type=tf.int32), labels)
         accuracy = tf.reduce_mean(tf.cast(correct, tf.float32))
 
@@ -160,7 +163,7 @@ def build_step_graph(config, num_classes, workers=None):
         return StepGraph(graph, images, labels, step, losses, accuracy, gradients, network,
                          inference, weights_finite, num_parameters,
                          tf.train.Saver(max_to_keep=None), tf.global_variables_initializer(), joint,
-                         learning_rate, build_recalibration(config, images))
+                         learning_rate, hash_temperature, build_recalibration(config, images))
 
 
 class MeasuringBatchNorm(model.BatchNorm):

@@ -12,6 +12,7 @@ import numpy as np
 import data_loader
 from runtime.errors import Failed
 from runtime.tensorflow_setup import tf
+from training import schedule
 from training.augmentation import augmented
 
 RECALIBRATION_BATCH = 256  # images, of which batch norm's statistics are taken at once
@@ -216,23 +217,18 @@ class Trainer:
                                      self.config.batch_size))
 
     def _compute_step(self, images, labels):
+        feed = {self.graph.images: images, self.graph.labels: labels}
+        feed.update(self._scheduled())
         _, losses, accuracy = self.session.run(
-            (self.graph.step, self.graph.losses, self.graph.accuracy),
-            {self.graph.images: images, self.graph.labels: labels,
-             self.graph.learning_rate: self._learning_rate()})
+            (self.graph.step, self.graph.losses, self.graph.accuracy), feed)
         return losses, accuracy
 
-    def _learning_rate(self):
-        """Adam's step size at this step: it rises, stays, and falls to 0 with the last steps."""
-        config, progress = self.config, self.progress
-        step = progress.epoch * self.steps_per_epoch + progress.step
-        total = config.epochs * self.steps_per_epoch
-        rate = config.learning_rate
-        if config.warmup_steps:
-            rate *= min(1.0, (step + 1) / config.warmup_steps)
-        if config.decay_share:
-            rate *= min(1.0, (1 - step / total) / config.decay_share)
-        return rate
+    def _scheduled(self):
+        """What changes from step to step, as the feed of the next one."""
+        done = self.progress.epoch * self.steps_per_epoch + self.progress.step
+        total = self.config.epochs * self.steps_per_epoch
+        return {self.graph.learning_rate: schedule.learning_rate(self.config, done, total),
+                self.graph.hash_temperature: schedule.hash_temperature(self.config, done, total)}
 
     def _recalibrate(self):
         """Batch norm's statistics as the means over the training set, for the weights as they are.

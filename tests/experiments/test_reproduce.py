@@ -323,6 +323,15 @@ def test_data_sets_that_are_not_here(stubbed, capsys):
         reproduce.main(["--datasets", "1", "--out", "grid", "--data_dir", "nowhere"])
 
 
+def test_data_sets_without_embeddings_are_spared_their_methods(stubbed, capsys):
+    words = ["--datasets", "orl", "--bits", "12", "--seeds", "0", "--out", "grid", "--methods"]
+    reproduce.main(words + ["embedding_itq", "lsh", "embedding"])
+    assert [call[0] for call in calls(stubbed)] == ["orl/lsh/12bits_seed0"]
+    assert "without embedding_itq, embedding" in capsys.readouterr().out
+    with pytest.raises(UserError, match="prepare.py --embedding"):
+        reproduce.main(words + ["embedding_itq"])
+
+
 def test_dry_run_trains_nothing(stubbed, capsys, monkeypatch):
     measured = []
 

@@ -3,11 +3,14 @@
 import numpy as np
 import pytest
 
+import model
 from config import Config, resolve
 from data_loader import ImageSet
+from losses import weighted_losses
 from methods import RECIPES
 from runtime.errors import UserError
 from runtime.tensorflow_setup import make_session, tf
+from training import schedule
 from training.augmentation import augmented, erased_box, shifted
 from training.graph import build_step_graph
 from training.loop import RECALIBRATION_BATCH, Trainer
@@ -84,18 +87,43 @@ def test_augmentation_depends_on_seed_epoch_and_step_alone():
     assert first.dtype == np.float32 and np.array_equal(images, some_images(40))
 
 
-# The step size
+# Step size and temperature
 
 
-class StepSizes:
-    """A session that notes the step sizes that it is fed."""
+@pytest.mark.parametrize("settings, expected", [
+    (dict(), [0.25] * 6),
+    (dict(warmup_steps=4), [0.0625, 0.125, 0.1875, 0.25, 0.25, 0.25]),
+    # Of 6 steps the last 3: what is left of 1 is 3/6, 2/6, 1/6, of the share of a half.
+    (dict(decay_share=0.5), [0.25, 0.25, 0.25, 0.25, 0.25 * 2 / 3, 0.25 / 3]),
+    (dict(decay_share=1.0), [0.25, 0.25 * 5 / 6, 0.25 * 4 / 6, 0.125, 0.25 / 3, 0.25 / 6]),
+])
+def test_step_sizes(settings, expected):
+    config = Config(learning_rate=0.25, **settings)
+    assert [schedule.learning_rate(config, done, 6) for done in range(6)] == pytest.approx(expected)
+
+
+@pytest.mark.parametrize("temperature, share, expected", [
+    (1.0, 0.5, [1.0] * 6),
+    # Two thirds of 6 steps: 1/16 in four equal factors of 2.
+    (1 / 16, 2 / 3, [1 / 16, 1 / 8, 1 / 4, 1 / 2, 1.0, 1.0]),
+    (1 / 64, 1.0, [1 / 64, 1 / 32, 1 / 16, 1 / 8, 1 / 4, 1 / 2]),
+    (1 / 16, 0.0, [1.0] * 6),
+])
+def test_temperatures(temperature, share, expected):
+    config = Config(hash_temperature=temperature, temperature_share=share)
+    assert [schedule.hash_temperature(config, done, 6)
+            for done in range(6)] == pytest.approx(expected)
+
+
+class Fed:
+    """A session that notes the step sizes and temperatures that it is fed."""
 
     def __init__(self, graph):
         self.graph, self.fed = graph, []
 
-    def run(self, fetches, feed=None):
+    def run(self, _fetches, feed=None):
         if feed and self.graph.learning_rate in feed:
-            self.fed.append(feed[self.graph.learning_rate])
+            self.fed.append((feed[self.graph.learning_rate], feed[self.graph.hash_temperature]))
             return None, {"total": 1.0}, 0.5
         return True
 
@@ -109,22 +137,33 @@ class Silent:
         return lambda *_, **__: None
 
 
-@pytest.mark.parametrize("settings, expected", [
-    (dict(), [0.25] * 6),
-    (dict(warmup_steps=4), [0.0625, 0.125, 0.1875, 0.25, 0.25, 0.25]),
-    # Of 6 steps the last 3: what is left of 1 is 3/6, 2/6, 1/6, of the share of a half.
-    (dict(decay_share=0.5), [0.25, 0.25, 0.25, 0.25, 0.25 * 2 / 3, 0.25 / 3]),
-    (dict(decay_share=1.0), [0.25, 0.25 * 5 / 6, 0.25 * 4 / 6, 0.125, 0.25 / 3, 0.25 / 6]),
-])
-def test_step_sizes(settings, expected):
-    config, _ = resolve(dict(settings, num_bits=4, method="ddh", epochs=2, batch_size=2,
-                             learning_rate=0.25))
-    graph = build_step_graph(config, 2)
+def test_each_step_is_fed_its_own():
+    """2 epochs of 3 steps; the schedule counts the steps of both."""
+    config, _ = resolve(dict(num_bits=4, method="ddh", epochs=2, batch_size=2, learning_rate=0.25,
+                             warmup_steps=4, hash_temperature=1 / 64, temperature_share=1.0))
     data = ImageSet(some_images(5), np.zeros(5, np.int32), 0.0, 1.0, None, "uint8")
-    session = StepSizes(graph)
+    graph = build_step_graph(config, 2)
+    session = Fed(graph)
     for _ in Trainer(config, data, graph, session, Silent()).train():
         pass
-    assert session.fed == pytest.approx(expected)
+    np.testing.assert_allclose(session.fed, list(zip(
+        [0.0625, 0.125, 0.1875, 0.25, 0.25, 0.25],
+        [1 / 64, 1 / 32, 1 / 16, 1 / 8, 1 / 4, 1 / 2])))
+
+
+def test_the_temperature_keeps_the_gradient_at_even_probabilities():
+    """T * cross-entropy(z / T) by hand, and its gradient at z = 0: probabilities less the label."""
+    config = Config(num_bits=4, quantization_weight=0.0)
+    with tf.Graph().as_default(), tf.Session() as session:
+        logits = tf.placeholder(tf.float32, [None, 2])
+        network = model.Network(None, (), None, None, tf.zeros([1, 4]), logits, None, None)
+        loss = weighted_losses(network, tf.constant([0]), None, [], config,
+                               0.25)["hash_classification"]
+        gradient = tf.gradients(loss, logits)[0]
+        # 0.25 * log(1 + e^(4 * (1 - 0)))
+        assert session.run(loss, {logits: [[0.0, 1.0]]}) == pytest.approx(
+            0.25 * np.log(1 + np.exp(4.0)))
+        np.testing.assert_allclose(session.run(gradient, {logits: [[0.0, 0.0]]}), [[-0.5, 0.5]])
 
 
 # Batch norm's statistics

@@ -1,0 +1,35 @@
+"""What changes in the course of training: functions of the steps that are done and of all."""
+
+
+def learning_rate(config, done, total):
+    """Adam's step size: it rises over warmup_steps, and falls to 0 over the last decay_share.
+
+    Args:
+        config: anything with learning_rate, warmup_steps and decay_share of config.Config.
+        done: steps before this one, from 0.
+        total: steps of the whole training.
+
+    Returns:
+        A float; above 0 at every step.
+    """
+    rate = config.learning_rate
+    if config.warmup_steps:
+        rate *= min(1.0, (done + 1) / config.warmup_steps)
+    if config.decay_share:
+        rate *= min(1.0, max(1 - done / total, 0.0) / config.decay_share)
+    return rate
+
+
+def hash_temperature(config, done, total):
+    """The hash classifier's temperature: from its first value to 1, by equal factors a step.
+
+    Args:
+        config: anything with hash_temperature and temperature_share of config.Config.
+        done, total: see learning_rate.
+
+    Returns:
+        A float; 1 once temperature_share of the steps are done.
+    """
+    if not config.temperature_share:
+        return 1.0
+    return config.hash_temperature ** max(0.0, 1 - done / (config.temperature_share * total))
