@@ -19,6 +19,9 @@ from runtime.settings import checked_value, nearest_names, setting, setting_name
 
 IMAGE_SIZE = 32  # pixels a side; the network's four poolings leave 2x2 of it
 IMAGE_CHANNELS = 3
+EMBEDDING_SIZE = 128  # floats of a face's embedding (faces/embedding.py)
+# Of one image, by methods.Method.inputs.
+INPUT_SHAPES = {"images": (IMAGE_SIZE, IMAGE_SIZE, IMAGE_CHANNELS), "embeddings": (EMBEDDING_SIZE,)}
 
 ROOT = Path(__file__).resolve().parent
 DATASET_NAME = re.compile(r"[A-Za-z][A-Za-z0-9_-]{0,63}\Z")  # of a prepared data set
@@ -39,8 +42,10 @@ class Dataset(NamedTuple):
         labels_file: Path of the identities' names by label, one a line; None where there is none.
         crop: dict that says how faces were cut out of photographs (prepare.py's manifest), so that
             a query can be cut likewise; None where that is not known.
-        num_unseen_identities: people that prepare.py has kept out of both folders; their images are
-            in unseen_gallery and unseen_queries beside them.
+        unseen: the people that prepare.py has kept out of both folders, as a Dataset whose training
+            images are their gallery; None where there are none.
+        embedding: dict that says how the faces' embeddings were made that lie beside the images
+            (prepare.py --embedding); None where there are none.
     """
 
     name: str
@@ -56,7 +61,8 @@ class Dataset(NamedTuple):
     evaluate_every: int
     labels_file: Optional[Path] = None
     crop: Optional[dict] = None
-    num_unseen_identities: int = 0
+    unseen: Optional["Dataset"] = None
+    embedding: Optional[dict] = None
 
 
 # Counts: DDH's protocol (Lin, Li, Tang, IJCAI 2017), which DCBH follows. Epochs, batch and interval
@@ -87,6 +93,9 @@ class Config:
     data_dir: str = setting(str(ROOT / "data"), "folder that holds the data sets")
     method: str = setting("dcbh", "%s; all but dcbh change the defaults of other settings or have "
                           "no use for them" % ", ".join(METHODS), choices=tuple(METHODS))
+    features_of: Optional[str] = setting(
+        None, "folder of the finished run whose features %s take" % ", ".join(
+            name for name, method in METHODS.items() if method.inputs == "features"))
     num_bits: int = setting(48, "K, bits of a code; the paper has 12, 24, 36, 48", 1, 64)
     block_length: int = setting(
         6, "L, descriptor values a block (one block a bit; ddh: 4); with 2, block hashing's bits "
@@ -234,6 +243,8 @@ def resolve(values):
         UserError: a bad setting, or no such data set.
     """
     config = Config.from_dict(values)
+    if config.features_of is not None and METHODS[config.method].inputs != "features":
+        raise UserError("features_of is of no use to method %s; leave it out" % config.method)
     dataset = find_dataset(config.dataset_flag, config.data_dir)
     return config.for_dataset(dataset), dataset
 
@@ -276,21 +287,29 @@ def _prepared_dataset(name, folder):
     try:
         values = json.loads(manifest.read_text(encoding="utf-8"))
         counts = [values[key] for key in ("num_identities", "num_train", "num_test")]
-        crop, unseen = values.get("crop"), values.get("num_unseen_identities", 0)
+        unseen = [values[key] for key in (
+            "num_unseen_identities", "num_unseen_gallery", "num_unseen_queries")
+        ] if "num_unseen_identities" in values else []
+        crop, embedding = values.get("crop"), values.get("embedding")
     except (OSError, ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:
         raise UserError("%s is not a manifest of prepare.py (%r); prepare the data again"
                         % (manifest, error))
-    if not (all(type(count) is int and 0 < count < 2 ** 31 for count in counts)
-            and type(unseen) is int and 0 <= unseen < 2 ** 31):
+    if not all(type(count) is int and 0 < count < 2 ** 31 for count in counts + unseen):
         raise UserError("%s: its counts must be whole numbers above 0" % manifest)
-    if not isinstance(crop, (dict, type(None))):
-        raise UserError("%s: its crop must be an object; prepare the data again" % manifest)
+    if not all(isinstance(value, (dict, type(None))) for value in (crop, embedding)):
+        raise UserError("%s: its crop and embedding must be objects; prepare the data again"
+                        % manifest)
     # Small sets take smaller batches, so that an epoch has steps enough to learn from.
     schedule = dict(epochs=20, batch_size=256 if counts[1] >= 20000 else 32, evaluate_every=10)
     for published in DATASETS.values():
         if values.get("protocol") == published.name:  # one of the paper's, built again
             schedule = dict(epochs=published.epochs, batch_size=published.batch_size,
                             evaluate_every=published.evaluate_every)
-    return Dataset(name, name, "prepared", folder / "train", folder / "test", *counts,
-                   labels_file=folder / "labels.txt", crop=crop,
-                   num_unseen_identities=unseen, **schedule)
+    dataset = Dataset(name, name, "prepared", folder / "train", folder / "test", *counts,
+                      labels_file=folder / "labels.txt", crop=crop, embedding=embedding, **schedule)
+    if not unseen:
+        return dataset
+    return dataset._replace(unseen=Dataset(
+        name, name + " (people never seen)", "prepared", folder / "unseen_gallery",
+        folder / "unseen_queries", *unseen, labels_file=folder / "unseen_labels.txt", crop=crop,
+        embedding=embedding, **schedule))

@@ -33,6 +33,7 @@ class ImageSet(NamedTuple):
         stored_dtype: name of the type of the raw pixels.
         pixel_range: (low, high), the raw pixels that stand for black and white.
         rows: int64 [num_images], each image's row in the data set's split; None for all of them.
+        embeddings: float32 [num_images, 128], where a method needs them; else None.
     """
 
     images: np.ndarray
@@ -43,6 +44,7 @@ class ImageSet(NamedTuple):
     stored_dtype: str
     pixel_range: Tuple[float, float] = (0.0, 255.0)
     rows: Optional[np.ndarray] = None
+    embeddings: Optional[np.ndarray] = None
 
 
 def load_dataset(dataset):
@@ -74,6 +76,14 @@ def read_dataset(dataset):
     common_range([(folder, split[2]) for folder, split in zip(folders, splits)
                   if split[0].min() < split[0].max()])
     return splits
+
+
+def given_to(method, data):
+    """The ImageSet whose `images` are what a method (config.Method) is given of each image.
+
+    Methods that take embeddings get them, float32 [n, 128], in place of the pixels.
+    """
+    return data._replace(images=data.embeddings) if method.inputs == "embeddings" else data
 
 
 def count_notes(dataset, train, test):
@@ -223,10 +233,15 @@ def normalise(images, labels, pixel_range=None, statistics=None):
 
 
 def data_digest(*splits):
-    """A short hexadecimal text that changes with any pixel, label or order of some ImageSets."""
+    """A short hexadecimal text that changes with any pixel, label or order of some ImageSets.
+
+    And with any embedding, where they have been read.
+    """
     digest = hashlib.blake2b(digest_size=8)
     for split in splits:
         digest.update(split.fingerprints.tobytes())
+        if split.embeddings is not None:
+            digest.update(split.embeddings.tobytes())
         digest.update(split.labels.tobytes())
     return digest.hexdigest()
 

@@ -18,7 +18,7 @@ from collections import OrderedDict
 
 from experiments.run import Run, write_report
 from reports import console, report, runs
-from retrieval import metrics
+from retrieval import vectors
 from retrieval.codes import load_codes
 from retrieval.evaluation import save_evaluation
 from runtime.command_line import ArgumentParser, run_command
@@ -62,15 +62,11 @@ def evaluate_file(path, out, options):
 
 
 def compare_runs(paths, out, options):
-    """Evaluates the saved codes of several runs; writes one table and one report into `out`."""
+    """Evaluates the saved codes or floats of several runs; one table and report go to `out`."""
     compared = []
     for path in paths:
-        folder = RunFolder.open(path)
-        if not (folder.path / "codes.npz").exists():
-            raise UserError("%s has no codes.npz yet; run: python evaluate.py %s" % (path, path))
-        codes = load_codes(folder.path / "codes.npz")
-        compared.append(runs.compared_run(
-            path, metrics.evaluate_codes(codes, **options), codes))
+        codes = vectors.load_vectors(RunFolder.open(path))
+        compared.append(runs.compared_run(path, vectors.evaluate(codes, **options), codes))
     results = OrderedDict((run.name, run.evaluation.results) for run in compared)
     folder = OutputFolder.create(out, "comparison")
     folder.write_json("comparison.json", results)

@@ -19,6 +19,7 @@ from experiments import run
 from experiments.cluster import read_cluster
 from experiments.workers import Supervisor, end_at_once
 from retrieval.run_data import load_run_data
+from retrieval.trained_run import open_trained_run
 from runtime.command_line import ArgumentParser, add_setting_arguments, run_command, setting_values
 from runtime.errors import UserError
 from runtime.run_folder import RunFolder
@@ -32,7 +33,8 @@ dataset_flag = 2
 
 RUNS_DIR = "runs"
 # A resumed run keeps all its settings but these.
-CHANGEABLE = ("data_dir", "epochs", "evaluate_every", "encode_batch_size", "authors_evaluation")
+CHANGEABLE = ("data_dir", "features_of", "epochs", "evaluate_every", "encode_batch_size",
+              "authors_evaluation")
 
 
 def parse_command_line(arguments):
@@ -63,8 +65,9 @@ def parse_command_line(arguments):
     check_path(options.run_dir)
     if options.resume and options.overwrite:
         raise UserError("--resume goes on with a run and --overwrite replaces it: give one of them")
-    if "data_dir" in given:  # the run must find its data from any working directory
-        given["data_dir"] = os.path.abspath(given["data_dir"])
+    for name in ("data_dir", "features_of"):  # the run must find them from any working directory
+        if given.get(name):
+            given[name] = os.path.abspath(given[name])
     return options, given
 
 
@@ -153,7 +156,9 @@ def train(options, given, cluster=None):
         cluster: the experiments.cluster.Cluster whose worker 0 this process is, if there is one.
     """
     config, dataset, folder = open_run(options, given)
-    workers = None
+    method, workers = METHODS[config.method], None
+    if method.inputs == "features":
+        open_trained_run(config, dataset)  # before the data is read
     if cluster is not None:
         from experiments.following import lead  # here: see below
         workers = lead(cluster, config)
@@ -161,7 +166,14 @@ def train(options, given, cluster=None):
     if workers is not None:
         workers.check_data(data.digest)
     train_method = run.fit_projection
-    if METHODS[config.method].features is not None:
+    if method.inputs == "features":
+        trained = open_trained_run(config, dataset, data.digest)
+        print("starting TensorFlow", flush=True)
+        from experiments.features import take_features  # here: see below
+
+        def train_method(this):
+            take_features(this, trained)
+    elif method.features:
         print("starting TensorFlow", flush=True)
         from experiments.train import train_network  # here: mistakes are told before its seconds
 

@@ -8,6 +8,7 @@ from typing import NamedTuple, Optional
 class Method(NamedTuple):
     """How codes are made: by a network that is trained, or by a projection that is fitted.
 
+    What is neither takes the class or the features of a network that was trained by another run.
     A new method is one entry of METHODS and the function that it names.
 
     Attributes:
@@ -30,6 +31,11 @@ class Method(NamedTuple):
     inputs: str = "images"
     floats: bool = False
 
+    @property
+    def is_searchable(self):
+        """Whether a photograph's code can be found by Hamming distance: not of class numbers."""
+        return bool(self.features or self.fit)
+
 
 METHODS = OrderedDict([
     ("dcbh", Method("DCBH", {}, features="model.dcbh_features")),
@@ -41,6 +47,21 @@ METHODS = OrderedDict([
     ("lsh", Method("LSH on pixels", {}, fit="retrieval.baselines.fit_lsh")),
     ("pcah", Method("PCA hashing on pixels", {}, fit="retrieval.baselines.fit_pcah")),
     ("itq", Method("ITQ on pixels", {}, fit="retrieval.baselines.fit_itq")),
+    # What a trained network is held against; see retrieval.features.
+    ("feature_lsh", Method("LSH on the network's descriptor", {},
+                           fit="retrieval.baselines.fit_lsh", inputs="features")),
+    ("feature_pcah", Method("PCA hashing on the network's descriptor", {},
+                            fit="retrieval.baselines.fit_pcah", inputs="features")),
+    ("feature_itq", Method("ITQ on the network's descriptor", {},
+                           fit="retrieval.baselines.fit_itq", inputs="features")),
+    ("float", Method("The network's floats, unhashed", {}, inputs="features", floats=True)),
+    ("class_number", Method("The network's class number", {}, inputs="features")),
+    # On the face embedding of a network that other people trained (faces/embedding.py).
+    ("embedding", Method("dlib's face embedding, unhashed", {}, inputs="embeddings", floats=True)),
+    ("embedding_itq", Method("ITQ on dlib's face embedding", {},
+                             fit="retrieval.baselines.fit_itq", inputs="embeddings")),
+    ("embedding_dcbh", Method("DCBH on dlib's face embedding", {},
+                              features="model.embedding_features", inputs="embeddings")),
 ])
 # Layers that turn the descriptor into hash activations, each with the function that builds it.
 HASH_LAYERS = OrderedDict([

@@ -8,7 +8,6 @@ from typing import NamedTuple
 
 import numpy as np
 
-from config import IMAGE_CHANNELS, IMAGE_SIZE
 from runtime.tensorflow_setup import global_avg_pool, tf
 
 # Output channels of the 3x3 convolutions of each group, which 2x2 max-pooling ends.
@@ -22,7 +21,7 @@ class Network(NamedTuple):
     """Tensors of one pass through the network, all float32.
 
     Attributes:
-        images: [B, 32, 32, 3], the input.
+        images: [B, 32, 32, 3], the input; of embedding_features [B, 128].
         groups: outputs of the convolution groups. DCBH: [B, 16, 16, 64], [B, 8, 8, 128],
             [B, 4, 4, 256], [B, 2, 2, 512]. DDH: [B, 15, 15, 20], [B, 7, 7, 40], [B, 3, 3, 60] and
             its locally connected layer, [B, 2, 2, 80].
@@ -109,7 +108,8 @@ def build_network(images, *, scope, features, hash_layer, num_bits, block_length
     Initial weights depend on the graph's seed (tf.set_random_seed) and each variable's name alone.
 
     Args:
-        images: float32 [B, 32, 32, 3], normalised as in data_loader.normalise.
+        images: float32 [B, 32, 32, 3], normalised as in data_loader.normalise, or what else
+            `features` takes.
         scope: variable scope of the whole, the method's name; checkpoints carry it.
         features: what builds the convolutions, such as dcbh_features.
         hash_layer: what makes hash activations of the descriptor, such as block_hashing.
@@ -123,11 +123,7 @@ def build_network(images, *, scope, features, hash_layer, num_bits, block_length
 
     Returns:
         A Network.
-
-    Raises:
-        ValueError: images have another shape.
     """
-    images.shape.assert_is_compatible_with([None, IMAGE_SIZE, IMAGE_SIZE, IMAGE_CHANNELS])
     with tf.variable_scope(scope, reuse=tf.AUTO_REUSE):
         batch_norm = batch_norm_class(training, batch_norm_decay, batch_norm_epsilon)
         groups, feature = features(images, batch_norm, multi_scale)
@@ -184,6 +180,11 @@ def ddh_features(images, batch_norm, _multi_scale=True):
         features = locally_connected(features, DDH_LOCAL_CHANNELS)
         groups.append(tf.nn.relu(batch_norm(features)))
     return groups, tf.concat([flatten(groups[2]), flatten(groups[3])], axis=1)  # [B, 540 + 320]
+
+
+def embedding_features(embeddings, _batch_norm, _multi_scale=True):
+    """A frozen network's embedding in convolutions' place: float32 [B, 128] -> ([], [B, 128])."""
+    return [], embeddings
 
 
 def convolution(features, channels, batch_norm, size=3, padding="SAME"):

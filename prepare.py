@@ -20,7 +20,8 @@ Sources:
 
 The data set holds train/ and test/ (pickles as the release reads them), labels.txt (identities by
 label), manifest.json (counts, crop, options), images.csv (every photograph: where it went or why it
-was left out) and near_duplicates.csv. docs/data.md says more.
+was left out) and near_duplicates.csv; with --unseen also unseen_gallery/, unseen_queries/ and
+unseen_labels.txt of people who are kept out of training. docs/data.md says more.
 """
 
 import runtime.environment  # noqa: F401  first: says in one line what is not installed
@@ -35,8 +36,14 @@ from config import DATASET_NAME, DATASETS, IMAGE_SIZE, ROOT, find_dataset
 from faces.cropping import CHOICES, METHODS
 from faces.describe import describe, report_lines
 from faces.duplicates import NEAR_BITS
-from faces.outcomes import TEST, TRAIN
-from faces.preparation import DEFAULT_CROPS, DEFAULT_FRACTIONS, SOURCES, prepare_dataset
+from faces.outcomes import SPLITS, TEST, TRAIN
+from faces.preparation import (
+    DEFAULT_CROPS,
+    DEFAULT_FRACTIONS,
+    SOURCES,
+    chosen_crop,
+    prepare_dataset,
+)
 from runtime.command_line import ArgumentParser, run_command
 from runtime.errors import UserError
 
@@ -75,6 +82,13 @@ def parse_command_line(arguments):
     parser.add_argument("--drop_near_duplicates", action="store_true",
                         help="of images of one identity whose perceptual hashes differ in %d of "
                              "64 bits or fewer, keep the first" % NEAR_BITS)
+    parser.add_argument("--embedding", action="store_true",
+                        help="also store 128 floats a face by dlib's network, for the methods "
+                             "embedding, embedding_itq and embedding_dcbh (optional packages: "
+                             "requirements-embedding.txt)")
+    parser.add_argument("--unseen", type=float, default=0.0, metavar="F",
+                        help="share of the people, such as 0.25, that is kept out of training, to "
+                             "evaluate codes of people never seen (default: nobody)")
     parser.add_argument("--seed", type=int, default=0, help="of the split and the file order (0)")
     parser.add_argument("--data_dir", type=Path, default=ROOT / "data", metavar="DIR",
                         help="where the data set goes (default: %(default)s)")
@@ -104,11 +118,17 @@ def check_options(options):
     if options.min_images <= options.test_images:
         raise UserError("--min_images must be above --test_images (%d), so that something is left "
                         "to train on" % options.test_images)
+    if not 0 <= options.unseen < 1:
+        raise UserError("--unseen is %g; it is a share of the people, at least 0 and below 1"
+                        % options.unseen)
     if (options.source == "facescrub") != bool(options.lists):
         raise UserError("--lists goes with --source facescrub, which needs it")
     if options.labels and options.source != "folder":
         raise UserError("--labels goes with --source folder")
     check_crop_options(options)
+    if options.embedding and chosen_crop(options)["method"] == "none":
+        raise UserError("--embedding needs to know where the face is: --crop detect, or --crop box "
+                        "with a box of the source or --crop_box")
 
 
 def check_crop_options(options):
@@ -153,6 +173,9 @@ def print_summary(options, made):
     print("%s: %d identities, %d training and %d test images of %d" % (
         made.folder, counts["num_identities"], counts["num_" + TRAIN], counts["num_" + TEST],
         len(made.outcomes)))
+    if options.unseen:
+        print("  kept out of training: %d identities, %d gallery images and %d queries" % tuple(
+            counts["num_" + name] for name in ("unseen_identities",) + SPLITS[1]))
     for note in made.notes:
         print("  note: %s" % note)
     print("  what became of every image: %s" % (made.folder / "images.csv"))

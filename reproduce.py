@@ -1,10 +1,11 @@
-"""Trains and evaluates a grid of data sets x methods x code lengths x seeds; writes its tables.
+"""Trains and evaluates a grid of data sets x methods x bits x seeds x folds; writes its tables.
 
     python reproduce.py                                the paper's data sets and ORL
     python reproduce.py --datasets orl --epochs 10     a grid for a laptop
     python reproduce.py --dry_run                      the cells, and how long they will take
 
-Each cell is a run of main.py, in OUT/DATASET/METHOD/KBITS_seedS. The same command again skips
+Each cell is a run of main.py, in OUT/DATASET/METHOD/KBITS_seedS, or KBITS_seedS_unseenI with
+--unseen_splits, which keeps folds of the people out of training. The same command again skips
 finished cells and goes on with interrupted ones; another command with the same --out adds its cells
 to the tables. Settings of config.py that the methods do not vary can be given, for all cells.
 Results: OUT/tables.md, tables.csv, figures/ and report.html.
@@ -19,6 +20,7 @@ import sys
 from config import DATASETS, Config
 from experiments import grid
 from experiments.runner import Runner
+from retrieval.folds import FOLDS
 from runtime.command_line import ArgumentParser, add_setting_arguments, run_command, setting_values
 from runtime.errors import Failed, UserError
 from runtime.output_folder import OutputFolder
@@ -35,6 +37,9 @@ def parse_command_line(arguments):
                         help="code lengths (default: 12 24 36 48)")
     parser.add_argument("--seeds", nargs="+", type=int, default=[0, 1, 2], metavar="S",
                         help="default: 0 1 2")
+    parser.add_argument("--unseen_splits", nargs="+", type=int, choices=range(FOLDS), metavar="I",
+                        help="folds of people that are kept out of training, one in each run: 0 1 "
+                             "2 3 (default: everybody trains)")
     parser.add_argument("--out", default="runs/grid", metavar="DIR", help="default: runs/grid")
     parser.add_argument("--jobs", type=int, default=1,
                         help="cells at a time, one a GPU; name those with CUDA_VISIBLE_DEVICES "
@@ -46,7 +51,7 @@ def parse_command_line(arguments):
     for name in options.methods:
         if name not in grid.GRID_METHODS:
             raise UserError("--methods: %r is none of %s" % (name, ", ".join(grid.GRID_METHODS)))
-    for name in ("datasets", "methods", "bits", "seeds"):
+    for name in ("datasets", "methods", "bits", "seeds", "unseen_splits"):
         values = getattr(options, name) or []
         if len(set(values)) < len(values):
             raise UserError("--%s names a value twice" % name)
@@ -59,7 +64,8 @@ def main(arguments):
     """Runs the grid, or says what it would take; writes the tables of what is finished."""
     options, given = parse_command_line(arguments)
     cells = grid.make_cells(options.out, options.datasets or sorted(DATASETS), options.methods,
-                            options.bits, options.seeds, given)
+                            options.bits, options.seeds, given, options.unseen_splits or [None])
+    cells = grid.with_embeddings(cells)
     for cell in cells:
         cell.check_settings()
     if options.dry_run:

@@ -3,6 +3,7 @@
 import sys
 
 from config import METHODS, Config, resolve
+from data_loader import given_to
 from retrieval.run_data import load_run_data
 from runtime.errors import UserError
 from runtime.tensorflow_setup import device_line
@@ -69,7 +70,7 @@ def take_part(cluster, data_dir):
         workers.check_data(None, str(error))
         raise
     workers.check_data(data.digest)
-    config, train = data.config, data.train
+    config, train = data.config, given_to(METHODS[data.config.method], data.train)
     graph = build_step_graph(config, data.dataset.num_identities, workers)
     del data
     with workers.session(graph.graph) as session:

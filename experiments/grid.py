@@ -1,5 +1,6 @@
-"""The grid: data sets x methods x code lengths x seeds, each cell a run of main.py."""
+"""The grid: data sets x methods x code lengths x seeds x folds, each cell a run of main.py."""
 
+import itertools
 import re
 import sys
 from collections import OrderedDict
@@ -8,6 +9,7 @@ from typing import NamedTuple
 
 from config import METHODS, ROOT, Config, Dataset, find_dataset, resolve
 from reports import tables
+from retrieval.folds import FOLDS
 from runtime.command_line import duration
 from runtime.errors import UserError
 from runtime.run_folder import RunFolder
@@ -37,10 +39,13 @@ GRID_METHODS = OrderedDict([
      for name, method in METHODS.items() if name != "dcbh"])
 PAPER_BITS = (12, 24, 36, 48)
 # Settings that the grid varies itself, so that they are not given for all cells.
-AXES = ("dataset_flag", "num_bits", "seed", "authors_evaluation") + tuple(
+AXES = ("dataset_flag", "num_bits", "seed", "unseen_split", "authors_evaluation",
+        "features_of") + tuple(
     sorted({name for _, values in GRID_METHODS.values() for name in values}))
 # Settings that have no bearing on a cell's numbers, and so may change when it is resumed.
-IMMATERIAL = ("data_dir", "encode_batch_size")
+IMMATERIAL = ("data_dir", "features_of", "encode_batch_size")
+# Whose features the methods take that train no network: the cell of the same place in the table.
+FEATURES_OF = "dcbh"
 # What starts a run; tests put a stub in its place.
 TRAINER = [sys.executable, str(ROOT / "main.py")]
 
@@ -60,10 +65,17 @@ class Cell(NamedTuple):
     folder: RunFolder
 
     @property
+    def needs(self):
+        """The folder of the cell whose features this one takes, a RunFolder; None of others."""
+        return RunFolder(self.config.features_of) if self.config.features_of else None
+
+    @property
     def name(self):
-        """DATASET METHOD KBITS seedS, for people."""
-        return "%s %s %d bits seed %d" % (
-            self.dataset.name, self.method, self.config.num_bits, self.config.seed)
+        """DATASET METHOD KBITS seedS, and the fold that is never seen, for people."""
+        fold = self.config.unseen_split
+        return "%s %s %d bits seed %d%s" % (
+            self.dataset.name, self.method, self.config.num_bits, self.config.seed,
+            "" if fold is None else " unseen %d" % fold)
 
     def results(self):
         """results.json if the run was trained, evaluated and reported, and is whole; else None."""
@@ -102,8 +114,13 @@ def finished_results(folder):
     return results if finished and whole else None
 
 
-def make_cells(out, datasets, methods, bits, seeds, given):
-    """The grid's cells: the whole table of the first seed, then of the next.
+def cell_folder(num_bits, seed, fold):
+    """The name of a cell's folder."""
+    return "%dbits_seed%d%s" % (num_bits, seed, "" if fold is None else "_unseen%d" % fold)
+
+
+def make_cells(out, datasets, methods, bits, seeds, given, unseen_splits=(None,)):
+    """The grid's cells: the whole table of the first seed and fold, then of the next.
 
     Args:
         out: folder of the grid.
@@ -111,29 +128,41 @@ def make_cells(out, datasets, methods, bits, seeds, given):
         methods: keys of GRID_METHODS.
         bits, seeds: ints.
         given: dict of settings for all cells; a method's own settings go before them.
+        unseen_splits: folds of people to keep out of training; None for none.
 
     Returns:
-        A list of Cells.
+        A list of Cells; those that take the features of a network come after it.
 
     Raises:
-        UserError: a setting is refused, or a data set named twice.
+        UserError: a setting is refused, a data set named twice, or a network neither among the
+            methods nor trained before whose features another method takes.
     """
     data_dir = given.get("data_dir", Config.data_dir)
     names = [find_dataset(flag, data_dir).name for flag in datasets]
     if len(set(names)) < len(names):
         raise UserError("--datasets names a data set twice")
     cells = []
-    for name in names:
-        for seed in seeds:
-            for method in methods:
-                for num_bits in bits:
-                    values = dict(given, dataset_flag=name, num_bits=num_bits, seed=seed,
-                                  authors_evaluation=True)
-                    values.update(GRID_METHODS[method][1])
-                    config, dataset = resolve(values)
-                    cells.append(Cell(method, config, dataset, RunFolder(
-                        Path(out) / name / method / ("%dbits_seed%d" % (num_bits, seed)))))
+    for name, seed, fold, method, num_bits in itertools.product(
+            names, seeds, unseen_splits, sorted(methods, key=takes_features), bits):
+        values = dict(given, dataset_flag=name, num_bits=num_bits, seed=seed, unseen_split=fold,
+                      authors_evaluation=True)
+        values.update(GRID_METHODS[method][1])
+        place = cell_folder(num_bits, seed, fold)
+        if takes_features(method):
+            values["features_of"] = str((Path(out) / name / FEATURES_OF / place).absolute())
+        config, dataset = resolve(values)
+        cells.append(Cell(method, config, dataset, RunFolder(Path(out) / name / method / place)))
+    for cell in cells:
+        if (cell.needs and FEATURES_OF not in methods and has_data(cell.dataset)
+                and not finished_results(cell.needs)):
+            raise UserError("method %s takes the features of %s, which is not finished; name %s "
+                            "among --methods, too" % (cell.method, cell.needs, FEATURES_OF))
     return cells
+
+
+def takes_features(method):
+    """Whether a key of GRID_METHODS takes the features of a trained network."""
+    return METHODS[GRID_METHODS[method][1].get("method", "dcbh")].inputs == "features"
 
 
 def has_data(dataset):
@@ -157,6 +186,24 @@ def with_data(cells, named):
     return [cell for cell in cells if has_data(cell.dataset)]
 
 
+def with_embeddings(cells):
+    """The cells whose method can be given what it takes; prints a line about the others.
+
+    Raises:
+        UserError: there are no others.
+    """
+    left_out = [cell for cell in cells if cell.dataset.embedding is None
+                and METHODS[cell.config.method].inputs == "embeddings"]
+    for title in OrderedDict.fromkeys(cell.dataset.title for cell in left_out):
+        names = OrderedDict.fromkeys(
+            cell.method for cell in left_out if cell.dataset.title == title)
+        line = "%s has no face embeddings (prepare.py --embedding)" % title
+        if len(left_out) == len(cells):
+            raise UserError("%s, which %s takes" % (line, next(iter(names))))
+        print("%s: without %s" % (line, ", ".join(names)))
+    return [cell for cell in cells if cell not in left_out]
+
+
 # The plan
 
 
@@ -171,6 +218,8 @@ def print_plan(cells):
             print("%s: finished" % cell.name)
             continue
         images = config.epochs * dataset.num_train
+        if config.unseen_split is not None:
+            images = images * (FOLDS - 1) / FOLDS
         seconds = operations = 0.0
         if METHODS[config.method].features:
             # Code length, hash layer and losses hardly change the time.
@@ -195,19 +244,21 @@ def finished_runs(out):
     """The finished runs in a grid's folder, whichever command made them.
 
     Returns:
-        List of tables.Run, in the order of data set, method, code length and seed.
+        List of tables.Run, in the order of data set, method, code length, seed and fold. Those
+        with a fold stand under a data set's name of their own (tables.section_name).
     """
     runs = []
     for path in sorted(Path(out).glob("*/*/*bits_seed*")):
-        cell = re.match(r"([0-9]+)bits_seed([0-9]+)\Z", path.name)
+        cell = re.match(r"([0-9]+)bits_seed([0-9]+)(?:_unseen([0-9]))?\Z", path.name)
         method, dataset = path.parent.name, path.parent.parent.name
         if not cell or method not in GRID_METHODS:
             continue
         folder = RunFolder(path)
         results = finished_results(folder)
         if results:
-            runs.append(tables.Run(dataset, method, int(cell.group(1)), int(cell.group(2)),
-                                   results, folder))
+            num_bits, seed, fold = [part and int(part) for part in cell.groups()]
+            runs.append(tables.Run(tables.section_name(dataset, fold), method, num_bits, seed,
+                                   results, folder, fold))
         elif (path / "results.json").exists() and folder.holds_run():
             print("note: %s is not finished, or a file of it is damaged: not in the tables" % path)
     return runs
@@ -224,7 +275,8 @@ def write_tables(out, cells, command):
     runs = finished_runs(out.path)
     if not runs:
         return
-    planned = [(cell.dataset.name, cell.method, cell.config.num_bits) for cell in cells]
+    planned = [(tables.section_name(cell.dataset.name, cell.config.unseen_split), cell.method,
+                cell.config.num_bits) for cell in cells]
     found = [(run.dataset, run.method, run.num_bits) for run in runs]
     datasets, methods, bits = [set(column) for column in zip(*planned + found)]
     table = tables.Table(
@@ -232,8 +284,8 @@ def write_tables(out, cells, command):
          if name in datasets],
         OrderedDict((name, title) for name, (title, _) in GRID_METHODS.items()
                     if name in methods), sorted(bits), runs)
-    wanted = {(cell.dataset.name, cell.method, cell.config.num_bits, cell.config.seed)
-              for cell in cells}
-    wanted.update((run.dataset, run.method, run.num_bits, run.seed) for run in runs)
+    wanted = {place + (cell.config.seed, cell.config.unseen_split)
+              for place, cell in zip(planned, cells)}
+    wanted.update(place + (run.seed, run.fold) for place, run in zip(found, runs))
     metadata = tables.how_made(table, command, len(wanted))
     print("report: %s; also tables.md and tables.csv" % tables.write_tables(out, table, metadata))

@@ -9,6 +9,7 @@ from config import Config, Dataset
 from data_loader import ImageSet
 from faces import mislabelled
 from reports import console, report
+from retrieval.codes import Codes
 from retrieval.evaluation import save_evaluation
 from retrieval.projections import encode_projected
 from runtime.provenance import noting_end
@@ -38,10 +39,21 @@ class Run(NamedTuple):
 
 
 def fit_projection(run):
-    """Fits a projection of the pixels, evaluates its codes and writes the run's report."""
-    run.folder.begin(None, "CPU (numpy %s)" % np.__version__, run.digest)
+    """Fits a projection, or takes embeddings as they are; evaluates and writes the run's report."""
+    finish_run(run, encode_projected, None, "CPU (numpy %s)" % np.__version__)
+
+
+def finish_run(run, encode, tensorflow, device):
+    """A run without training of its own: encodes, evaluates and reports.
+
+    Args:
+        run: a Run.
+        encode: function that takes and returns what retrieval.projections.encode_projected does.
+        tensorflow, device: see RunFolder.begin.
+    """
+    run.folder.begin(tensorflow, device, run.digest)
     with noting_end(run.folder):
-        codes, unseen_codes, metadata = encode_projected(
+        codes, unseen_codes, metadata = encode(
             run.config, run.dataset, run.train, run.test, run.unseen)
         evaluation = evaluate(run, codes, metadata, unseen_codes)
         path = write_report(run, codes, evaluation)
@@ -59,9 +71,14 @@ def write_report(run, codes, evaluation):
 
     Of people's own photographs, those that the codes place with somebody else are listed, there
     and in suspects.csv.
+
+    Args:
+        run: a Run.
+        codes: its Codes, or Floats.
+        evaluation: metrics.Evaluation.
     """
     suspects = None
-    if run.dataset.source == "prepared":
+    if run.dataset.source == "prepared" and isinstance(codes, Codes) and not codes.numbers:
         rows = mislabelled.suspects_table(codes, run.dataset, run.names,
                                           (run.train.rows, run.test.rows))
         titles = [name.replace("_", " ") for name in mislabelled.COLUMNS]

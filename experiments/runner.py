@@ -59,8 +59,11 @@ class Runner:
         try:
             with tqdm(total=self.total, unit=" cells", disable=not sys.stderr.isatty()) as bar:
                 while self.running or (self.waiting and self.signal_number is None):
-                    while self.waiting and self.devices and self.signal_number is None:
-                        self._start(self.waiting.popleft())
+                    while self.devices and self.signal_number is None:
+                        cell = self._next()
+                        if cell is None:
+                            break
+                        self._start(cell)
                         bar.set_description("; ".join(
                             cell.name for cell, _, _, _ in self.running.values()))
                     time.sleep(POLL_SECONDS)
@@ -75,7 +78,18 @@ class Runner:
             for number, handler in previous.items():
                 signal.signal(number, handler)
 
+    def _next(self):
+        """The first waiting cell that takes no features of a cell that is not done; None if none.
+
+        One whose network has failed is started: its own process says so in one line.
+        """
+        undone = {cell.folder.path.absolute() for cell in list(self.waiting) + [
+            cell for cell, _, _, _ in self.running.values()]}
+        return next((cell for cell in self.waiting
+                     if not cell.needs or cell.needs.path.absolute() not in undone), None)
+
     def _start(self, cell):
+        self.waiting.remove(cell)
         device = self.devices.popleft()
         environment = dict(os.environ)
         if device is not None:

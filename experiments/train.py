@@ -4,6 +4,8 @@ import contextlib
 import sys
 import time
 
+from config import METHODS
+from data_loader import given_to
 from experiments.run import evaluate, print_results, write_report
 from reports import report
 from reports.verdict import overfitting
@@ -60,7 +62,8 @@ def train_and_evaluate(run, graph, session, workers):
     """The training loop of one process; returns the last evaluation, as (Codes, Evaluation)."""
     with workers.recorder(run.folder, graph, session, statistics(run)) as recorder, \
             telling_what_is_saved(run, workers):
-        trainer = workers.trainer(run.config, run.train, graph, session, recorder)
+        trainer = workers.trainer(run.config, given_to(METHODS[run.config.method], run.train),
+                                  graph, session, recorder)
         if run.folder.has_checkpoint():
             trainer.resume()
             recorder.say("resuming after %s" % trainer.progress)
@@ -70,8 +73,10 @@ def train_and_evaluate(run, graph, session, workers):
             with workers.keep_waiting(progress.epoch >= run.config.epochs):
                 codes, evaluation = evaluate_network(run, graph, session, progress)
                 recorder.record_evaluation(progress.epoch, evaluation.results["mAP"])
-                recorder.say("evaluation after epoch %d, with the weights of epoch %d: mAP %.4f" % (
-                    progress.epoch, progress.best_epoch, evaluation.results["mAP"]))
+                unseen = evaluation.results.get("unseen_mAP")
+                recorder.say("evaluation after epoch %d, with the weights of epoch %d: mAP %.4f%s"
+                             % (progress.epoch, progress.best_epoch, evaluation.results["mAP"],
+                                "" if unseen is None else ", of people never seen %.4f" % unseen))
     return codes, evaluation
 
 

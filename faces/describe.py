@@ -37,9 +37,31 @@ def describe(dataset):
     problems = []
     if dataset.num_identities == 1:
         problems.append("there is one identity alone: nothing to tell it apart from")
-    for name, split, expected, folder in (
-            ("training", train, dataset.num_train, dataset.train_folder),
-            ("test", test, dataset.num_test, dataset.test_folder)):
+    problems += _split_problems(dataset, ("training", "test"), (train, test), lines)
+    problems += _duplicate_problems(train, test, lines)
+    if dataset.unseen:
+        lines.append("  %d further identities are kept out of training"
+                     % dataset.unseen.num_identities)
+        lines += _folder_lines(dataset.unseen)
+        splits = data_loader.load_dataset(dataset.unseen)
+        problems += _split_problems(dataset.unseen, ("unseen gallery", "unseen query"), splits,
+                                    lines)
+        for name, split in zip(("gallery", "query"), splits):
+            copies = np.isin(split.fingerprints, train.fingerprints)
+            if copies.any():
+                problems.append("%d %s images of people kept out of training are in the training "
+                                "set, pixel by pixel" % (copies.sum(), name))
+        if np.isin(splits[1].fingerprints, splits[0].fingerprints).any():
+            problems.append("query images of people kept out of training are in their gallery")
+    return Description(lines, problems), train, test
+
+
+def _split_problems(dataset, names, splits, lines):
+    """Adds lines on the two splits of a data set; returns the problems among them."""
+    problems = []
+    for name, split, expected, folder in zip(
+            names, splits, (dataset.num_train, dataset.num_test),
+            (dataset.train_folder, dataset.test_folder)):
         lines += _split_lines(name, split, expected)
         if len(split.labels) < expected:
             problems.append("%d of %d %s images are missing%s" % (
@@ -51,8 +73,7 @@ def describe(dataset):
         if len(absent):
             problems.append("%d identities have no %s image: %s" % (
                 len(absent), name, _some(absent)))
-    problems += _duplicate_problems(train, test, lines)
-    return Description(lines, problems), train, test
+    return problems
 
 
 def _folder_lines(dataset):

@@ -1,9 +1,15 @@
-"""What becomes of a photograph: it trains, it is a query, or it is left out for a reason."""
+"""What becomes of a photograph: it trains, it is a query, or it is left out for a reason.
+
+Those of people who are kept out of training are a gallery and queries of their own.
+"""
 
 from collections import OrderedDict
 from typing import NamedTuple
 
 TRAIN, TEST, LEFT_OUT = "train", "test", "left_out"
+UNSEEN_GALLERY, UNSEEN_QUERIES = "unseen_gallery", "unseen_queries"
+# Of seen and of unseen people: what a query is found among, and queries. Names of folders, too.
+SPLITS = ((TRAIN, TEST), (UNSEEN_GALLERY, UNSEEN_QUERIES))
 
 # Why a photograph is left out: codes, and what they mean.
 REASONS = OrderedDict([
@@ -38,7 +44,7 @@ class Outcome(NamedTuple):
     """What became of a photograph.
 
     Attributes:
-        status: TRAIN, TEST or LEFT_OUT.
+        status: TRAIN, TEST, UNSEEN_GALLERY, UNSEEN_QUERIES or LEFT_OUT.
         reason: of one that is left out, one of REASONS; else empty.
         detail: text for people; may be empty.
     """

@@ -5,10 +5,10 @@ from pathlib import Path
 from typing import NamedTuple
 
 from config import DATASETS, IMAGE_SIZE
-from faces import splits, writing
+from faces import embedding, embedding_stage, splits, writing
 from faces.cropping import Cropper, box_crop, detect_crop
 from faces.detection_cache import DetectionCache
-from faces.outcomes import LEFT_OUT, REASONS, TEST, TRAIN, Outcome
+from faces.outcomes import LEFT_OUT, REASONS, SPLITS, Outcome
 from faces.reading import read_faces
 from faces.sources import find_photos
 from runtime.errors import UserError
@@ -19,6 +19,8 @@ SOURCES = ("folder", "lfw", "facescrub", "youtube_faces")
 # whose authors keep the central half, too.
 DEFAULT_CROPS = {"folder": "detect", "lfw": "box", "facescrub": "box", "youtube_faces": "box"}
 DEFAULT_FRACTIONS = {"youtube_faces": 0.5}
+
+FEWEST_PEOPLE = 2  # on either side of --unseen: among fewer nobody can be mistaken
 
 
 class Preparation(NamedTuple):
@@ -49,11 +51,12 @@ def prepare_dataset(options):
         A Preparation.
 
     Raises:
-        UserError: nothing to read, nothing usable, or nowhere to write.
+        UserError: nothing to read, nothing usable, nowhere to write, or no network for embeddings.
     """
     target = options.data_dir / options.name
     writing.check_replaceable(target, options.overwrite)
     crop = chosen_crop(options)
+    embedded_by = embedding.embedding_description() if options.embedding else None
     photos, notes = find_photos(options.source, options.images, options.lists or (),
                                 options.labels)
     cache = DetectionCache(options.data_dir) if crop["method"] == "detect" else None
@@ -82,12 +85,30 @@ def prepare_dataset(options):
     outcomes += [Outcome(LEFT_OUT, "not_sampled")] * len(unread)
     if not names:
         raise UserError(_nothing_usable(options, outcomes))
+    names, unseen_names = _keep_out(options, photos, outcomes, names)
+    embeddings = None
+    if embedded_by:
+        used = [index for index, outcome in enumerate(outcomes) if outcome.status != LEFT_OUT]
+        embeddings = embedding_stage.embed_faces(photos, faces, used, options.data_dir,
+                                                 options.workers)
     with writing.new_folder(target, options.overwrite) as folder:
         manifest = writing.write_dataset(folder, photos, faces, outcomes, names, near,
-                                         options.seed, _manifest(options, crop))
+                                         options.seed, _manifest(options, crop, embedded_by),
+                                         embeddings, unseen_names)
     notes += outcome_notes(outcomes)
     return Preparation(target, manifest, outcomes, notes,
                        _problems(options, photos, outcomes, near))
+
+
+def _keep_out(options, photos, outcomes, names):
+    """splits.keep_out; raises UserError where too few people are left, or kept out."""
+    names, unseen_names = splits.keep_out(photos, outcomes, names, options.unseen, options.seed)
+    if options.unseen and min(len(names), len(unseen_names)) < FEWEST_PEOPLE:
+        raise UserError(
+            "--unseen %g would keep %d of %d people out of training; at least %d are needed on "
+            "either side: name another share, or add people" % (
+                options.unseen, len(unseen_names), len(names) + len(unseen_names), FEWEST_PEOPLE))
+    return names, unseen_names
 
 
 def chosen_crop(options):
@@ -102,10 +123,11 @@ def chosen_crop(options):
     return box_crop(options.size, box, options.crop_fraction)
 
 
-def _manifest(options, crop):
+def _manifest(options, crop, embedded_by):
     """What the manifest says beside counts and hashes."""
     return OrderedDict(
         name=options.name, image_size=options.size, crop=dict(crop, faces=options.faces),
+        embedding=embedded_by,
         # The published data set whose protocol is followed: its epochs and batch size are defaults.
         protocol=options.source if options.source in {
             dataset.name for dataset in DATASETS.values()} else None,
@@ -134,7 +156,7 @@ def _nothing_usable(options, outcomes):
 def _problems(options, photos, outcomes, near):
     """What to look at before training that shows in no description of the finished data set."""
     problems = []
-    across = sum({outcomes[first].status, outcomes[second].status} == {TRAIN, TEST}
+    across = sum({outcomes[first].status, outcomes[second].status} in map(set, SPLITS)
                  and photos[first].identity == photos[second].identity for first, second in near)
     if across:
         problems.append(

@@ -6,7 +6,7 @@ from collections import Counter, OrderedDict
 import numpy as np
 
 from faces.duplicates import near_pairs
-from faces.outcomes import LEFT_OUT, TEST, TRAIN, Outcome, Rejected
+from faces.outcomes import LEFT_OUT, SPLITS, TEST, TRAIN, Outcome, Rejected
 
 YOUTUBE_TRAIN_FRAMES = 40
 
@@ -71,6 +71,31 @@ def split_faces(photos, faces, seed, test_images, min_images, drop_near_duplicat
             for index in part:
                 outcomes[index] = Outcome(status)
     return outcomes, names, near
+
+
+def keep_out(photos, outcomes, names, share, seed):
+    """Keeps some people out of training: their images become a gallery and queries of their own.
+
+    Who is kept out depends on the seed and on each one's name, so that people who are added move
+    few others.
+
+    Args:
+        photos, outcomes, names: as given to and returned by split_faces; outcomes changes.
+        share: of the people, 0..1.
+        seed: of the choice.
+
+    Returns:
+        (names, unseen_names): the people that are left, and those that are kept out, by label. Of
+        either there may be too few to evaluate.
+    """
+    order = sorted(names, key=lambda name: (seed_for(seed, "unseen " + name), name))
+    chosen = set(order[:int(round(share * len(names)))])
+    moved = dict(zip(*SPLITS))
+    for index, photo in enumerate(photos):
+        if photo.identity in chosen and outcomes[index].status in moved:
+            outcomes[index] = outcomes[index]._replace(status=moved[outcomes[index].status])
+    return ([name for name in names if name not in chosen],
+            [name for name in names if name in chosen])
 
 
 def _drop(near, photos, faces, outcomes):

@@ -12,7 +12,8 @@ from collections import OrderedDict
 
 import numpy as np
 
-from faces.outcomes import TEST, TRAIN
+from faces.embedding_files import embeddings_file
+from faces.outcomes import SPLITS
 from faces.reading import Face
 from faces.splits import seed_for
 from runtime.errors import UserError
@@ -23,7 +24,8 @@ IMAGE_COLUMNS = ["file", "identity", "group", "label", "status", "reason", "deta
 NEAR_COLUMNS = ["file", "other", "identity", "other_identity", "status", "other_status"]
 
 
-def write_dataset(folder, photos, faces, outcomes, names, near, seed, manifest):
+def write_dataset(folder, photos, faces, outcomes, names, near, seed, manifest, embeddings=None,
+                  unseen_names=()):
     """Writes a whole data set into an empty folder.
 
     Args:
@@ -32,13 +34,19 @@ def write_dataset(folder, photos, faces, outcomes, names, near, seed, manifest):
         outcomes, names, near: as faces.splits.split_faces returns them.
         seed: of the order of the images.
         manifest: dict of what else the manifest says.
+        embeddings: float32 [len(photos), 128], or None.
+        unseen_names: of people who are kept out of training, by labels of their own.
 
     Returns:
         The manifest, complete.
     """
-    labels = {name: label for label, name in enumerate(names)}
-    rows, counts = {}, OrderedDict()
-    for split in (TRAIN, TEST):
+    labels = {name: label for people in (names, unseen_names) for label, name in enumerate(people)}
+    rows, counts = {}, OrderedDict(num_identities=len(names))
+    if unseen_names:
+        counts["num_unseen_identities"] = len(unseen_names)
+        _write_names(folder / "unseen_labels.txt", unseen_names)
+    _write_names(folder / "labels.txt", names)
+    for split in SPLITS[0] + SPLITS[1] * bool(unseen_names):
         chosen = np.array([index for index, outcome in enumerate(outcomes)
                            if outcome.status == split])
         # Training goes in file order: mixed, each batch has many people.
@@ -46,13 +54,14 @@ def write_dataset(folder, photos, faces, outcomes, names, near, seed, manifest):
         rows.update((index, row) for row, index in enumerate(chosen.tolist()))
         counts["num_" + split] = len(chosen)
         (folder / split).mkdir()
+        if embeddings is not None:
+            np.save(str(embeddings_file(folder / split)), embeddings[chosen])
         for number, start in enumerate(range(0, len(chosen), ROWS_A_FILE)):
             part = chosen[start:start + ROWS_A_FILE]
             pair = (np.stack([faces[index].row for index in part]),
                     np.array([labels[photos[index].identity] for index in part], np.int64))
             with open(str(folder / split / ("part_%03d.pickle" % number)), "wb") as stream:
                 pickle.dump(pair, stream, protocol=2)  # which Python 2 reads, too
-    (folder / "labels.txt").write_text("".join(name + "\n" for name in names), encoding="utf-8")
     _write_csv(folder / "images.csv", IMAGE_COLUMNS, (
         [photo.path, photo.identity, photo.group, labels.get(photo.identity, "")] + list(outcome)
         + [rows.get(index, "")] + _face_cells(face)
@@ -60,11 +69,15 @@ def write_dataset(folder, photos, faces, outcomes, names, near, seed, manifest):
     _write_csv(folder / "near_duplicates.csv", NEAR_COLUMNS, (
         [photos[first].path, photos[second].path, photos[first].identity, photos[second].identity,
          outcomes[first].status, outcomes[second].status] for first, second in near))
-    manifest = OrderedDict(manifest, num_identities=len(names), **counts)
+    manifest = OrderedDict(manifest, **counts)
     manifest["sha256"] = {str(path.relative_to(folder)): _sha256(path)
                           for path in sorted(folder.rglob("*")) if path.is_file()}
     (folder / "manifest.json").write_text(json.dumps(manifest, indent=1) + "\n", encoding="utf-8")
     return manifest
+
+
+def _write_names(path, names):
+    path.write_text("".join(name + "\n" for name in names), encoding="utf-8")
 
 
 def _face_cells(face):

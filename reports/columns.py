@@ -7,7 +7,7 @@ from typing import NamedTuple
 
 from runtime import command_line
 
-QUALITY, CODES, COST = "quality", "codes", "cost"
+QUALITY, UNSEEN, CODES, COST = "quality", "people never seen", "codes", "cost"
 
 
 class Column(NamedTuple):
@@ -16,7 +16,7 @@ class Column(NamedTuple):
     Attributes:
         title: its name.
         short: its name at the head of a column.
-        group: QUALITY, CODES or COST.
+        group: QUALITY, UNSEEN, CODES or COST.
         kind: "share" (0..1), "count", "large" (a count in millions), "seconds" or "text".
         better: +1 where the highest value is the best, -1 where the lowest is, 0 for neither.
     """
@@ -32,9 +32,16 @@ COLUMNS = OrderedDict([
     ("mAP", Column("mAP", "mAP", QUALITY, "share", 1)),
     ("mAP_worst_case", Column("mAP, worst order of ties", "worst ties", QUALITY, "share", 1)),
     ("mAP_best_case", Column("mAP, best order of ties", "best ties", QUALITY, "share")),
+    ("mAP_euclidean", Column("mAP by Euclidean distance", "Euclidean", QUALITY, "share", 1)),
+    ("mAP_feature", Column("mAP of the feature alone", "feature", QUALITY, "share")),
+    ("mAP_feature_euclidean",
+     Column("mAP of the feature alone, Euclidean", "feature, Eucl.", QUALITY, "share")),
+    ("mAP_descriptor", Column("mAP of the descriptor alone", "descriptor", QUALITY, "share")),
+    ("mAP_descriptor_euclidean",
+     Column("mAP of the descriptor alone, Euclidean", "descriptor, Eucl.", QUALITY, "share")),
     ("mAP_authors_evaluation",
      Column("mAP as the authors' evaluation gives it", "authors'", QUALITY, "share", 1)),
-    ("top_1_accuracy", Column("nearest code right", "nearest", QUALITY, "share", 1)),
+    ("top_1_accuracy", Column("nearest right", "nearest", QUALITY, "share", 1)),
     ("r_precision", Column("R-precision", "R-prec.", QUALITY, "share", 1)),
     ("precision_at_50", Column("precision at 50", "P at 50", QUALITY, "share", 1)),
     ("precision_radius_2", Column("precision within radius 2", "P radius 2", QUALITY, "share", 1)),
@@ -45,7 +52,40 @@ COLUMNS = OrderedDict([
      Column("queries of people not in the gallery", "no person", QUALITY, "count")),
     ("queries_also_in_gallery",
      Column("queries also in the gallery", "in gallery", QUALITY, "count")),
+    ("unseen_mAP", Column("mAP, never seen", "unseen mAP", UNSEEN, "share", 1)),
+    ("unseen_mAP_worst_case",
+     Column("mAP, never seen, worst order of ties", "unseen worst", UNSEEN, "share", 1)),
+    ("unseen_mAP_best_case",
+     Column("mAP, never seen, best order of ties", "unseen best", UNSEEN, "share")),
+    ("unseen_mAP_euclidean",
+     Column("mAP, never seen, by Euclidean distance", "unseen Euclidean", UNSEEN, "share", 1)),
+    ("unseen_top_1_accuracy",
+     Column("nearest right, never seen", "unseen nearest", UNSEEN, "share", 1)),
+    ("unseen_r_precision",
+     Column("R-precision, never seen", "unseen R-prec.", UNSEEN, "share", 1)),
+    ("unseen_num_identities",
+     Column("their number", "unseen people", UNSEEN, "count")),
+    ("unseen_num_gallery", Column("their gallery images", "unseen gallery", UNSEEN, "count")),
+    ("unseen_num_queries", Column("their queries", "unseen queries", UNSEEN, "count")),
+    ("open_set_num_known", Column("people enrolled (known)", "known", UNSEEN, "count")),
+    ("open_set_num_known_unknown",
+     Column("people trained, not enrolled", "known unknown", UNSEEN, "count")),
+    ("open_set_num_known_queries",
+     Column("queries of people enrolled", "known queries", UNSEEN, "count")),
+    ("open_set_num_known_unknown_queries",
+     Column("queries of people not enrolled", "other queries", UNSEEN, "count")),
+] + [
+    ("open_set_%s_%s_at_%s_percent" % (unknown, part, limit), Column(
+        "%s %s %% false accepts, %s" % (title, limit, who),
+        "%s %s %s%%" % (part.upper(), unknown.upper(), limit), UNSEEN, kind, better))
+    for unknown, who in (("o1", "known unknown"), ("o2", "unknown unknown"), ("o3", "both"))
+    for limit in (1, 10)
+    for part, title, kind, better in (
+        ("dir", "identified at", "share", 1), ("far", "reached of", "share", 0),
+        ("threshold", "distance at", "count", 0))
+] + [
     ("num_bits", Column("bits", "bits", CODES, "count")),
+    ("num_values", Column("floating-point values", "floats", CODES, "count")),
     ("num_gallery", Column("gallery images", "gallery", CODES, "count")),
     ("num_queries", Column("queries", "queries", CODES, "count")),
     ("distinct_gallery_codes", Column("distinct gallery codes", "distinct", CODES, "count")),
@@ -59,13 +99,16 @@ COLUMNS = OrderedDict([
     ("codes", Column("codes from", "codes", CODES, "text")),
     ("parameters", Column("parameters", "parameters", COST, "large")),
     ("training_seconds", Column("training", "training", COST, "seconds", -1)),
+    ("network_training_seconds",
+     Column("of it, the network whose features these are", "network", COST, "seconds", -1)),
     ("encoding_seconds", Column("encoding", "encoding", COST, "seconds", -1)),
     ("ranking_seconds", Column("ranking and metrics", "ranking", COST, "seconds", -1)),
 ])
 # What a comparison shows of each run, in console and page alike.
-COMPARED = ("mAP", "mAP_worst_case", "mAP_best_case", "top_1_accuracy", "r_precision",
-            "precision_radius_2", "recall_radius_2", "num_bits", "distinct_gallery_codes",
-            "training_seconds")
+COMPARED = ("mAP", "mAP_worst_case", "mAP_best_case", "mAP_euclidean", "top_1_accuracy",
+            "r_precision", "precision_radius_2", "recall_radius_2", "unseen_mAP",
+            "unseen_top_1_accuracy", "open_set_o3_dir_at_1_percent", "num_bits", "num_values",
+            "distinct_gallery_codes", "training_seconds")
 
 
 def column(name):
@@ -112,8 +155,8 @@ def large(count):
 
 
 def grouped(results):
-    """Results in the three groups: OrderedDict of group -> list of (name, title, text)."""
-    groups = OrderedDict((group, []) for group in (QUALITY, CODES, COST))
+    """Results in their groups: OrderedDict of group -> list of (name, title, text)."""
+    groups = OrderedDict((group, []) for group in (QUALITY, UNSEEN, CODES, COST))
     known = [name for name in COLUMNS if name in results]
     cutoffs = [name for name in results if name.startswith("mAP_at_")]
     known[known.index("r_precision") if "r_precision" in known else 0:0] = cutoffs

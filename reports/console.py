@@ -4,7 +4,7 @@ from reports import columns
 
 
 def results_table(results):
-    """Results in three groups (quality, codes, cost), one a line."""
+    """Results in their groups (quality, people never seen, codes, cost), one a line."""
     groups = columns.grouped(results)
     titles = [title for rows in groups.values() for _, title, _ in rows]
     width = max(map(len, titles)) if titles else 0

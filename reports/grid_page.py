@@ -12,12 +12,15 @@ from reports.runs import dataset_title
 from retrieval.codes import load_codes
 from runtime.errors import UserError
 
+# Results that are drawn for each code length -> title of the figure.
+MAPS = OrderedDict([("mAP", "mAP, %d bits"), ("unseen_mAP", "mAP of people never seen, %d bits")])
 # Where many curves lie over one another, these methods are coloured and labelled.
 NAMED = OrderedDict([("dcbh", "DCBH"), ("ddh", "DDH"), ("itq", "ITQ")])
 
 
 class GridCell(NamedTuple):
-    """One cell: its text, whether it is the best of its column, and (seed, address) of reports."""
+    """One cell: its text, whether it is the best of its column, and (label, address) of reports.
+    """
 
     text: str
     best: bool
@@ -45,11 +48,12 @@ class Section(NamedTuple):
         name: its name.
         sentence: what its table of mAP says; "" where nothing was run.
         tables: GridTables, that of mAP first.
-        dots: OrderedDict of code length -> rows of figures.dot_plot.
+        dots: OrderedDict of (result, code length) -> rows of figures.dot_plot.
         rankings: OrderedDict of method -> ranking.Ranking, at one code length.
         titles: dict of method -> title.
         ranking_bits: that code length; None where nothing was run.
-        chance: mAP of a random order; None where unknown.
+        chance, unseen_chance: mAP of a random order, of seen and of unseen people; None where
+            unknown.
     """
 
     name: str
@@ -60,6 +64,7 @@ class Section(NamedTuple):
     titles: dict
     ranking_bits: int = None
     chance: float = None
+    unseen_chance: float = None
 
 
 def spread(values):
@@ -82,21 +87,23 @@ def section(table, dataset, shown):
     chance = _chance(runs)
     return Section(dataset, _sentence(table, dataset, runs, longest, chance), shown,
                    _dots(table, dataset), _rankings(table, dataset, longest), table.titles,
-                   longest, chance)
+                   longest, chance, _chance(runs, "unseen_codes.npz"))
 
 
 def _dots(table, dataset):
-    """Code length -> (title, mean, deviation) of each method, the best on average first."""
+    """(result, code length) -> (title, mean, deviation) of each method, best on average first."""
     means = {method: statistics.mean(run.results["mAP"] for run in table.runs
                                      if (run.dataset, run.method) == (dataset, method))
              for method in table.rows(dataset)}
     dots = OrderedDict()
-    for num_bits in table.bits:
-        values = [(table.titles[method], table.values(dataset, method, num_bits, "mAP"))
-                  for method in sorted(means, key=lambda method: -means[method])]
-        if any(found for _, found in values):
-            dots[num_bits] = [(title, statistics.mean(found) if found else None, spread(found))
-                              for title, found in values]
+    for name in MAPS:
+        for num_bits in table.bits:
+            values = [(table.titles[method], table.values(dataset, method, num_bits, name))
+                      for method in sorted(means, key=lambda method: -means[method])]
+            if any(found for _, found in values):
+                dots[name, num_bits] = [
+                    (title, statistics.mean(found) if found else None, spread(found))
+                    for title, found in values]
     return dots
 
 
@@ -111,14 +118,26 @@ def _sentence(table, dataset, runs, num_bits, chance):
         text += "; %s has %.4f" % (table.titles["dcbh"], means["dcbh"])
     if chance is not None:
         text += "; chance is %.4f" % chance
-    seeds = len({run.seed for run in runs})
-    return "%s. %d methods, %d seed%s." % (text, len(table.rows(dataset)), seeds, "s" * (seeds > 1))
+    unseen = {method: statistics.mean(values) for method, values in (
+        (method, table.values(dataset, method, num_bits, "unseen_mAP")) for method in means)
+        if values}
+    if unseen:
+        best = max(unseen, key=lambda method: unseen[method])
+        text += ". For people never seen %s is best with mAP %.4f" % (
+            table.titles[best], unseen[best])
+        if "dcbh" in unseen and best != "dcbh":
+            text += "; %s has %.4f" % (table.titles["dcbh"], unseen["dcbh"])
+    text += ". %d methods" % len(table.rows(dataset))
+    for what, count in (("seed", len({run.seed for run in runs})),
+                        ("fold", len({run.fold for run in runs} - {None}))):
+        text += ", %d %s%s" % (count, what, "s" * (count > 1)) if count else ""
+    return text + "."
 
 
-def _chance(runs):
+def _chance(runs, name="codes.npz"):
     """mAP of a random order on the runs' data; None where none of them has kept its codes."""
     for run in runs:
-        path = run.folder.path / "codes.npz"
+        path = run.folder.path / name
         if path.exists():
             return ranking.chance_map(load_codes(path))
     return None
@@ -161,13 +180,21 @@ def write_grid_page(folder, sections, metadata):
     """
     return page.write_page(
         folder, "grid.html", title="Methods compared", metadata=metadata,
-        sections=[(section, dataset_title({"dataset_flag": section.name}),
-                   page.embedded(folder, _drawings(section))) for section in sections])
+        sections=[(section, _heading(section.name), page.embedded(folder, _drawings(section)))
+                  for section in sections])
+
+
+def _heading(name):
+    """A section's heading: the data set's name, and what follows its + in words."""
+    name, plus, _ = name.partition("+")
+    return dataset_title({"dataset_flag": name}) + (", folds of people never seen" if plus else "")
 
 
 def _drawings(section):
-    drawn = [figures.dot_plot("map_%s_%dbits" % (section.name, bits), "mAP, %d bits" % bits, rows,
-                              section.chance) for bits, rows in section.dots.items()]
+    drawn = [figures.dot_plot(
+        "%s_%s_%dbits" % (name.lower(), section.name, bits), MAPS[name] % bits, rows,
+        section.chance if name == "mAP" else section.unseen_chance)
+        for (name, bits), rows in section.dots.items()]
     if section.rankings:
         named = [method for method in section.rankings if method in NAMED]
         titles = section.titles

@@ -4,8 +4,8 @@ from typing import NamedTuple, Optional
 
 import numpy as np
 
-from retrieval import metrics
-from retrieval.distances import DistanceCounts, count_distances
+from retrieval import metrics, vectors
+from retrieval.distances import DistanceCounts
 
 CURVE_POINTS = 150  # of a curve over all ranks of a gallery larger than metrics' own curves
 
@@ -36,15 +36,15 @@ def ranking(evaluation, codes):
 
     Args:
         evaluation: metrics.Evaluation of the codes.
-        codes: Codes.
+        codes: Codes, or Floats.
     """
-    gallery = len(codes.gallery_codes)
+    gallery = len(codes.gallery_labels)
     known = len(evaluation.precision_at)
     ranks = np.arange(1, known + 1)
     precision, recall = evaluation.precision_at, evaluation.recall_at
     if known < gallery:  # beyond metrics' own curves: some ranks up to the last
         more = np.unique(np.round(np.geomspace(known + 1, gallery, CURVE_POINTS)).astype(int))
-        beyond = metrics.precision_recall_at(count_distances(codes), more)
+        beyond = vectors.precision_recall_at(codes, more)
         ranks = np.concatenate([ranks, more])
         precision, recall = [np.concatenate(parts) for parts in zip((precision, recall), beyond)]
     # Queries of equal R have equal bounds.
@@ -67,7 +67,7 @@ def relevant_items(codes):
 def chance_map(codes):
     """mAP of codes that say nothing: all of the gallery is one tie."""
     relevant, times = np.unique(relevant_items(codes), return_counts=True)
-    gallery = np.full_like(relevant, len(codes.gallery_codes))
+    gallery = np.full_like(relevant, len(codes.gallery_labels))
     expected = metrics.average_precision(
         DistanceCounts(gallery[:, None], relevant[:, None])).expected
     return float(np.average(expected, weights=times))

@@ -5,10 +5,13 @@ from collections import OrderedDict
 
 from reports import code_figures, columns, figures, page, retrievals, runs
 from reports.ranking import ranking
+from reports.unseen import unseen_part
 from reports.verdict import counted, overfitting, verdict
+from retrieval.codes import Codes
 from runtime.errors import UserError
 
 CARDS = ("top_1_accuracy", "r_precision", "precision_radius_2", "recall_radius_2")
+FLOAT_CARDS = ("top_1_accuracy", "r_precision", "precision_at_50", "mAP_euclidean")
 
 
 def write_report(folder, evaluation, codes, splits=None, names=None, suspects=None, baselines=None,
@@ -18,7 +21,7 @@ def write_report(folder, evaluation, codes, splits=None, names=None, suspects=No
     Args:
         folder: an OutputFolder; if it holds a run, its settings, provenance and history are shown.
         evaluation: metrics.Evaluation.
-        codes: Codes.
+        codes: Codes, or Floats. These, and codes that are numbers, have no figures of bits.
         splits: (train, test) ImageSets in the order of the codes, to show retrievals.
         names: identities' names by label.
         suspects: photographs that may be mislabelled, most suspect first: a list of dicts of
@@ -31,16 +34,20 @@ def write_report(folder, evaluation, codes, splits=None, names=None, suspects=No
     """
     record = runs.read_record(folder.path)
     results = evaluation.results
-    subject = "%d-bit codes" % results["num_bits"]
+    is_codes = isinstance(codes, Codes)
+    size = ("%d bits" % results["num_bits"] if is_codes
+            else "{:,} floats".format(results["num_values"]))
+    subject = "%d-bit codes" % results["num_bits"] if is_codes else size
     if record.settings:
         subject = "%s on %s" % (runs.method_title(record.settings),
                                 runs.dataset_title(record.settings))
     rankings = OrderedDict([("", ranking(evaluation, codes))])
     drawn = [("Ranking", [figures.precision_recall(rankings), figures.at_n(rankings, "precision"),
-                          figures.at_n(rankings, "recall")]),
-             ("Distances and bits", [
-                 figures.within_radius(evaluation), code_figures.distances(evaluation),
-                 code_figures.bit_balance(codes), code_figures.bit_correlation_matrix(codes)])]
+                          figures.at_n(rankings, "recall")])]
+    if is_codes and not codes.numbers:
+        drawn.append(("Distances and bits", [
+            figures.within_radius(evaluation), code_figures.distances(evaluation),
+            code_figures.bit_balance(codes), code_figures.bit_correlation_matrix(codes)]))
     if record.history:
         drawn.append(("Training", code_figures.history(record.history)))
     said = verdict(evaluation, codes, subject)
@@ -48,12 +55,14 @@ def write_report(folder, evaluation, codes, splits=None, names=None, suspects=No
     found = retrievals.examples(evaluation, codes, *splits, names=names) if splits else []
     return page.write_page(
         folder, "run.html",
-        title=runs.run_title(record.settings, results["num_bits"]),
+        title=runs.run_title(record.settings, size),
         folder_name=folder.path.resolve().name, evaluated=_date(evaluated),
         status=runs.status(record), verdict=said,
         baselines=[(name, values["mAP"]) for name, values in (baselines or {}).items()],
-        cards=[(columns.column(name).title, columns.shown(name, results[name])) for name in CARDS],
-        retrievals=found, suspects=suspects,
+        cards=[(columns.column(name).title, columns.shown(name, results[name]))
+               for name in (CARDS if is_codes else FLOAT_CARDS)],
+        retrievals=found, distance=_distance_note(codes), suspects=suspects,
+        unseen=unseen_part(folder, results, codes),
         figure_groups=[(title, page.embedded(folder, drawings)) for title, drawings in drawn],
         groups=columns.grouped(results), **_record_values(record))
 
@@ -83,7 +92,8 @@ def write_unfinished_report(folder, reason=None, epoch=None, step=None, term=Non
         results = {}
     return page.write_page(
         folder, "unfinished.html",
-        title=runs.run_title(record.settings, record.settings.get("num_bits", "?")),
+        title=runs.run_title(record.settings,
+                             "%s bits" % record.settings.get("num_bits", "?")),
         folder_name=folder.path.resolve().name,
         status=runs.status(record, reason) or "Not finished.",
         where=[(name, value) for name, value in where if value is not None],
@@ -126,6 +136,16 @@ def write_comparison(folder, compared):
         columns=[columns.column(key) for key in keys], rows=rows,
         differences=runs.differences(compared), known=any(run.settings for run in compared),
         figures=page.embedded(folder, drawn))
+
+
+def _distance_note(codes):
+    """A sentence on the number beside each retrieved image."""
+    if not isinstance(codes, Codes):
+        return "The number is 1 - the cosine of the angle."
+    if codes.numbers:
+        return "The number is 0 for the query's own class number, %d for any other." % (
+            codes.gallery_codes.shape[1])
+    return "The number is the Hamming distance."
 
 
 def _record_values(record):

@@ -9,6 +9,8 @@ import numpy as np
 from PIL import Image
 
 import data_loader
+from retrieval import vectors
+from retrieval.codes import Codes
 
 # Queries shown of each kind: more failures than successes, since they teach more.
 SHOWN = OrderedDict([("best", 2), ("typical", 2), ("worst", 5)])
@@ -20,14 +22,14 @@ class Item(NamedTuple):
     Attributes:
         source: data URI of its picture.
         name: whom it shows.
-        distance: Hamming distance to the query.
+        distance: to the query (see retrieval.vectors.distances_of): int, or text of Floats.
         right: whether it shows the query's person.
         done: whether all of the person's gallery images come before it, so that it cannot be right.
     """
 
     source: str
     name: str
-    distance: int
+    distance: object
     right: bool
     done: bool
 
@@ -47,9 +49,9 @@ def nearest(codes, query, count):
     """The nearest gallery items of one query, gallery order inside a tie.
 
     Returns:
-        (indices, distances): int [min(count, N)] each.
+        (indices, distances): [min(count, N)] each.
     """
-    distances = np.count_nonzero(codes.gallery_codes != codes.query_codes[query], axis=1)
+    distances = vectors.distances_of(codes, query)
     indices = np.argsort(distances, kind="mergesort")[:count]
     return indices, distances[indices]
 
@@ -89,7 +91,7 @@ def examples(evaluation, codes, train, test, names=None, count=10):
 
     Args:
         evaluation: metrics.Evaluation of the codes.
-        codes: Codes in the order of the images.
+        codes: Codes, or Floats, in the order of the images.
         train, test: data_loader.ImageSets of gallery and queries.
         names: identities' names by label; None to show labels.
         count: gallery images a query.
@@ -109,7 +111,8 @@ def examples(evaluation, codes, train, test, names=None, count=10):
         for index, distance, image in zip(indices, distances,
                                           data_loader.displayable(train, indices)):
             right = bool(codes.gallery_labels[index] == label)
-            items.append(Item(picture(image), name(codes.gallery_labels[index]), int(distance),
+            items.append(Item(picture(image), name(codes.gallery_labels[index]),
+                              int(distance) if isinstance(codes, Codes) else "%.3f" % distance,
                               right, done=hits == relevant))
             hits += right
         found.append(Retrieval(kind, name(label),

@@ -7,13 +7,14 @@ import numpy as np
 
 from config import DATASETS, METHODS
 from reports.columns import COST, column
-from retrieval.codes import Codes
+from retrieval import vectors
+from retrieval.evaluation import unseen_results
 from retrieval.metrics import Evaluation
 from runtime.run_folder import RunFolder
 
 # Settings that bear on a projection (a method that trains no network).
-PROJECTION_SETTINGS = ("dataset_flag", "data_dir", "method", "num_bits", "seed",
-                       "authors_evaluation")
+PROJECTION_SETTINGS = ("dataset_flag", "data_dir", "method", "features_of", "num_bits", "seed",
+                       "unseen_split", "authors_evaluation")
 # Settings that say where and how fast, not what.
 IMMATERIAL = ("data_dir", "encode_batch_size", "authors_evaluation")
 PROVENANCE = OrderedDict([
@@ -31,14 +32,14 @@ class ComparedRun(NamedTuple):
     Attributes:
         name: its folder, as the command line names it.
         evaluation: metrics.Evaluation of its codes.
-        codes: Codes.
+        codes: Codes, or Floats.
         settings: dict, its config.json; empty where unknown.
         provenance: dict, the last entry of its provenance.json; empty where unknown.
     """
 
     name: str
     evaluation: Evaluation
-    codes: Codes
+    codes: object
     settings: dict
     provenance: dict
 
@@ -60,6 +61,8 @@ class RunRecord(NamedTuple):
 def compared_run(name, evaluation, codes):
     """The ComparedRun of a run's folder `name`, with what its results.json says of its cost.
 
+    Codes of people never seen, where it has any, are evaluated here, too.
+
     Raises:
         UserError: its settings or provenance cannot be read.
     """
@@ -69,6 +72,9 @@ def compared_run(name, evaluation, codes):
         saved = RunFolder(name).read_results()
         results.update((key, value) for key, value in saved.items()
                        if column(key).group == COST and isinstance(value, (int, float)))
+    unseen = vectors.load_unseen(RunFolder(name))
+    if unseen is not None:
+        results.update(unseen_results(codes, unseen))
     return ComparedRun(str(name), evaluation._replace(results=results), codes, record.settings,
                        record.entries[-1] if record.entries else {})
 
@@ -93,8 +99,9 @@ def applicable_settings(settings):
     method = METHODS.get(settings.get("method"))
     if method and method.features is None:
         return OrderedDict((name, value) for name, value in settings.items()
-                           if name in PROJECTION_SETTINGS)
-    left_out = set()
+                           if name in PROJECTION_SETTINGS
+                           and (name != "features_of" or value is not None))
+    left_out = {"features_of"}
     if settings.get("center_weight") == 0:
         left_out.add("center_alpha")
     if settings.get("quantization_weight") == 0:
@@ -119,11 +126,14 @@ def method_title(settings):
     return METHODS[name].title if name in METHODS else str(name)
 
 
-def run_title(settings, num_bits):
-    """Method, data set, bits and seed."""
-    parts = [method_title(settings), dataset_title(settings), "%s bits" % num_bits]
+def run_title(settings, size):
+    """Method, data set, size of codes (such as "48 bits") and seed, and which people were left out.
+    """
+    parts = [method_title(settings), dataset_title(settings), size]
     if "seed" in settings:
         parts.append("seed %s" % settings["seed"])
+    if settings.get("unseen_split") is not None:
+        parts.append("fold %s never seen" % settings["unseen_split"])
     return " \u00b7 ".join(filter(None, parts))
 
 
@@ -177,7 +187,8 @@ def differences(runs):
         # Where a setting has no bearing on one of them, another that says so differs.
         applies = all(name in values or name not in run.settings
                       for values, run in zip(settings, runs))
-        texts = [str(values.get(name, "-")) for values in settings]
+        # A run of an older version lacks settings that others leave open.
+        texts = ["-" if values.get(name) is None else str(values[name]) for values in settings]
         if applies and len(set(texts)) > 1 and name not in IMMATERIAL:
             rows.append((name, texts))
     for name in COMPARED_PROVENANCE:

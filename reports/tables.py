@@ -8,7 +8,7 @@ import csv
 import os
 import statistics
 from collections import OrderedDict
-from typing import NamedTuple
+from typing import NamedTuple, Optional
 
 from config import ROOT
 from reports.columns import duration, large
@@ -32,6 +32,8 @@ METRICS = (
     Metric("mAP, expected over tie orders", ("mAP",), "{:.4f}".format, 1),
     Metric("mAP in the worst / the best order of ties", ("mAP_worst_case", "mAP_best_case"),
            better=1),
+    Metric("mAP of floats: by Euclidean distance / of the multi-scale feature alone / of the "
+           "descriptor alone", ("mAP_euclidean", "mAP_feature", "mAP_descriptor"), better=1),
     Metric("mAP as the authors' evaluation gives it", ("mAP_authors_evaluation",),
            "{:.4f}".format, 1),
     Metric("Precision of the first 50 ranks", ("precision_at_50",), "{:.4f}".format, 1),
@@ -39,11 +41,24 @@ METRICS = (
            ("precision_radius_2", "recall_radius_2"), better=1),
     Metric("Effective bits: not constant / linearly independent",
            ("varying_bits", "independent_bits"), "{:.1f}".format),
-    Metric("Training", ("training_seconds",), duration, -1),
+    Metric("Training (of what takes a network's features: that network's, too)",
+           ("training_seconds",), duration, -1),
     Metric("Evaluation: encoding / ranking", ("encoding_seconds", "ranking_seconds"), duration, -1),
-    Metric("Parameters (for LSH, PCA hashing and ITQ: values of the projection)",
+    Metric("Parameters (of LSH, PCA hashing and ITQ: with the values of the projection)",
            ("parameters",), large, -1),
 )
+# Tables of runs that leave people out of training; they stand after the table of mAP.
+UNSEEN_METRICS = (
+    Metric("mAP of people never seen", ("unseen_mAP",), "{:.4f}".format, 1),
+    Metric("Nearest right: people never seen", ("unseen_top_1_accuracy",), "{:.4f}".format,
+           1),
+    Metric("Nearest right: people of the training set", ("top_1_accuracy",),
+           "{:.4f}".format, 1),
+) + tuple(
+    Metric("Detected and identified at 1 % / 10 % false accepts of unknown people: " + who,
+           tuple("open_set_%s_dir_at_%d_percent" % (name, limit) for limit in (1, 10)), better=1)
+    for name, who in (("o1", "known unknown"), ("o2", "unknown unknown"), ("o3", "both")))
+UNSEEN_SECTION = "+unseen"  # no data set's own name has a +
 
 
 class Run(NamedTuple):
@@ -56,6 +71,7 @@ class Run(NamedTuple):
         seed: seed.
         results: dict, its results.json.
         folder: its RunFolder.
+        fold: the fold of people that it has never seen, or None.
     """
 
     dataset: str
@@ -64,6 +80,17 @@ class Run(NamedTuple):
     seed: int
     results: dict
     folder: object
+    fold: Optional[int] = None
+
+    @property
+    def label(self):
+        """What tells the runs of one cell apart: the seed, with a fold SEED/FOLD."""
+        return str(self.seed) if self.fold is None else "%d/%d" % (self.seed, self.fold)
+
+
+def section_name(dataset, fold):
+    """What a run's data set is called in tables: folds of people do not mix with whole sets."""
+    return dataset if fold is None else dataset + UNSEEN_SECTION
 
 
 class Table(NamedTuple):
@@ -82,7 +109,7 @@ class Table(NamedTuple):
     runs: list
 
     def cell(self, dataset, method, num_bits):
-        """The runs of one cell of the table, one a seed."""
+        """The runs of one cell of the table, one a seed and fold."""
         return [run for run in self.runs
                 if (run.dataset, run.method, run.num_bits) == (dataset, method, num_bits)]
 
@@ -101,8 +128,12 @@ class Table(NamedTuple):
         return any(run.dataset == dataset and method in (None, run.method) for run in self.runs)
 
     def metrics(self, dataset):
-        """The metrics to show of a data set: mAP alone where nothing was run."""
-        return METRICS if self.has_runs(dataset) else METRICS[:1]
+        """The metrics to show of a data set: mAP, and those that any of its runs has."""
+        runs = [run for run in self.runs if run.dataset == dataset]
+        left_out = any("unseen_mAP" in run.results for run in runs)
+        return METRICS[:1] + tuple(
+            metric for metric in UNSEEN_METRICS * left_out + METRICS[1:]
+            if any(key in run.results for run in runs for key in metric.keys))
 
 
 def summary(values, text):
@@ -160,11 +191,12 @@ def grid_table(table, dataset, metric, folder=None):
             rivals = [row[column] for row in means if row[column] is not None]
             best = bool(metric.better and text and len(set(rivals)) > 1 and row_means[column] == (
                 max if metric.better > 0 else min)(rivals))
-            links = [(run.seed, _link(run.folder, folder))
+            links = [(run.label, _link(run.folder, folder))
                      for run in table.cell(dataset, method, num_bits)] \
                 if folder and metric.keys == ("mAP",) else []
             cells.append(GridCell(text, best, links))
-        rows.append((table.titles[method], cells, ""))
+        if metric is METRICS[0] or any(cell.text for cell in cells):
+            rows.append((table.titles[method], cells, ""))
     if metric.keys == ("mAP",):
         for _, title, source, values in published(dataset):
             rows.append((title, [GridCell(
@@ -186,10 +218,11 @@ def markdown(table, metadata):
         table: a Table.
         metadata: lines that say how the table came about.
     """
-    lines = ["# Tables", "", "Mean \u00b1 sample standard deviation over seeds; the best of each "
-             "column is bold. Definitions: docs/evaluation.md."]
+    lines = ["# Tables", "", "Mean \u00b1 sample standard deviation over seeds (and folds of "
+             "people never seen); the best of each column is bold. Definitions: "
+             "docs/evaluation.md."]
     for dataset in table.datasets:
-        lines += ["", "## " + dataset]
+        lines += ["", "## " + dataset.replace(UNSEEN_SECTION, ", folds of people never seen")]
         for metric in table.metrics(dataset):
             shown = grid_table(table, dataset, metric)
             lines += ["", "### " + metric.title, "", "| | %s |" % " | ".join(shown.heads),
@@ -235,11 +268,14 @@ def how_made(table, command_line, planned):
         planned: number of runs of the whole grid.
     """
     entries = [entry for run in table.runs for entry in run.folder.provenance()]
-    seconds = sum(run.results["training_seconds"] for run in table.runs)
+    seconds = sum(run.results.get("training_seconds", 0)
+                  - run.results.get("network_training_seconds", 0) for run in table.runs)
+    folds = sorted({run.fold for run in table.runs if run.fold is not None})
     lines = ["`python %s`" % " ".join(command_line),
-             "%d of %d runs are finished; seeds %s" % (
+             "%d of %d runs are finished; seeds %s%s" % (
                  len(table.runs), planned,
-                 ", ".join(map(str, sorted({run.seed for run in table.runs})))),
+                 ", ".join(map(str, sorted({run.seed for run in table.runs}))),
+                 "; folds %s" % ", ".join(map(str, folds)) if folds else ""),
              "run from %s to %s; %s of training in all" % (
                  min(entry["start"] for entry in entries),
                  max(entry["end"] for entry in entries if entry["end"]), duration(seconds))]

@@ -31,7 +31,7 @@ def verdict(evaluation, codes, subject):
 
     Args:
         evaluation: metrics.Evaluation of the codes.
-        codes: Codes.
+        codes: Codes, or Floats.
         subject: what was evaluated, to begin the sentence with.
     """
     results = evaluation.results
@@ -39,18 +39,20 @@ def verdict(evaluation, codes, subject):
     queries = results["num_queries"]
     right = results["top_1_accuracy"] * queries
     whole = abs(right - round(right)) < 0.005
-    sentence = ("%s: %s, %s, %s; the nearest code is right for %s of %s%s." % (
+    sentence = ("%s: %s, %s, %s; the nearest %s is right for %s of %s%s." % (
         subject, counted(people, "person", "people"), counted(results["num_gallery"],
                                                               "gallery image"),
-        counted(queries, "query", "queries"),
+        counted(queries, "query", "queries"), "code" if "num_bits" in results else "vector",
         "{:,}".format(int(round(right))) if whole else "{:,.1f}".format(right),
         "{:,}".format(queries), "" if whole else " (on average over orders of ties)"))
     return Verdict(results["mAP"], results["mAP_worst_case"], results["mAP_best_case"],
-                   chance_map(codes), sentence, code_warnings(results, codes, people))
+                   chance_map(codes), sentence,
+                   (code_warnings(results, codes, people) if "num_bits" in results else [])
+                   + query_warnings(results))
 
 
 def code_warnings(results, codes, people):
-    """Sentences on collapsed codes, and on queries that make the numbers mean less."""
+    """Sentences on collapsed codes."""
     warnings = []
     distinct, constant = results["distinct_gallery_codes"], constant_bits(codes)
     if distinct == 1:
@@ -65,6 +67,12 @@ def code_warnings(results, codes, people):
         if distinct < people:
             warnings.append("The codes have collapsed: %s for %s." % (
                 counted(distinct, "distinct code"), counted(people, "person", "people")))
+    return warnings
+
+
+def query_warnings(results):
+    """Sentences on queries that make the numbers mean less."""
+    warnings = []
     inside = results.get("queries_also_in_gallery")
     if inside:
         warnings.append("%s also in the gallery: to find an image by itself inflates every number "

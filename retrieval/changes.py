@@ -5,10 +5,11 @@ from collections import OrderedDict
 
 import numpy as np
 
-import data_loader
+from config import METHODS
 from retrieval import gallery_items, indexing, packing
 from retrieval.gallery import Gallery, is_gallery
 from retrieval.gallery_writer import GalleryWriter, check_same_encoder
+from retrieval.query_faces import stored_input
 from runtime.errors import UserError
 from runtime.run_folder import RunFolder
 
@@ -185,7 +186,7 @@ def own_gallery(run):
 
 
 def newest_run(folder):
-    """Path of the run in a folder that was begun or went on last.
+    """Path of the run in a folder that was begun or went on last, of those with codes to search.
 
     Raises:
         UserError: there is none.
@@ -194,12 +195,24 @@ def newest_run(folder):
     for name in os.listdir(folder) if os.path.isdir(folder) else ():
         path = os.path.join(folder, name)
         results = os.path.join(path, "results.json")
-        if _is_run(path) and os.path.isfile(results):
+        if _is_run(path) and os.path.isfile(results) and _is_searchable(path):
             found.append((os.path.getmtime(results), path))
     if not found:
         raise UserError("%s holds no finished run; name a gallery or a run, or train one first: "
                         "python main.py" % folder)
     return max(found)[1]
+
+
+def _is_searchable(path):
+    """Whether the method of the run at a path makes codes to search; a damaged run counts as one.
+
+    Whoever opens it says what is wrong with it.
+    """
+    try:
+        method = RunFolder(path).read_settings().get("method", "dcbh")
+        return method not in METHODS or METHODS[method].is_searchable
+    except (UserError, TypeError):
+        return True
 
 
 def check_gallery(path):
@@ -225,7 +238,7 @@ def _chosen(gallery):
 
 def _probes(encoder, dataset, test, names):
     """(codes, names) of the queries of a data set, normalised as lone photographs are."""
-    images = data_loader.displayable(test, slice(None))
+    images = stored_input(test, slice(None), encoder.metadata)
     return packing.pack(encoder.encode(images)), [
         names[label] if names else "%s %d" % (dataset.name, label) for label in test.labels]
 

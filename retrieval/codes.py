@@ -20,6 +20,8 @@ class Codes(NamedTuple):
         query_labels: [Q].
         gallery_fingerprints, query_fingerprints: uint64 [N] and [Q], equal for equal images; None
             where the images are unknown.
+        numbers: 1 where a code is a number in binary (see number_codes), which is compared as a
+            whole: the distance of two is 0 if they are equal, else K. 0 of other codes.
     """
 
     gallery_codes: np.ndarray
@@ -28,6 +30,12 @@ class Codes(NamedTuple):
     query_labels: np.ndarray
     gallery_fingerprints: Optional[np.ndarray] = None
     query_fingerprints: Optional[np.ndarray] = None
+    numbers: int = 0
+
+    def arrays(self):
+        """What an .npz file holds of it: a dict of arrays."""
+        return {name: array for name, array in self._asdict().items()
+                if array is not None and (name != "numbers" or array)}
 
 
 def signs(values):
@@ -35,14 +43,21 @@ def signs(values):
     return (values >= 0).astype(np.int8) * 2 - 1
 
 
+def number_codes(numbers, count):
+    """Numbers 0..count-1 in binary, the lowest bit first: int [n] -> int8 [n, ceil(log2 count)]."""
+    num_bits = max(int(count - 1).bit_length(), 1)
+    return signs((np.asarray(numbers)[:, None] >> np.arange(num_bits) & 1) - 0.5)
+
+
 def checked_codes(gallery_codes, gallery_labels, query_codes, query_labels,
-                  gallery_fingerprints=None, query_fingerprints=None, source="codes"):
+                  gallery_fingerprints=None, query_fingerprints=None, numbers=0,
+                  source="codes"):
     """The arrays as Codes.
 
     Args:
         gallery_codes, query_codes: [N, K] and [Q, K], of values -1 and +1, any numeric type.
         gallery_labels, query_labels: [N] and [Q], integers or strings.
-        gallery_fingerprints, query_fingerprints: see Codes.
+        gallery_fingerprints, query_fingerprints, numbers: see Codes.
         source: what to call the arrays in an error message.
 
     Raises:
@@ -77,8 +92,10 @@ def checked_codes(gallery_codes, gallery_labels, query_codes, query_labels,
     if (gallery_labels.dtype.kind == "i") != (query_labels.dtype.kind == "i"):
         refuse("gallery_labels holds %s but query_labels %s",
                gallery_labels.dtype, query_labels.dtype)
+    if np.shape(numbers) or numbers not in (0, 1):
+        refuse("numbers must be 0 or 1")
     return Codes(gallery, gallery_labels, queries, query_labels,
-                 gallery_fingerprints, query_fingerprints)
+                 gallery_fingerprints, query_fingerprints, int(numbers))
 
 
 def _comparable(labels, name, refuse):

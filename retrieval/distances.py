@@ -42,6 +42,8 @@ class DistanceCounts(NamedTuple):
 
 def count_distances(codes):
     """DistanceCounts of Codes. Memory beyond input and result: four times the gallery's codes."""
+    if codes.numbers:
+        return _equality_counts(codes)
     gallery, weights, _ = distinct(codes.gallery_codes)
     if len(gallery) > DISTINCT_SHARE * len(codes.gallery_codes):
         gallery, weights = codes.gallery_codes, None
@@ -89,3 +91,23 @@ def _relevant_counts(codes):
             same = codes.gallery_codes[gallery_order[first:last]]
             result[rows] = _histograms(same, None, codes.query_codes[rows])
     return result
+
+
+def _equality_counts(codes):
+    """DistanceCounts of codes that are numbers: all at distance 0, if equal, or at distance K."""
+    numbers = distinct(np.concatenate([codes.gallery_codes, codes.query_codes]))[2]
+    labels = np.unique(np.concatenate([codes.gallery_labels, codes.query_labels]),
+                       return_inverse=True)[1].reshape(-1)
+    both = np.unique(numbers * (labels.max() + 1) + labels, return_inverse=True)[1].reshape(-1)
+    equal, relevant, all_relevant = [
+        _times(values, len(codes.gallery_codes)) for values in (numbers, both, labels)]
+    shape = len(codes.query_codes), codes.query_codes.shape[1] + 1
+    counts = DistanceCounts(np.zeros(shape, np.int64), np.zeros(shape, np.int64))
+    counts.items[:, 0], counts.items[:, -1] = equal, len(codes.gallery_codes) - equal
+    counts.relevant[:, 0], counts.relevant[:, -1] = relevant, all_relevant - relevant
+    return counts
+
+
+def _times(values, num_gallery):
+    """How often each query's value occurs in the gallery, whose values come first: int64 [Q]."""
+    return np.bincount(values[:num_gallery], minlength=values.max() + 1)[values[num_gallery:]]

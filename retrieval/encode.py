@@ -1,16 +1,20 @@
 """Images -> codes of a run's gallery and queries, by its weights."""
 
 import time
-from collections import OrderedDict
-
-import numpy as np
 
 from config import METHODS, Config
 from retrieval.codes import signs
-from retrieval.projections import codes_of, encode_projected, open_run, run_metadata
-from runtime.errors import UserError
-from runtime.tensorflow_setup import device_line, make_session, tf
-from training.checkpoints import restore
+from retrieval.features import TrainedNetwork, encode_features, run_network
+from retrieval.projections import (
+    codes_of,
+    encode_projected,
+    open_run,
+    run_metadata,
+    training_metadata,
+)
+from retrieval.trained_run import open_trained_run
+from runtime.tensorflow_setup import device_line, make_session
+from training.checkpoints import restore_best
 from training.graph import build_inference_graph
 
 
@@ -20,16 +24,13 @@ def encode(network, session, images, batch_size):
     Args:
         network: a model.Network built for inference.
         session: a tf.Session with its weights.
-        images: float32 [n, 32, 32, 3], normalised; n >= 1.
+        images: float32 [n, 32, 32, 3], normalised; or what else the method is given; n >= 1.
         batch_size: images a session run.
 
     Returns:
         int8 [n, K], -1 or +1.
     """
-    return np.concatenate([
-        signs(session.run(network.hash_activations,
-                          {network.images: images[start:start + batch_size]}))
-        for start in range(0, len(images), batch_size)])
+    return signs(run_network(session, network, network.hash_activations, images, batch_size))
 
 
 def encode_splits(network, session, config, dataset, train, test, unseen=None):
@@ -48,35 +49,19 @@ def encode_splits(network, session, config, dataset, train, test, unseen=None):
     def encoded(images):
         return encode(network, session, images, config.encode_batch_size)
 
+    method = METHODS[config.method]
     started = time.perf_counter()
-    codes = codes_of(train, test, encoded)
+    codes = codes_of(method, train, test, encoded)
     seconds = round(time.perf_counter() - started, 3)
-    return codes, unseen and codes_of(*unseen, encode=encoded), run_metadata(
+    return codes, unseen and codes_of(method, *unseen, encode=encoded), run_metadata(
         config, dataset, encoding_seconds=seconds)
-
-
-def training_metadata(folder, state, num_parameters):
-    """What results.json says of the training behind some weights.
-
-    Args:
-        folder: the RunFolder.
-        state: dict saved with the weights (training.loop.Progress).
-        num_parameters: trainable values, centers included.
-
-    Returns:
-        An OrderedDict of plain values.
-    """
-    rows = folder.read_history()
-    seconds = sum(row["seconds"] for row in rows) + (state.get("seconds") or 0.0)
-    trained = max([int(row["epoch"]) for row in rows] + [state["epoch"]])
-    return OrderedDict(epoch=state["best_epoch"], trained_epochs=trained,
-                       parameters=num_parameters, training_seconds=round(seconds, 3))
 
 
 def encode_run(folder, data_dir=None):
     """Codes of a run's gallery and queries, from its best checkpoint; training may be going on.
 
-    A projection has no checkpoint: it is fitted again.
+    A projection has no checkpoint: it is fitted again. What is made of another run's features takes
+    that run's checkpoint.
 
     Args:
         folder, data_dir: see open_run.
@@ -87,12 +72,17 @@ def encode_run(folder, data_dir=None):
     Raises:
         UserError: no checkpoint yet, or a damaged one; see also open_run.
     """
-    network = METHODS[Config.from_dict(folder.read_settings()).method].features
-    if network:
+    method = METHODS[Config.from_dict(folder.read_settings()).method]
+    if method.features:
         folder.checkpoint("best")  # before the long work: is there one?
     data = open_run(folder, data_dir)
     images = data.config, data.dataset, data.train, data.test, data.unseen
-    if not network:
+    if method.inputs == "features":
+        trained = open_trained_run(data.config, data.dataset, data.digest)
+        with TrainedNetwork(trained, data.dataset.num_identities) as network:
+            print(network.device, flush=True)
+            return (data,) + encode_features(network, *images)
+    if not method.features:
         return (data,) + encode_projected(*images)
     graph = build_inference_graph(data.config)
     with make_session(graph.graph) as session:
@@ -101,31 +91,3 @@ def encode_run(folder, data_dir=None):
         codes, unseen_codes, metadata = encode_splits(graph.inference, session, *images)
     metadata.update(training_metadata(folder, state, num_parameters))
     return data, codes, unseen_codes, metadata
-
-
-def restore_best(graph, session, folder):
-    """Loads a run's best weights; training may replace them between our reads of its files.
-
-    Args:
-        graph: a training.graph.InferenceGraph.
-        session: a tf.Session on it.
-        folder: a RunFolder.
-
-    Returns:
-        (state, num_parameters): the dict saved with the weights, and how many trainable values,
-        centers included, were saved with it.
-    """
-    while True:
-        prefix, _ = folder.checkpoint("best")
-        try:
-            state, loaded = restore(graph.saver, session, folder, "best")
-            return state, count_parameters(loaded)
-        except (UserError, tf.errors.NotFoundError):
-            if folder.checkpoint("best")[0] == prefix:  # nobody replaced it: it is damaged
-                raise
-
-
-def count_parameters(prefix):
-    """Trainable values of a checkpoint, centers included: those that Adam keeps moments of."""
-    shapes = tf.train.NewCheckpointReader(prefix).get_variable_to_shape_map()
-    return sum(int(np.prod(shape)) for name, shape in shapes.items() if name + "/Adam" in shapes)

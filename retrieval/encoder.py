@@ -2,8 +2,10 @@
 
     DIR/encoder.json    method, bits, data set, crop, pixel statistics, settings, provenance
     DIR/saved_model/    of a network: its weights as a SavedModel, for TensorFlow Serving and
-                        converters (serving_default: uint8 images [n, 32, 32, 3] -> int8 codes)
-    DIR/projection.npz  of a projection: mean and columns
+                        converters (serving_default: uint8 images [n, 32, 32, 3] -> int8 codes;
+                        of embedding_dcbh: float32 embeddings [n, 128] -> int8 codes)
+    DIR/projection.npz  of a projection: mean and columns; beside saved_model/ where it projects
+                        the descriptor of a network
 """
 
 import os
@@ -12,14 +14,18 @@ from collections import OrderedDict
 import numpy as np
 
 import data_loader
-from config import IMAGE_CHANNELS, IMAGE_SIZE, METHODS, Config, implementation
+from config import INPUT_SHAPES, METHODS, Config, implementation
 from retrieval.baselines import Projection
-from retrieval.encode import encode, restore_best
+from retrieval.encode import encode
+from retrieval.features import TrainedNetwork, run_network
 from retrieval.projections import open_run
+from retrieval.query_faces import takes_embeddings
+from retrieval.trained_run import open_trained_run
 from runtime.array_file import read_arrays
 from runtime.errors import UserError
 from runtime.output_folder import OutputFolder
 from runtime.tensorflow_setup import error_reason, make_session, tf
+from training.checkpoints import restore_best
 from training.graph import build_inference_graph, build_network
 
 FORMAT = 1
@@ -43,8 +49,17 @@ class Encoder:
         folder = OutputFolder(path)
         metadata = _read_metadata(folder)
         config = Config.from_dict(metadata["settings"])
-        if not METHODS[config.method].features:
-            return cls(metadata, _read_projection(folder, config.num_bits).encode, lambda: None)
+        method = METHODS[config.method]
+        if method.inputs == "features":
+            network_config = Config.from_dict(metadata["network_settings"])
+            projection = _read_projection(folder, config, network_config.descriptor_size)
+            session, graph = _open_network(folder, network_config)
+            return cls(metadata, lambda images: projection.encode(run_network(
+                session, graph.inference, graph.inference.descriptor, images,
+                config.encode_batch_size)), session.close)
+        if not method.features:
+            size = int(np.prod(INPUT_SHAPES[method.inputs]))
+            return cls(metadata, _read_projection(folder, config, size).encode, lambda: None)
         session, graph = _open_network(folder, config)
         return cls(metadata, lambda images: encode(
             graph.inference, session, images, config.encode_batch_size), session.close)
@@ -56,10 +71,12 @@ class Encoder:
         self.close()
 
     def encode(self, images):
-        """Codes of images, normalised with the training set's statistics.
+        """Codes of images, normalised with the training set's statistics, or of embeddings.
 
         Args:
-            images: uint8 [n, 32, 32, 3], RGB, cut out of photographs as metadata["crop"] says.
+            images: uint8 [n, 32, 32, 3], RGB, cut out of photographs as metadata["crop"] says; of
+                an encoder that takes embeddings float32 [n, 128], made of the faces as
+                metadata["embedding"] says (retrieval.query_faces.encoder_input).
 
         Returns:
             int8 [n, K], -1 or +1.
@@ -68,13 +85,26 @@ class Encoder:
             ValueError: images of another shape or type.
         """
         images = np.asarray(images)
-        if images.dtype != np.uint8 or images.shape[1:] != (IMAGE_SIZE, IMAGE_SIZE, IMAGE_CHANNELS):
-            raise ValueError("images must be uint8 [n, %d, %d, %d], not %s %s" % (
-                IMAGE_SIZE, IMAGE_SIZE, IMAGE_CHANNELS, images.dtype, images.shape))
+        shape, dtype = self._expected()
+        if images.dtype != dtype or images.shape[1:] != shape:
+            raise ValueError("images must be %s [n, %s], not %s %s" % (
+                np.dtype(dtype), ", ".join(map(str, shape)), images.dtype, images.shape))
         if not len(images):
             return np.zeros((0, self.metadata["num_bits"]), np.int8)
+        if takes_embeddings(self.metadata):
+            return self._encode_normalised(images)
         return self._encode_normalised(data_loader.normalise_images(
             images, self.metadata["mean"], self.metadata["std"], self.metadata["pixel_range"]))
+
+    def warm_up(self):
+        """Encodes nothing of interest: the first time takes longer."""
+        shape, dtype = self._expected()
+        self.encode(np.zeros((1,) + shape, dtype))
+
+    def _expected(self):
+        """Shape and type of what `encode` takes of one image."""
+        inputs = self.metadata.get("inputs", "images")
+        return INPUT_SHAPES[inputs], np.uint8 if inputs == "images" else np.float32
 
 
 def export_encoder(folder, path, data_dir=None):
@@ -90,8 +120,10 @@ def export_encoder(folder, path, data_dir=None):
         The encoder.json, a dict.
 
     Raises:
-        UserError: no checkpoint yet, a damaged one, or a folder that holds something else.
+        UserError: no checkpoint yet, a damaged one, a method without codes that Hamming distance
+            compares, or a folder that holds something else.
     """
+    _check_searchable(folder)
     data = open_run(folder, data_dir)
     config, dataset, train = data.config, data.dataset, data.train
     out = OutputFolder.create(path, "encoder")
@@ -99,26 +131,46 @@ def export_encoder(folder, path, data_dir=None):
     provenance = folder.provenance()
     metadata = OrderedDict(
         format=FORMAT, method=config.method, num_bits=config.num_bits, dataset=dataset.name,
-        identities=data.names, crop=dataset.crop, mean=train.mean,
-        std=train.std, pixel_range=list(train.pixel_range), run=str(folder.path.resolve()),
+        identities=data.names, crop=dataset.crop, embedding=dataset.embedding,
+        inputs="embeddings" if METHODS[config.method].inputs == "embeddings" else "images",
+        mean=train.mean, std=train.std, pixel_range=list(train.pixel_range),
+        run=str(folder.path.resolve()),
         data=provenance[0].get("data") if provenance else None, settings=config.to_dict(),
         provenance=provenance)
-    if METHODS[config.method].features:
-        state = _export_network(folder, out, config, train)
-        metadata.update(epoch=state["best_epoch"])
-    else:
-        projection = implementation(METHODS[config.method].fit)(
-            train.images, config.num_bits, config.seed)
+    method = METHODS[config.method]
+    projection, trained = None, (folder, config)
+    values = data_loader.given_to(method, train).images
+    if method.inputs == "features":
+        trained = open_trained_run(config, dataset, data.digest)
+        metadata.update(network_settings=trained.config.to_dict())
+        with TrainedNetwork(trained, dataset.num_identities) as network:
+            values = network.features(train.images).descriptor
+    if method.fit:
+        projection = implementation(method.fit)(values, config.num_bits, config.seed)
         out.write_arrays("projection.npz", **projection._asdict())
+    if method.features or method.inputs == "features":
+        state = _export_network(trained, out, train, projection)
+        metadata.update(epoch=state["best_epoch"])
     out.write_json("encoder.json", metadata)
     return metadata
+
+
+def _check_searchable(folder):
+    """Raises UserError if a RunFolder's method makes no codes that Hamming distance compares."""
+    config = Config.from_dict(folder.read_settings())
+    if not METHODS[config.method].is_searchable:
+        other = ", such as %s" % config.features_of if config.features_of else ""
+        raise UserError("%s: method %s makes no codes that Hamming distance compares; name a run "
+                        "of another method%s" % (folder, config.method, other))
 
 
 def _read_metadata(folder):
     metadata = folder.read_json("encoder.json")
     numbers = ("format", "num_bits", "mean", "std")
     if not (isinstance(metadata, dict) and isinstance(metadata.get("settings"), dict)
+            and isinstance(metadata.get("network_settings", {}), dict)
             and all(isinstance(metadata.get(name), (int, float)) for name in numbers)
+            and metadata.get("inputs", "images") in INPUT_SHAPES
             and isinstance(metadata.get("pixel_range"), list)):
         raise UserError("%s/encoder.json is not what evaluate.py --export writes; export again"
                         % folder)
@@ -128,31 +180,43 @@ def _read_metadata(folder):
     return metadata
 
 
-def _read_projection(folder, num_bits):
+def _read_projection(folder, config, size):
+    """The Projection of so many values of an image."""
     projection = Projection(**read_arrays(folder.path / "projection.npz", Projection._fields))
-    size = IMAGE_SIZE * IMAGE_SIZE * IMAGE_CHANNELS
-    if projection.columns.shape != (size, num_bits) or projection.mean.shape != (size,):
+    if projection.columns.shape != (size, config.num_bits) or projection.mean.shape != (size,):
         raise UserError("%s/projection.npz is not what encoder.json says; export again" % folder)
     return projection
 
 
-def _export_network(folder, out, config, train):
-    """Writes saved_model/ with the run's best weights; returns the dict saved with those."""
+def _export_network(run, out, train, projection=None):
+    """Writes saved_model/ with a run's best weights; returns the dict saved with those.
+
+    Args:
+        run: (RunFolder, Config), or a TrainedRun.
+        out: the encoder's OutputFolder.
+        train: ImageSet, for its statistics.
+        projection: Projection of the network's descriptor, in place of its hash layer; or None.
+    """
+    folder, config = run
     graph = build_inference_graph(config)
     with make_session(graph.graph) as session:
         state, _ = restore_best(graph, session, folder)
         with graph.graph.as_default():
             weights = tf.global_variables()
-            values = session.run([variable.read_value() for variable in weights])
+            trained = session.run([variable.read_value() for variable in weights])
     temporary = out.path / (".saved_model.%d.tmp" % os.getpid())
     with tf.Graph().as_default() as serving:
-        pixels = tf.placeholder(tf.uint8, [None, IMAGE_SIZE, IMAGE_SIZE, IMAGE_CHANNELS], "images")
-        normalised = _normalised(pixels, train)
+        inputs = METHODS[config.method].inputs
+        given = tf.placeholder(tf.uint8 if inputs == "images" else tf.float32,
+                               [None] + list(INPUT_SHAPES[inputs]), inputs)
+        normalised = _normalised(given, train) if inputs == "images" else given
         network = build_network(config, normalised, False)
-        codes = tf.where(network.hash_activations >= 0, tf.ones_like(network.hash_activations),
-                         -tf.ones_like(network.hash_activations))
+        values = network.hash_activations
+        if projection is not None:
+            values = _projected(network.descriptor, projection)
+        codes = tf.where(values >= 0, tf.ones_like(values), -tf.ones_like(values))
         codes = tf.cast(codes, tf.int8, name="codes")
-        by_name = dict(zip((variable.op.name for variable in weights), values))
+        by_name = dict(zip((variable.op.name for variable in weights), trained))
         with make_session(serving) as session:
             session.run(tf.global_variables_initializer())
             for variable in tf.global_variables():
@@ -162,7 +226,7 @@ def _export_network(folder, out, config, train):
             builder.add_meta_graph_and_variables(
                 session, [tf.saved_model.SERVING], strip_default_attrs=True,
                 signature_def_map={"serving_default": tf.saved_model.predict_signature_def(
-                    {"images": pixels}, {"codes": codes})})
+                    {inputs: given}, {"codes": codes})})
             builder.save()
     out.replace_subfolder("saved_model", temporary)
     return state
@@ -182,6 +246,16 @@ def _normalised(pixels, train):
     low, scale, mean, divisor = values
     raw = low + tf.cast(pixels, tf.float32) * scale
     return tf.clip_by_value(0.1 * (raw - mean) / divisor, -1.0, 1.0)
+
+
+def _projected(descriptor, projection):
+    """A Projection of the descriptor as a tensor: float32 [n, D] -> float64 [n, K]."""
+    with tf.variable_scope("projection"):
+        mean, columns = [tf.get_variable(name, value.shape, tf.float64,
+                                         tf.constant_initializer(value), trainable=False,
+                                         use_resource=True)
+                         for name, value in projection._asdict().items()]
+    return tf.matmul(tf.cast(descriptor, tf.float64) - mean, columns)
 
 
 def _open_network(folder, config):

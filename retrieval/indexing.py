@@ -8,7 +8,6 @@ from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import NamedTuple
 
-import numpy as np
 from PIL import Image
 from tqdm import tqdm
 
@@ -16,7 +15,7 @@ import data_loader
 from faces.photographs import PhotographError, open_photograph, quiet_pillow, readable_extensions
 from faces.reading import one_thread_a_call
 from retrieval import packing
-from retrieval.query_faces import find_faces
+from retrieval.query_faces import check_embedder, encoder_input, find_faces, stored_input
 from retrieval.thumbnails import thumbnail_of
 from runtime.errors import UserError
 
@@ -95,6 +94,7 @@ def add_photographs(writer, encoder, photographs, faces="auto", workers=None):
     Returns:
         OrderedDict: counts of photographs, faces, and photographs without a face by reason.
     """
+    check_embedder(encoder.metadata)
     counts = OrderedDict(photographs=0, faces=0)
     waiting = []
     results = _read_ahead(photographs, encoder.metadata, workers or os.cpu_count())
@@ -129,8 +129,9 @@ def add_run_images(writer, encoder, dataset, train, names):
         names: list of people's names by label, or None.
     """
     for start in range(0, len(train.labels), BATCH):
-        images = data_loader.displayable(train, slice(start, start + BATCH))
-        for place, (image, code) in enumerate(zip(images, packing.pack(encoder.encode(images)))):
+        some = slice(start, start + BATCH)
+        codes = packing.pack(encoder.encode(stored_input(train, some, encoder.metadata)))
+        for place, (image, code) in enumerate(zip(data_loader.displayable(train, some), codes)):
             label = int(train.labels[start + place])
             row = start + place if train.rows is None else int(train.rows[start + place])
             writer.add_face(code, names[label] if names else "%s %d" % (dataset.name, label),
@@ -141,7 +142,8 @@ def _encode(writer, encoder, waiting):
     """Encodes faces and hands them to the writer."""
     if not waiting:
         return
-    codes = packing.pack(encoder.encode(np.stack([face.pixels for face, _, _, _ in waiting])))
+    codes = packing.pack(encoder.encode(
+        encoder_input([face for face, _, _, _ in waiting], encoder.metadata)))
     for code, (face, number, place, name) in zip(codes, waiting):
         writer.add_face(code, name, face.thumbnail, number, place, face.box)
 

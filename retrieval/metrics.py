@@ -9,7 +9,7 @@ queries are macro means: every query counts once, one without any relevant galle
 """
 
 from collections import OrderedDict
-from typing import NamedTuple
+from typing import NamedTuple, Optional
 
 import numpy as np
 
@@ -165,17 +165,18 @@ class Evaluation(NamedTuple):
         precision_within, recall_within, nonempty: float64 [K + 1], within radius 0..K.
         same, different: int64 [K + 1], pairs of query and gallery item at each distance, of the
             same label and of different ones.
+            These five are None of floating-point vectors (retrieval.floats).
     """
 
     results: OrderedDict
     average_precision: AveragePrecision
     precision_at: np.ndarray
     recall_at: np.ndarray
-    precision_within: np.ndarray
-    recall_within: np.ndarray
-    nonempty: np.ndarray
-    same: np.ndarray
-    different: np.ndarray
+    precision_within: Optional[np.ndarray] = None
+    recall_within: Optional[np.ndarray] = None
+    nonempty: Optional[np.ndarray] = None
+    same: Optional[np.ndarray] = None
+    different: Optional[np.ndarray] = None
 
 
 def evaluate_codes(codes, map_at=1000, authors_evaluation=False):
@@ -184,7 +185,8 @@ def evaluate_codes(codes, map_at=1000, authors_evaluation=False):
     Args:
         codes: Codes.
         map_at: R of mAP@R.
-        authors_evaluation: whether to compute that, too; it sorts the gallery for each query.
+        authors_evaluation: whether to compute that, too; it sorts the gallery for each query. Not
+            of codes that are numbers, which it would compare bit by bit.
 
     Returns:
         An Evaluation. In its results everything but counts lies in [0, 1].
@@ -194,10 +196,10 @@ def evaluate_codes(codes, map_at=1000, authors_evaluation=False):
     precision_at, recall_at = precision_recall_at(
         counts, np.arange(1, min(CURVE_RANKS, len(codes.gallery_codes)) + 1))
     precision_within, recall_within, nonempty = precision_recall_within(counts)
-    radius = min(2, codes.query_codes.shape[1])
+    radius = 0 if codes.numbers else min(2, codes.query_codes.shape[1])
     results = OrderedDict(mAP=precision.expected.mean(), mAP_best_case=precision.best_case.mean(),
                           mAP_worst_case=precision.worst_case.mean())
-    if authors_evaluation:
+    if authors_evaluation and not codes.numbers:
         results["mAP_authors_evaluation"] = authors_average_precision(codes).mean()
     results["mAP_at_%d" % map_at] = average_precision_at(counts, map_at).mean()
     results.update([
@@ -214,11 +216,21 @@ def evaluate_codes(codes, map_at=1000, authors_evaluation=False):
         ("distinct_gallery_codes", len(distinct(codes.gallery_codes)[0])),
     ])
     results["varying_bits"], results["independent_bits"] = effective_bits(codes.gallery_codes)
-    if codes.gallery_fingerprints is not None and codes.query_fingerprints is not None:
-        results["queries_also_in_gallery"] = np.count_nonzero(
-            np.isin(codes.query_fingerprints, codes.gallery_fingerprints))
-    for name, value in results.items():  # plain numbers, for JSON
-        results[name] = float(value) if isinstance(value, np.floating) else int(value)
+    finish_results(results, codes)
     same, items = counts.relevant.sum(axis=0), counts.items.sum(axis=0)
     return Evaluation(results, precision, precision_at, recall_at, precision_within,
                       recall_within, nonempty, same, items - same)
+
+
+def finish_results(results, vectors):
+    """Adds how many queries are also in the gallery, if that is known; makes plain numbers of all.
+
+    Args:
+        results: OrderedDict of numbers, changed.
+        vectors: Codes, or retrieval.floats.Floats.
+    """
+    if vectors.gallery_fingerprints is not None and vectors.query_fingerprints is not None:
+        results["queries_also_in_gallery"] = np.count_nonzero(
+            np.isin(vectors.query_fingerprints, vectors.gallery_fingerprints))
+    for name, value in results.items():  # plain numbers, for JSON
+        results[name] = float(value) if isinstance(value, np.floating) else int(value)

@@ -3,11 +3,9 @@
 import os
 from pathlib import Path
 
-import numpy as np
-
 from faces.photographs import PhotographError, open_photograph, quiet_pillow
 from retrieval import indexing, packing
-from retrieval.query_faces import find_faces
+from retrieval.query_faces import check_embedder, encoder_input, find_faces
 from retrieval.results import Result
 from runtime.errors import UserError
 
@@ -31,11 +29,12 @@ def query_photographs(gallery, index, judge, paths, top, radius=None):
     photographs = _all_photographs(paths)
     found, unread = [], []
     with gallery.open_encoder() as encoder, quiet_pillow():
+        check_embedder(encoder.metadata)
         for path in photographs:
             faces = _faces_of(path, encoder.metadata, unread)
             if not faces:
                 continue
-            codes = packing.pack(encoder.encode(np.stack([face.pixels for face in faces])))
+            codes = packing.pack(encoder.encode(encoder_input(faces, encoder.metadata)))
             found += [Result(path, number, len(faces), face,
                              judge.answer(index, code, top, radius))
                       for number, (face, code) in enumerate(zip(faces, codes), 1)]

@@ -1,11 +1,12 @@
 """Photographs -> faces that an encoder can take: cut out as the faces of its data set were."""
 
-from typing import NamedTuple
+from typing import NamedTuple, Optional
 
 import numpy as np
 
+import data_loader
 from config import IMAGE_SIZE
-from faces import cropping
+from faces import cropping, embedding
 from retrieval.thumbnails import thumbnail_of
 
 MARGIN = 0.25  # what a thumbnail shows around a face, as a share of its box
@@ -15,14 +16,16 @@ class QueryFace(NamedTuple):
     """One face of a photograph.
 
     Attributes:
-        pixels: uint8 [32, 32, 3], what the encoder takes.
+        pixels: uint8 [32, 32, 3], what most encoders take.
         box: (left, top, right, bottom) in pixels of the photograph.
         thumbnail: bytes of a JPEG or PNG, for people.
+        embedding: float32 [128], what the encoder takes if it takes embeddings; else None.
     """
 
     pixels: np.ndarray
     box: tuple
     thumbnail: bytes
+    embedding: Optional[np.ndarray] = None
 
 
 def find_faces(image, metadata):
@@ -35,6 +38,9 @@ def find_faces(image, metadata):
 
     Returns:
         List of QueryFaces; empty where no face is found.
+
+    Raises:
+        UserError: the encoder takes embeddings, and dlib's packages are not installed.
     """
     if metadata["dataset"] == "orl":
         image = image.convert("L").convert("RGB")
@@ -45,7 +51,39 @@ def find_faces(image, metadata):
             raise ValueError("faces are cut to %s pixels" % (pixels.shape,))
         found.append(QueryFace(pixels, tuple(float(edge) for edge in face.box),
                                thumbnail_of(_surroundings(image, face.box))))
+    if found and takes_embeddings(metadata):
+        vectors = embedding.shared_embedder().embed(
+            np.asarray(image), [face.box for face in found])
+        found = [face._replace(embedding=vector) for face, vector in zip(found, vectors)]
     return found
+
+
+def takes_embeddings(metadata):
+    """Whether an encoder of this metadata takes faces' embeddings in place of their pixels."""
+    return metadata.get("inputs") == "embeddings"
+
+
+def check_embedder(metadata):
+    """Before the work: can faces be embedded here, if the encoder needs it, as its gallery was?
+
+    Raises:
+        UserError: dlib's packages are not installed, or have another network.
+    """
+    if takes_embeddings(metadata):
+        embedding.check_same_embedding(metadata.get("embedding"))
+
+
+def encoder_input(faces, metadata):
+    """What the encoder takes of some QueryFaces: uint8 [n, 32, 32, 3] or float32 [n, 128]."""
+    return np.stack([face.embedding if takes_embeddings(metadata) else face.pixels
+                     for face in faces])
+
+
+def stored_input(data, indices, metadata):
+    """What the encoder takes of some images of an ImageSet, as if each had come alone."""
+    if takes_embeddings(metadata):
+        return data.embeddings[indices]
+    return data_loader.displayable(data, indices)
 
 
 def _surroundings(image, box):

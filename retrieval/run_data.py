@@ -9,12 +9,12 @@ from typing import NamedTuple, Optional
 import numpy as np
 
 import data_loader
-from config import Config, Dataset
+from config import METHODS, Config, Dataset
 from data_loader import ImageSet
+from faces.embedding_files import read_embeddings
+from retrieval.folds import FOLDS, folds_of_people
 from runtime.errors import UserError
 
-FOLDS = 4
-FOLD_SEED = 20181202  # of the folds of every run: they do not depend on a run's own seed
 FEWEST_PEOPLE = 2 * FOLDS  # among fewer than two of a fold, nobody can be mistaken
 
 
@@ -63,32 +63,15 @@ def load_run_data(config, dataset):
         return _with_fold(config, dataset, names)
     train, test = data_loader.load_dataset(dataset)
     unseen = unseen_names = None
-    if dataset.num_unseen_identities:
-        others = unseen_part(dataset)
+    others = dataset.unseen
+    if others:
         unseen_names = data_loader.identity_names(others)
         unseen = tuple(data_loader.normalise(*split, statistics=(train.mean, train.std))
                        for split in data_loader.read_dataset(others))
+    if METHODS[config.method].inputs == "embeddings":
+        train, test = _with_embeddings(dataset, [[train], [test]])
+        unseen = unseen and _with_embeddings(others, [[split] for split in unseen])
     return _run_data(config, dataset, train, test, names, unseen, unseen_names)
-
-
-def unseen_part(dataset):
-    """The Dataset of the people that prepare.py has kept out of one."""
-    folder = dataset.train_folder.parent
-    return dataset._replace(
-        train_folder=folder / "unseen_gallery", test_folder=folder / "unseen_queries",
-        labels_file=folder / "unseen_labels.txt", num_identities=dataset.num_unseen_identities,
-        num_unseen_identities=0)
-
-
-def folds_of_people(num_identities):
-    """The fold of each person: int64 [C], 0..3; it depends on C alone.
-
-    The people are shuffled once and dealt out in turns, so that sizes differ by one at most.
-    """
-    folds = np.empty(num_identities, np.int64)
-    folds[np.random.RandomState(FOLD_SEED).permutation(num_identities)] = (
-        np.arange(num_identities) % FOLDS)
-    return folds
 
 
 def _with_fold(config, dataset, names):
@@ -106,6 +89,10 @@ def _with_fold(config, dataset, names):
     del splits
     train, test = [_normalised(split) for split in seen]
     unseen = tuple(_normalised(split, (train.mean, train.std)) for split in unseen)
+    if METHODS[config.method].inputs == "embeddings":
+        train, unseen_gallery, test, unseen_queries = _with_embeddings(
+            dataset, [[train, unseen[0]], [test, unseen[1]]])
+        unseen = unseen_gallery, unseen_queries
     # Where people have no names, their numbers in the whole data set are those they are known by.
     names = names or ["%s %d" % (dataset.name, label) for label in range(dataset.num_identities)]
     names, unseen_names = [[name for name, chosen in zip(names, people) if chosen]
@@ -124,6 +111,28 @@ def _of_people(images, labels, pixel_range, people):
 def _normalised(split, statistics=None):
     images, labels, pixel_range, rows = split
     return data_loader.normalise(images, labels, pixel_range, statistics)._replace(rows=rows)
+
+
+def _with_embeddings(dataset, splits):
+    """ImageSets with their embeddings.
+
+    Args:
+        dataset: the config.Dataset that they are of.
+        splits: two lists, of ImageSets that are all of the training and of the test images.
+
+    Returns:
+        A tuple of them all, in order.
+    """
+    if dataset.embedding is None:
+        raise UserError("%s has no face embeddings: %s" % (dataset.title, (
+            "prepare it again with --embedding" if dataset.source == "prepared" else
+            "only data sets that prepare.py --embedding makes of photographs have")))
+    found = []
+    for folder, parts in zip((dataset.train_folder, dataset.test_folder), splits):
+        embeddings = read_embeddings(folder, sum(len(part.labels) for part in parts))
+        found += [part._replace(embeddings=embeddings if part.rows is None
+                                else embeddings[part.rows]) for part in parts]
+    return tuple(found)
 
 
 def _run_data(config, dataset, train, test, names, unseen, unseen_names):

@@ -1,4 +1,4 @@
-"""Arrays of .npz files, read within bounds that the file's own claims cannot move.
+"""Arrays of .npz and .npy files, read within bounds that the file's own claims cannot move.
 
 numpy.load trusts the header of an array: it allocates what the header claims, unpacks whatever a
 few compressed bytes blow up to, and evaluates the header's text. Here an array is allocated only if
@@ -73,6 +73,29 @@ def read_arrays(path, names, optional_names=()):
     raise UserError("%s: %s" % (path, one_line(reason, 200)))
 
 
+def read_array(path):
+    """Reads an array of numbers from an .npy file.
+
+    Args:
+        path: file written by numpy.save.
+
+    Raises:
+        UserError: unreadable, damaged, or no array of numbers or strings.
+    """
+    try:
+        with _BoundedFile(str(path)) as stream:
+            return _read_stream(stream, os.fstat(stream.fileno()).st_size, "it")
+    except OSError as error:
+        reason = "cannot be read (%s)" % (error.strerror or error)
+    except _Refused as error:
+        reason = "%s" % error
+    except MemoryError:
+        reason = "does not fit into memory"
+    except struct.error:
+        reason = "not a whole .npy file"
+    raise UserError("%s: %s" % (path, one_line(reason, 200)))
+
+
 def _find_entries(archive, names, optional_names):
     """The archive's entries of arrays by name, looked at before any is read."""
     present = {entry.filename: entry for entry in archive.infolist()}
@@ -106,15 +129,20 @@ def _check_sizes(entries, file_size):
 
 def _read_array(archive, entry, name):
     with archive.open(entry) as stream:
-        dtype, shape, order, header_size = _read_header(stream, name)
-        size = dtype.itemsize
-        for length in shape:
-            size *= length
-        if size != entry.file_size - header_size:
-            raise _Refused("%s claims shape (%s) of %s, but the file holds %d bytes of it"
-                           % (name, ", ".join("%d" % length for length in shape), dtype,
-                              entry.file_size - header_size))
-        values = _read_values(stream, size, name)
+        return _read_stream(stream, entry.file_size, name)
+
+
+def _read_stream(stream, file_size, name):
+    """The array of a stream that holds `file_size` bytes."""
+    dtype, shape, order, header_size = _read_header(stream, name)
+    size = dtype.itemsize
+    for length in shape:
+        size *= length
+    if size != file_size - header_size:
+        raise _Refused("%s claims shape (%s) of %s, but the file holds %d bytes of it"
+                       % (name, ", ".join("%d" % length for length in shape), dtype,
+                          file_size - header_size))
+    values = _read_values(stream, size, name)
     if dtype.kind == "U" and np.any(
             values.view(np.dtype("u4").newbyteorder(dtype.byteorder)) > 0x10ffff):
         raise _Refused("%s holds letters that do not exist" % name)

@@ -24,8 +24,8 @@ from runtime.output_folder import LOCK, MARKER, OutputFolder
 # All that a run's folder holds, by subfolder: --overwrite refuses to remove anything else.
 CONTENTS = {
     "": (MARKER, LOCK, "config.json", "provenance.json", "uncommitted*.diff", "history.csv",
-         "results.json", "codes.npz", "unseen_codes.npz", "curves_*.csv", "suspects.csv",
-         "report.html"),
+         "results.json", "codes.npz", "unseen_codes.npz", "floats.npz", "unseen_floats.npz",
+         "curves_*.csv", "suspects.csv", "report.html"),
     "tensorboard": ("events.out.tfevents.*",),
     "checkpoints": ("index.json", "*.index", "*.meta", "*.data-?????-of-?????",
                     "*.tempstate*"),

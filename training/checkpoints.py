@@ -3,6 +3,8 @@
 import contextlib
 import threading
 
+import numpy as np
+
 from runtime.errors import Failed, UserError
 from runtime.tensorflow_setup import error_reason, make_session, tf
 
@@ -100,3 +102,31 @@ def restore(saver, session, folder, pointer):
         raise UserError("checkpoint %s cannot be read (%s); evaluate or resume from a copy of the "
                         "run, or train again" % (prefix, error_reason(error)))
     return state, prefix
+
+
+def restore_best(graph, session, folder):
+    """Loads a run's best weights; training may replace them between our reads of its files.
+
+    Args:
+        graph: a training.graph.InferenceGraph.
+        session: a tf.Session on it.
+        folder: a RunFolder.
+
+    Returns:
+        (state, num_parameters): the dict saved with the weights, and how many trainable values,
+        centers included, were saved with it.
+    """
+    while True:
+        prefix, _ = folder.checkpoint("best")
+        try:
+            state, loaded = restore(graph.saver, session, folder, "best")
+            return state, count_parameters(loaded)
+        except (UserError, tf.errors.NotFoundError):
+            if folder.checkpoint("best")[0] == prefix:  # nobody replaced it: it is damaged
+                raise
+
+
+def count_parameters(prefix):
+    """Trainable values of a checkpoint, centers included: those that Adam keeps moments of."""
+    shapes = tf.train.NewCheckpointReader(prefix).get_variable_to_shape_map()
+    return sum(int(np.prod(shape)) for name, shape in shapes.items() if name + "/Adam" in shapes)

@@ -12,7 +12,7 @@ import numpy as np
 
 import losses as loss_terms
 import model
-from config import HASH_LAYERS, IMAGE_CHANNELS, IMAGE_SIZE, METHODS, implementation
+from config import HASH_LAYERS, INPUT_SHAPES, METHODS, implementation
 from runtime.tensorflow_setup import tf
 from training.joint_step import OneDevice
 
@@ -22,7 +22,8 @@ class StepGraph(NamedTuple):
 
     Attributes:
         graph: the tf.Graph that holds all of it.
-        images, labels: placeholders, float32 [B, 32, 32, 3] and int32 [B].
+        images, labels: placeholders, float32 [B, 32, 32, 3] and int32 [B]; what else the method
+            is given in place of images, such as embeddings [B, 128].
         step: op of one training step.
         losses: OrderedDict of float32 scalars, "total" and its weighted terms, as they are before
             the step.
@@ -60,11 +61,11 @@ class StepGraph(NamedTuple):
 
 
 class InferenceGraph(NamedTuple):
-    """What encoding needs, and no more: no labels, classifiers, gradients or Adam slots.
+    """What encoding needs, and no more: no labels, gradients or Adam slots.
 
     Attributes:
         graph: the tf.Graph that holds all of it.
-        inference: a model.Network; its images are a placeholder, float32 [B, 32, 32, 3].
+        inference: a model.Network; its images are a placeholder, as StepGraph's.
         saver: a tf.train.Saver of weights and moving statistics.
     """
 
@@ -78,7 +79,7 @@ def build_network(config, images, training, num_classes=None, batch_norm_class=m
 
     Args:
         config: a Config whose method is a network's.
-        images: float32 [B, 32, 32, 3].
+        images: float32 [B, 32, 32, 3], or of the shape of what else the method is given.
         training: Python bool; whether batch norm uses the batch's statistics.
         num_classes: C; None for a network without classifiers.
         batch_norm_class: see model.build_network.
@@ -108,7 +109,7 @@ def build_step_graph(config, num_classes, workers=None):
     with graph.as_default(), tf.device(workers.device if workers else None):
         tf.set_random_seed(config.seed)
         joint = workers.joint_step(config) if workers else OneDevice()
-        images = _images_placeholder()
+        images = _images_placeholder(config)
         labels = tf.placeholder(tf.int32, [None], "labels")
         network = build_network(config, images, True, num_classes, joint.batch_norm)
         inference = build_network(config, images, False)
@@ -150,13 +151,22 @@ def build_step_graph(config, num_classes, workers=None):
                          learning_rate, hash_temperature)
 
 
-def build_inference_graph(config):
-    """Builds the network for encoding alone, in a graph of its own: an InferenceGraph."""
+def build_inference_graph(config, num_classes=None):
+    """Builds the network for encoding alone, in a graph of its own.
+
+    Args:
+        config: a Config whose method is a network's.
+        num_classes: C, to have its classifiers, too; codes need none.
+
+    Returns:
+        An InferenceGraph.
+    """
     graph = tf.Graph()
     with graph.as_default():
-        inference = build_network(config, _images_placeholder(), False)
+        inference = build_network(config, _images_placeholder(config), False, num_classes)
         return InferenceGraph(graph, inference, tf.train.Saver())
 
 
-def _images_placeholder():
-    return tf.placeholder(tf.float32, [None, IMAGE_SIZE, IMAGE_SIZE, IMAGE_CHANNELS], "images")
+def _images_placeholder(config):
+    return tf.placeholder(
+        tf.float32, [None] + list(INPUT_SHAPES[METHODS[config.method].inputs]), "images")

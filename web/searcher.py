@@ -4,14 +4,12 @@ import os
 import threading
 from typing import NamedTuple
 
-import numpy as np
-
 from faces.photographs import decode_photograph, quiet_pillow
 from retrieval import packing, results
 from retrieval.answers import MOST_TOP, Judge
 from retrieval.gallery import Gallery
 from retrieval.index import Index
-from retrieval.query_faces import find_faces
+from retrieval.query_faces import check_embedder, encoder_input, find_faces
 from retrieval.thumbnails import data_url
 from runtime.errors import UserError
 
@@ -45,7 +43,8 @@ class Searcher:
         # An image takes up to some hundred MB while it is unpacked and searched for faces.
         self._reading = threading.BoundedSemaphore(os.cpu_count() or 1)
         self._changing = threading.Lock()
-        self._encode(np.zeros((1, 32, 32, 3), np.uint8))  # the first time takes longer
+        check_embedder(self._encoder.metadata)
+        self._encoder.warm_up()
 
     @property
     def state(self):
@@ -108,10 +107,11 @@ class Searcher:
             PhotographError: it is no image, damaged, or too large.
         """
         with self._reading, quiet_pillow():
-            faces = find_faces(decode_photograph(data), self._encoder.metadata)
+            metadata = self._encoder.metadata
+            faces = find_faces(decode_photograph(data), metadata)
         if not faces:
             return {"faces": []}
-        codes = packing.pack(self._encode(np.stack([face.pixels for face in faces])))
+        codes = packing.pack(self._encode(encoder_input(faces, metadata)))
         return {"faces": [dict(self.neighbours(packing.to_text(code)), box=list(face.box),
                                image=data_url(face.thumbnail))
                           for face, code in zip(faces, codes)]}

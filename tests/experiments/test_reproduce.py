@@ -43,20 +43,26 @@ else:
     folder = RunFolder.create(options.run_dir, settings.to_dict())
 method = Path(options.run_dir).parent.name
 with open("calls.jsonl", "a") as stream:
-    stream.write(json.dumps([options.run_dir, options.resume,
-                             os.environ.get("CUDA_VISIBLE_DEVICES"), os.getpid()]) + "\\n")
+    stream.write(json.dumps([options.run_dir, options.resume, os.environ.get(
+        "CUDA_VISIBLE_DEVICES"), os.getpid(), time.monotonic()]) + "\\n")
 folder.begin(None, "stub", "data")
 if Path("hang", method).exists():
     time.sleep(60)
 if Path("fail", method).exists():
     print("error: no luck with", method)
     sys.exit(2)
-folder.write_json("results.json", {
-    "mAP": settings.num_bits / 100 + settings.seed / 1000, "training_seconds": 1.5})
+results = {"mAP": settings.num_bits / 100 + settings.seed / 1000, "training_seconds": 1.5}
+if settings.unseen_split is not None:
+    results.update(unseen_mAP=settings.unseen_split / 10, unseen_top_1_accuracy=0.5)
+folder.write_json("results.json", results)
 folder.write_text("curves_within_radius.csv", "radius,precision,recall\\n0,0.5,0.25\\n1,0.25,1\\n")
 folder.write_text("curves_at_n.csv", "n,precision,recall\\n1,0.5,0.25\\n2,0.25,1\\n")
 folder.finish("finished")
 folder.write_text("report.html", "report")
+if Path("slow", method).exists():
+    time.sleep(0.5)
+with open("ends.jsonl", "a") as stream:
+    stream.write(json.dumps([options.run_dir, time.monotonic()]) + "\\n")
 """ % str(ROOT)
 GRID = ["--datasets", "orl", "--methods", "dcbh", "itq", "--bits", "12", "48", "--seeds", "0", "3",
         "--out", "grid"]
@@ -121,6 +127,42 @@ def test_failed_cells_do_not_stop_the_rest(stubbed, capsys):
     (stubbed / "fail/dcbh").unlink()
     reproduce.main(GRID)  # takes up the failed ones alone
     assert calls(stubbed)[8:] == [[name, True, None] for name in ORDER if "dcbh" in name]
+
+
+def test_cells_that_take_features_come_after_their_network(stubbed, capsys):
+    words = ["--datasets", "orl", "--methods", "float", "dcbh", "feature_itq", "--bits", "12", "48",
+             "--seeds", "0", "3", "--out", "grid", "--jobs", "2"]
+    mark(stubbed, "slow", "dcbh")
+    reproduce.main(words)
+    started, ended = [{
+        os.path.relpath(row[0], "grid"): row[-1]
+        for row in map(json.loads, (stubbed / name).read_text().splitlines())}
+        for name in ("calls.jsonl", "ends.jsonl")]
+    assert len(started) == len(ended) == 12
+    for name, time_started in started.items():
+        dataset, method, place = name.split("/")
+        settings = RunFolder(stubbed / "grid" / name).read_settings()
+        if method == "dcbh":
+            assert settings["features_of"] is None
+        else:
+            network = "%s/dcbh/%s" % (dataset, place)
+            assert settings["features_of"] == str(stubbed / "grid" / network)
+            assert time_started > ended[network]
+    capsys.readouterr()
+    reproduce.main(words)
+    assert "12 cells, 12 of them finished before" in capsys.readouterr().out
+
+
+@pytest.mark.usefixtures("stubbed")
+def test_features_of_a_network_that_is_not_in_the_grid():
+    words = ["--datasets", "orl", "--bits", "12", "--seeds", "0", "--out", "grid", "--methods"]
+    with pytest.raises(UserError, match="class_number.*orl/dcbh/12bits_seed0.*--methods"):
+        reproduce.main(words + ["class_number"])
+    reproduce.main(words + ["dcbh"])
+    reproduce.main(words + ["class_number"])
+    assert RunFolder("grid/orl/class_number/12bits_seed0").holds_run()
+    with pytest.raises(UserError, match="--features_of"):  # the grid fills it in
+        reproduce.main(words + ["class_number", "--features_of", "grid/orl/dcbh/12bits_seed0"])
 
 
 def test_jobs_have_a_device_each(stubbed, monkeypatch):
@@ -208,6 +250,32 @@ def test_a_part_of_the_grid_adds_to_its_tables():
     assert rows["mAP", "lsh"]["24_bits_seeds"] == "1"
 
 
+def test_folds_are_an_axis_and_do_not_mix_with_whole_sets(stubbed, capsys):
+    reproduce.main(GRID)
+    words = GRID[:4] + ["--bits", "12", "--seeds", "0", "3", "--out", "grid", "--unseen_splits"]
+    reproduce.main(words + ["1", "3"])
+    names = ["orl/dcbh/12bits_seed%d_unseen%d" % (seed, fold) for seed in (0, 3) for fold in (1, 3)]
+    assert calls(stubbed)[8:] == [[name, False, None] for name in names]
+    assert RunFolder("grid/" + names[1]).read_settings()["unseen_split"] == 3
+    assert RunFolder("grid/orl/dcbh/12bits_seed0").read_settings()["unseen_split"] is None
+    with open("grid/tables.csv", newline="") as stream:
+        rows = {(row["dataset"], row["result"], row["method"]): row
+                for row in csv.DictReader(stream)}
+    assert rows["orl", "mAP", "dcbh"]["12_bits_seeds"] == "2"
+    of_folds = rows["orl+unseen", "mAP", "dcbh"]
+    assert of_folds["12_bits_seeds"] == "4" and of_folds["48_bits_seeds"] == "0"
+    unseen = rows["orl+unseen", "unseen_mAP", "dcbh"]
+    assert float(unseen["12_bits_mean"]) == pytest.approx(0.2)
+    assert float(unseen["12_bits_sd"]) == pytest.approx(0.2 / 3 ** 0.5)  # 0.1, 0.3 twice
+    assert ("orl", "unseen_mAP", "dcbh") not in rows
+    page = (stubbed / "grid/report.html").read_text(encoding="utf-8")
+    assert 'href="orl/dcbh/12bits_seed3_unseen1/report.html">3/1<' in page
+    reproduce.main(words + ["1", "3"])
+    assert len(calls(stubbed)) == 12
+    assert "12 of 12 runs" in (stubbed / "grid/tables.md").read_text(encoding="utf-8")
+    assert "orl dcbh 12 bits seed 0 unseen 1: mAP 0.1200" in capsys.readouterr().out
+
+
 def test_damaged_results_spare_the_others(stubbed, capsys):
     reproduce.main(GRID)
     damages = ["", "{", "[]", '{"mAP": "high"}']  # of the cells of seed 0
@@ -255,6 +323,15 @@ def test_data_sets_that_are_not_here(stubbed, capsys):
         reproduce.main(["--datasets", "1", "--out", "grid", "--data_dir", "nowhere"])
 
 
+def test_data_sets_without_embeddings_are_spared_their_methods(stubbed, capsys):
+    words = ["--datasets", "orl", "--bits", "12", "--seeds", "0", "--out", "grid", "--methods"]
+    reproduce.main(words + ["embedding_itq", "lsh", "embedding"])
+    assert [call[0] for call in calls(stubbed)] == ["orl/lsh/12bits_seed0"]
+    assert "without embedding_itq, embedding" in capsys.readouterr().out
+    with pytest.raises(UserError, match="prepare.py --embedding"):
+        reproduce.main(words + ["embedding_itq"])
+
+
 def test_dry_run_trains_nothing(stubbed, capsys, monkeypatch):
     measured = []
 
@@ -278,6 +355,9 @@ def test_dry_run_trains_nothing(stubbed, capsys, monkeypatch):
 @pytest.mark.parametrize("arguments, words", [
     (["--methods", "dcbh", "dhn"], ["'dhn' is none of dcbh"]),
     (["--seeds", "1", "1"], ["--seeds names a value twice"]),
+    (["--unseen_splits", "2", "2"], ["--unseen_splits names a value twice"]),
+    (["--unseen_splits", "4"], ["--unseen_splits"]),
+    (["--unseen_split", "1"], ["unseen_split"]),  # an axis
     (["--jobs", "0"], ["--jobs is 0"]),
     (["--bits", "12", "65"], ["num_bits is 65"]),
     (["--datasets", "7"], ["dataset_flag is '7'"]),

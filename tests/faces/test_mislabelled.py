@@ -60,5 +60,11 @@ def test_the_table_names_split_row_file_and_people(tmp_path):
         {"split": split, "row": row, "file": file, "identity": "Bo", "nearest_identity": "Ann",
          "own_distance": round(10 / 11 * 4, 2), "nearest_distance": 0.0}
         for split, row, file in (("train", 1, "/p/y.jpg"), ("test", 3, "/p/x.jpg"))]
+    # Where a fold of the people is left out, images keep the rows that they have in the data set.
+    kept = np.arange(10) * 2
+    (tmp_path / "images.csv").write_text("file,status,row\n/p/x.jpg,test,6\n/p/y.jpg,train,2\n")
+    folded = suspects_table(Codes(codes, wrong_train, codes, wrong_test), dataset, ["Ann", "Bo"],
+                            (kept, kept))
+    assert [row[:3] for row in folded] == [["train", 2, "/p/y.jpg"], ["test", 6, "/p/x.jpg"]]
     assert suspects_table(Codes(codes, labels, codes, labels), find_dataset(2, tmp_path),
                           None) == []

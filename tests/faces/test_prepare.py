@@ -4,6 +4,7 @@ import csv
 import hashlib
 import json
 import os
+import shutil
 import signal
 import subprocess
 import sys
@@ -18,9 +19,10 @@ from PIL import Image
 
 import data_loader
 import prepare
-from config import find_dataset
+from config import find_dataset, resolve
 from faces import photographs, writing
 from faces.cropping import crop_like
+from retrieval.run_data import load_run_data
 from runtime.errors import UserError
 
 
@@ -464,6 +466,81 @@ def test_sets_of_older_versions_are_still_read(run):
     dataset = find_dataset("mine", made.folder.parent)
     assert (dataset.crop, dataset.epochs, dataset.num_train) == (None, 20, 18)
     assert len(data_loader.load_dataset(dataset)[0].labels) == 18
+
+
+@pytest.fixture
+def eight_people(tmp_path):
+    """DIR/IDENTITY/*: eight people with five photographs each, the last with an exact copy."""
+    folder = tmp_path / "eight"
+    for person in range(8):
+        for number in range(5):
+            save(photo(1000 + 10 * person + number), folder / ("P%d" % person) / (
+                "%d.png" % number))
+    save(photo(1070), folder / "P7" / "copy.png")
+    return folder
+
+
+def test_a_share_of_the_people_is_kept_out_of_training(run, eight_people):
+    made = run("--unseen", 0.25, "--min_images", 4, images=eight_people)
+    manifest = made.manifest
+    assert [manifest["num_" + name] for name in (
+        "identities", "unseen_identities", "test", "unseen_queries")] == [6, 2, 12, 4]
+    names, unseen_names = [(made.folder / name).read_text(encoding="utf-8").splitlines()
+                           for name in ("labels.txt", "unseen_labels.txt")]
+    assert sorted(names + unseen_names) == ["P%d" % person for person in range(8)]
+    assert len(unseen_names) == 2
+    rows_of = {}
+    for path, row in made.images().items():
+        people = unseen_names if row["status"].startswith("unseen") else names
+        assert people[int(row["label"])] == row["identity"]
+        rows_of.setdefault(row["status"], {})[int(row["row"])] = path
+    for status, found in rows_of.items():
+        rows, labels = made.rows(status)
+        assert sorted(found) == list(range(len(rows))) and len(rows) == manifest["num_" + status]
+        with Image.open(found[0]) as image:
+            small = np.asarray(image.convert("RGB").resize((32, 32), Image.BILINEAR))
+        np.testing.assert_array_equal(data_loader.channels_last(rows)[0], small)
+        assert np.bincount(labels).min() > 0
+    assert set(rows_of) == {"train", "test", "unseen_gallery", "unseen_queries"}
+    assert set(manifest["sha256"]) >= {"unseen_labels.txt", "unseen_gallery/part_000.pickle",
+                                       "unseen_queries/part_000.pickle"}
+    assert "2 further identities are kept out" in made.output and "Ready to train" in made.output
+    # Who is kept out depends on the seed; which images are queries does not.
+    again = run("--unseen", 0.25, "--min_images", 4, name="again", images=eight_people)
+    assert again.manifest["sha256"] == manifest["sha256"]
+    others = {tuple((run("--unseen", 0.25, "--min_images", 4, "--seed", seed, "--overwrite",
+                         name="other", images=eight_people).folder / "unseen_labels.txt")
+                    .read_text(encoding="utf-8").split()) for seed in (1, 2, 3)}
+    assert len(others | {tuple(unseen_names)}) > 1
+
+
+def test_a_run_reads_the_people_kept_out_unless_a_fold_is_left_out(run, eight_people):
+    made = run("--unseen", 0.25, "--min_images", 4, images=eight_people)
+    values = dict(dataset_flag="mine", data_dir=str(made.folder.parent), method="lsh", num_bits=8)
+    data = load_run_data(*resolve(values))
+    assert data.dataset.num_identities == 6 and len(data.unseen_names) == 2
+    assert [len(split.labels) for split in data.unseen] == [
+        made.manifest["num_unseen_gallery"], 4]
+    for split in data.unseen:
+        assert (split.mean, split.std) == (data.train.mean, data.train.std)
+    assert data.digest != data_loader.data_digest(data.train, data.test)
+    run("--min_images", 4, name="whole", images=eight_people)
+    shutil.rmtree(str(made.folder / "unseen_queries"))  # which a fold does not even look at
+    with pytest.raises(UserError, match="unseen_queries"):
+        load_run_data(*resolve(values))
+    with pytest.raises(UserError, match="8 people"):
+        load_run_data(*resolve(dict(values, unseen_split=0)))
+    folded = load_run_data(*resolve(dict(values, dataset_flag="whole", unseen_split=0)))
+    assert folded.dataset.num_identities == 6 and len(folded.unseen_names) == 2
+
+
+def test_too_few_people_to_keep_some_out(run, eight_people, photos):
+    for share, images in ((0.1, eight_people), (0.9, eight_people), (0.25, photos)):
+        with pytest.raises(UserError, match="--unseen"):
+            run("--unseen", share, "--min_images", 4, images=images)
+    for share in (-0.1, 1.0):
+        with pytest.raises(UserError, match="--unseen"):
+            run("--unseen", share, images=eight_people)
 
 
 def test_trains_by_name(run, tmp_path):

@@ -13,6 +13,7 @@ from config import resolve
 from reports import report, runs, tables
 from retrieval import metrics
 from retrieval.codes import checked_codes
+from retrieval.evaluation import unseen_results
 from runtime.output_folder import OutputFolder
 from runtime.run_folder import RunFolder
 
@@ -57,12 +58,17 @@ def folder(tmp_path_factory):
 
     def write(name, noise, ended_by, epochs, **options):
         found = codes(noise, constant=options.pop("constant", ()))
-        report.write_report(run_folder(name, ended_by, epochs), metrics.evaluate_codes(found),
-                            found, splits, NAMES, **options)
+        evaluation, made = metrics.evaluate_codes(found), run_folder(name, ended_by, epochs)
+        if options.pop("unseen", False):
+            others = codes(noise, seed=9)
+            evaluation.results.update(unseen_results(found, others))
+            made.write_arrays("unseen_codes.npz", **{
+                key: array for key, array in others._asdict().items() if array is not None})
+        report.write_report(made, evaluation, found, splits, NAMES, **options)
 
     suspects = [OrderedDict([("photograph", name), ("named", name), ("distance", 3.5)])
                 for name in NAMES]
-    write("run", 1.2, "finished", 5, suspects=suspects,
+    write("run", 1.2, "finished", 5, suspects=suspects, unseen=True,
           baselines=OrderedDict((name, dict(mAP=0.5)) for name in NAMES))
     write("collapsed", 9.0, "finished", 5, constant=range(12))
     write("stopped", 2.0, "stopped by SIGTERM", 1, suspects=[])
@@ -191,3 +197,4 @@ def test_pages_without_a_browser(folder):
         text = (folder / page / "report.html").read_text(encoding="utf-8")
         assert "<b>Ann</b>" not in text and "<script" not in text and "@import" not in text
         assert "http" not in text.replace("http://www.w3.org/", "")
+        assert ("never seen in training" in text) == (page == "run")

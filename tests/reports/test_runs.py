@@ -34,7 +34,7 @@ def test_only_settings_that_apply():
     assert "multi_scale" not in runs.applicable_settings(settings(method="ddh"))
     projection = runs.applicable_settings(settings(method="itq"))
     assert set(projection) == {"dataset_flag", "data_dir", "method", "num_bits", "seed",
-                               "authors_evaluation"}
+                               "unseen_split", "authors_evaluation"}
     assert runs.applicable_settings({}) == {}
 
 
@@ -42,9 +42,10 @@ def test_only_settings_that_apply():
     (2, "ORL faces"), ("2", "ORL faces"), ("orl", "ORL faces"), (1, "FaceScrub"),
     ("myfaces", "myfaces")])
 def test_title(flag, title):
-    assert runs.run_title(dict(dataset_flag=flag, method="itq", seed=3), 12).split(" \u00b7 ") == [
+    settings = dict(dataset_flag=flag, method="itq", seed=3)
+    assert runs.run_title(settings, "12 bits").split(" \u00b7 ") == [
         "ITQ on pixels", title, "12 bits", "seed 3"]
-    assert runs.run_title({}, 12) == "12 bits"
+    assert runs.run_title({}, "12 bits") == "12 bits"
 
 
 @pytest.mark.parametrize("ended_by, epochs_done, method, parts", [

@@ -53,7 +53,8 @@ def test_means_deviations_and_the_best(table):
         "DCBH, as released": [("0.6000 \u00b1 0.1414", True), ("", False), ("0.9000", False)],
         "DDH": [("0.6000", True), ("", False), ("0.9000", False)],  # equally good are all the best
         "ITQ on pixels": [("0.3000 \u00b1 0.1414", False), ("", False), ("", False)]}
-    training = cells(tables.grid_table(table, "orl", tables.METRICS[6]))
+    training = cells(tables.grid_table(table, "orl", next(
+        metric for metric in tables.METRICS if metric.keys == ("training_seconds",))))
     assert training["DDH"] == [("1 min 00 s", True), ("", False), ("1 min 00 s", True)]
     parameters = cells(tables.grid_table(table, "orl", tables.METRICS[-1]))
     assert parameters["DDH"][0] == ("1.5 k", False)  # all alike: none is the best

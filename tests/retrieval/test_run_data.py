@@ -6,7 +6,8 @@ from conftest import tiny_faces, write_pickle
 
 import data_loader
 from config import find_dataset, resolve
-from retrieval.run_data import folds_of_people, load_run_data
+from retrieval.folds import folds_of_people
+from retrieval.run_data import load_run_data
 from runtime.errors import UserError
 
 

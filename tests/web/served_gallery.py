@@ -23,6 +23,9 @@ class PixelEncoder:
         assert images.dtype == np.uint8 and images.shape[1:] == (32, 32, 3)
         return np.where(images.reshape(len(images), -1)[:, :48 * 64:64] > 127, 1, -1)
 
+    def warm_up(self):
+        pass
+
     def close(self):
         pass
 
