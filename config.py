@@ -245,6 +245,10 @@ def resolve(values):
     config = Config.from_dict(values)
     if config.features_of is not None and METHODS[config.method].inputs != "features":
         raise UserError("features_of is of no use to method %s; leave it out" % config.method)
+    if METHODS[config.method].inputs == "embeddings" and (
+            config.flip or config.shift or config.erase):
+        raise UserError("flip, shift and erase (recipe %s) change images; method %s is given "
+                        "embeddings: leave them out" % (config.recipe, config.method))
     dataset = find_dataset(config.dataset_flag, config.data_dir)
     return config.for_dataset(dataset), dataset
 

@@ -148,6 +148,8 @@ def test_what_has_no_embeddings_is_refused(data_dir, tmp_path):
     config, _ = resolve(dict(dataset_flag="tiny", data_dir=str(data_dir), method="embedding_itq"))
     with pytest.raises(UserError, match="prepare it again with --embedding"):
         load_run_data(config, dataset._replace(embedding=None))
+    with pytest.raises(UserError, match="change images"):
+        resolve(dict(config.to_dict(), method="embedding_dcbh", flip=True))
     missing = tmp_path / "train"
     with pytest.raises(UserError, match="train_embeddings.npy"):
         load_run_data(config, dataset._replace(
