@@ -23,6 +23,7 @@ def _variant(title, **values):
 # setting changed; its block length is 6.
 GRID_METHODS = OrderedDict([
     ("dcbh", _variant("DCBH, as released")),
+    ("tuned", _variant("DCBH, tuned recipe", recipe="tuned")),
     ("weight_decay", _variant("DCBH, weight decay 0.0002", weight_decay=0.0002)),
     ("no_center", _variant("DCBH, no center-clustering loss", center_weight=0.0)),
     ("no_descriptor_classification", _variant("DCBH, no descriptor classification loss",

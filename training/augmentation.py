@@ -20,13 +20,14 @@ def augmented(images, config, epoch, step):
 
     Args:
         images: float32 [B, 32, 32, 3], normalised.
-        config: anything with seed, flip, shift and erase of config.Config.
+        config: anything with seed, epochs, flip, shift, erase and plain_share of config.Config.
         epoch, step: of the batch, from 0.
 
     Returns:
         float32 [B, 32, 32, 3].
     """
-    if not (config.flip or config.shift or config.erase):
+    plain = epoch >= config.epochs * (1 - config.plain_share)
+    if plain or not (config.flip or config.shift or config.erase):
         return images
     rng = np.random.RandomState(zlib.crc32(
         ("augmentation, seed %d, epoch %d, step %d" % (config.seed, epoch, step)).encode()))

@@ -1,5 +1,7 @@
 """What the tuned recipe changes: augmentation, step size, the hash classifier's temperature."""
 
+import dataclasses
+
 import numpy as np
 import pytest
 
@@ -25,12 +27,12 @@ def some_images(count, seed=0):
 
 def test_the_released_recipe_leaves_images_alone():
     images = some_images(3)
-    assert augmented(images, Config(), 0, 0) is images
+    assert augmented(images, Config(epochs=9), 0, 0) is images
 
 
 def test_flips_mirror_about_half_of_the_images():
     images = some_images(400)
-    result = augmented(images, Config(flip=True), 2, 3)
+    result = augmented(images, Config(epochs=9, flip=True), 2, 3)
     flipped = [np.array_equal(new, old[:, ::-1]) for new, old in zip(result, images)]
     kept = [np.array_equal(new, old) for new, old in zip(result, images)]
     assert all(np.add(flipped, kept) == 1)
@@ -50,7 +52,7 @@ def test_shifts_continue_the_border():
 
 def test_shifts_reach_every_offset():
     image = np.repeat(some_images(1), 500, axis=0)
-    result = augmented(image, Config(shift=1), 0, 0)
+    result = augmented(image, Config(epochs=9, shift=1), 0, 0)
     candidates = {(row, column): shifted(image[:1], [(row, column)], 1)[0]
                   for row in range(3) for column in range(3)}
     found = {place for new in result for place, wanted in candidates.items()
@@ -60,7 +62,7 @@ def test_shifts_reach_every_offset():
 
 def test_erasing_sets_one_box_to_the_mean():
     images = some_images(200)
-    result = augmented(images, Config(erase=0.5), 0, 0)
+    result = augmented(images, Config(epochs=9, erase=0.5), 0, 0)
     changed = np.any(result != images, axis=3)
     touched = changed.any(axis=(1, 2))
     assert 60 < touched.sum() < 140
@@ -78,13 +80,21 @@ def test_erased_boxes_lie_inside():
 
 
 def test_augmentation_depends_on_seed_epoch_and_step_alone():
-    images, config = some_images(40), Config(flip=True, shift=2, erase=0.5)
+    images = some_images(40)
+    config = Config(epochs=20, flip=True, shift=2, erase=0.5)
     first = augmented(images, config, 1, 2)
     np.testing.assert_array_equal(first, augmented(images, config, 1, 2))
     for epoch, step in ((2, 2), (1, 3), (12, 0)):
         assert np.any(first != augmented(images, config, epoch, step))
-    assert np.any(first != augmented(images, Config(flip=True, shift=2, erase=0.5, seed=1), 1, 2))
+    other = dataclasses.replace(config, seed=1)
+    assert np.any(first != augmented(images, other, 1, 2))
     assert first.dtype == np.float32 and np.array_equal(images, some_images(40))
+
+
+def test_the_last_epochs_see_the_images_as_they_are():
+    images, config = some_images(30), Config(epochs=20, flip=True, plain_share=0.15)
+    changed = [np.any(augmented(images, config, epoch, 0) != images) for epoch in range(20)]
+    assert changed == [True] * 17 + [False] * 3
 
 
 # Step size and temperature
