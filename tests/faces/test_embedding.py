@@ -19,11 +19,12 @@ from PIL import Image
 
 import data_loader
 import prepare
-from config import EMBEDDING_SIZE, METHODS, find_dataset
+from config import EMBEDDING_SIZE, METHODS, find_dataset, resolve
 from faces import embedding, embedding_stage
 from faces.embedding_files import embeddings_file, read_embeddings
 from faces.reading import Face
 from faces.sources import Photo
+from retrieval.run_data import load_run_data
 from runtime.errors import Failed, UserError
 
 INSTALLED = all(importlib.util.find_spec(name) for name in ("dlib", "face_recognition_models"))
@@ -63,8 +64,8 @@ def stand_in(monkeypatch):
 
 @pytest.fixture
 def run(tmp_path):
-    """Runs prepare.py's main on three people with six photographs each; gives the folder."""
-    for person in range(3):
+    """Runs prepare.py's main on four people with six photographs each; gives the folder."""
+    for person in range(4):
         for number in range(6):
             save(photo(100 * person + number), tmp_path / "photos" / str(person) / (
                 "%d.png" % number))
@@ -82,24 +83,29 @@ def run(tmp_path):
         signal.signal(number, handler)
 
 
-def test_rows_are_those_of_the_images_and_none_is_computed_twice(run, stand_in, tmp_path):
-    made = run()
-    dataset = find_dataset("mine", tmp_path / "data")
-    assert dataset.embedding == {"name": "stand-in"} and len(stand_in.calls) == 18
-    names = json.loads((made / "manifest.json").read_text())["sha256"]
-    assert {"train_embeddings.npy", "test_embeddings.npy"} <= set(names)
-    splits = [("train", 12, dataset.train_folder), ("test", 6, dataset.test_folder)]
-    stored = {name: read_embeddings(folder, count) for name, count, folder in splits}
+def check_rows(made, **counts):
+    """Each row of a data set's embeddings is that of its photograph; gives them by split."""
+    stored = {name: read_embeddings(made / name, count) for name, count in counts.items()}
     with open(str(made / "images.csv")) as stream:
         for row in csv.DictReader(stream):
             with Image.open(row["file"]) as image:
                 expected = StandIn().embed(np.asarray(image.convert("RGB")), [BOX])[0]
             np.testing.assert_array_equal(stored[row["status"]][int(row["row"])], expected)
+    return stored
+
+
+def test_rows_are_those_of_the_images_and_none_is_computed_twice(run, stand_in, tmp_path):
+    made = run()
+    dataset = find_dataset("mine", tmp_path / "data")
+    assert dataset.embedding == {"name": "stand-in"} and len(stand_in.calls) == 24
+    names = json.loads((made / "manifest.json").read_text())["sha256"]
+    assert {"train_embeddings.npy", "test_embeddings.npy"} <= set(names)
+    stored = check_rows(made, train=16, test=8)
     # Another split of the same faces needs no network.
     other = run("--seed", 4, name="other")
-    assert len(stand_in.calls) == 18
+    assert len(stand_in.calls) == 24
     mixed = np.concatenate([np.load(str(other / ("%s_embeddings.npy" % name)))
-                            for name, _, _ in splits])
+                            for name in stored])
     np.testing.assert_array_equal(np.unique(mixed, axis=0),
                                   np.unique(np.concatenate(list(stored.values())), axis=0))
     # What is damaged is computed again; a folder of ours is replaced whole.
@@ -107,7 +113,17 @@ def test_rows_are_those_of_the_images_and_none_is_computed_twice(run, stand_in, 
     lines = cache.read_bytes().splitlines(True)
     cache.write_bytes(b"".join(lines[2:]) + lines[0][:90] + b'"\n' + lines[1][:200])
     run("--overwrite")
-    assert len(stand_in.calls) == 20
+    assert len(stand_in.calls) == 26
+
+
+def test_people_never_seen_have_embeddings_too(run, stand_in, tmp_path):
+    made = run("--unseen", 0.5)
+    stored = check_rows(made, train=8, test=4, unseen_gallery=8, unseen_queries=4)
+    assert len(stand_in.calls) == 24
+    data = load_run_data(*resolve(dict(dataset_flag="mine", data_dir=str(tmp_path / "data"),
+                                       method="embedding")))
+    for split, name in zip((data.train, data.test) + data.unseen, stored):
+        np.testing.assert_array_equal(split.embeddings, stored[name])
 
 
 def test_a_photograph_that_changed_is_refused(stand_in, tmp_path):
