@@ -39,7 +39,8 @@ def load_orl(size, channels):
         paths = [folder / ("s%d" % (person + 1)) / ("%d.pgm" % number)
                  for number in range(first, first + count) for person in range(ORL_IDENTITIES)]
         grey = np.stack([_read_grey(path, size, hint) for path in paths])
-        splits.append((np.repeat(grey[..., None], channels, axis=3), np.tile(np.arange(ORL_IDENTITIES, dtype=np.int32), count)))
+        splits.append((np.repeat(grey[..., None], channels, axis=3),
+                       np.tile(np.arange(ORL_IDENTITIES, dtype=np.int32), count)))
         first += count
     return tuple(splits)
 
