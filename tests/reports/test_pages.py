@@ -11,7 +11,7 @@ from conftest import tiny_faces
 import data_loader
 from config import resolve
 from reports import report, runs, tables
-from retrieval import metrics
+from retrieval import floats, metrics
 from retrieval.codes import checked_codes
 from retrieval.evaluation import unseen_results
 from runtime.output_folder import OutputFolder
@@ -19,7 +19,7 @@ from runtime.run_folder import RunFolder
 
 NAMES = ["<b>Ann</b> & \"Ann\"", r"a$\x$ _under", "\u738b\u5c0f\u660e", "x" * 60]
 PAPER = 703  # CSS pixels of A4's width between its margins
-PAGES = ("run", "collapsed", "stopped", "diverged", "comparison", "many", "grid")
+PAGES = ("run", "floats", "collapsed", "stopped", "diverged", "comparison", "many", "grid")
 
 
 @pytest.fixture(scope="module")
@@ -70,6 +70,11 @@ def folder(tmp_path_factory):
                 for name in NAMES]
     write("run", 1.2, "finished", 5, suspects=suspects, unseen=True,
           baselines=OrderedDict((name, dict(mAP=0.5)) for name in NAMES))
+    found = codes(1.2)
+    found = floats.Floats(found.gallery_codes.astype(float), found.gallery_labels,
+                          found.query_codes.astype(float), found.query_labels)
+    report.write_report(run_folder("floats", "finished", 0, method="float", features_of="x" * 150),
+                        floats.evaluate_floats(found), found, splits, NAMES)
     write("collapsed", 9.0, "finished", 5, constant=range(12))
     write("stopped", 2.0, "stopped by SIGTERM", 1, suspects=[])
     report.write_unfinished_report(
