@@ -23,7 +23,7 @@ from collections import OrderedDict
 from retrieval import answers, changes, indexing, queries, results
 from retrieval.engines import ENGINES
 from retrieval.gallery import Gallery
-from runtime.command_line import ArgumentParser, run_command
+from runtime.command_line import ArgumentParser, check_output, run_command
 from runtime.errors import UserError, one_line
 from web import contact_sheet
 
@@ -218,6 +218,7 @@ def _write_results(gallery, found, unread, index, options):
             print("copied %d files to %s%s" % (copied[0], options.copy, (
                 "; %d are no longer where they were, the first %s"
                 % (len(copied[1]), one_line(copied[1][0])) if copied[1] else "")))
+    check_output()
 
 
 COMMANDS = OrderedDict((function.__name__, function)

@@ -8,7 +8,7 @@ import re
 import signal
 import sys
 
-from runtime.errors import UserError, one_line
+from runtime.errors import Failed, UserError, one_line
 from runtime.settings import nearest_names, parse_value, value_types
 
 
@@ -38,10 +38,15 @@ def run_command(main):
 
 
 class _LossyStream:
-    """A text stream that drops what can't be written, once writing has failed."""
+    """A text stream that drops what can't be written, once writing has failed.
+
+    Attributes:
+        lost: why what was written is not there, text; None where it is, or where the reader went
+            away by itself.
+    """
 
     def __init__(self, stream):
-        self._stream = stream
+        self._stream, self.lost = stream, None
 
     def write(self, text):
         return self._try(lambda: self._stream.write(text), len(text))
@@ -57,6 +62,7 @@ class _LossyStream:
         except OSError as error:
             if error.errno not in (errno.ENOSPC, errno.EIO, errno.EBADF, errno.EDQUOT):
                 raise
+            self.lost = error.strerror
             self._drop()
         return otherwise
 
@@ -65,6 +71,13 @@ class _LossyStream:
 
     def __getattr__(self, name):
         return getattr(self._stream, name)
+
+
+def check_output():
+    """Raises Failed if standard output is lost: for a command whose answer is what it prints."""
+    sys.stdout.flush()
+    if getattr(sys.stdout, "lost", None):
+        raise Failed("standard output cannot be written: %s; the answer is lost" % sys.stdout.lost)
 
 
 def _protect_output():

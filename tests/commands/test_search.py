@@ -88,6 +88,14 @@ def test_a_runs_own_gallery_has_its_codes(run, own):
                        == codes.query_codes) > 0.97
 
 
+def test_an_answer_that_a_full_disk_swallows_is_no_success(own, people):
+    line = " ".join(command("search.py", "query", own, people / "s1/1.pgm", "--json", "-"))
+    process = subprocess.run(["sh", "-c", line + " > /dev/full"], stdin=subprocess.DEVNULL,
+                             stdout=subprocess.PIPE, stderr=subprocess.PIPE,
+                             universal_newlines=True)
+    assert_refused(process, "standard output", code=1)
+
+
 def test_who_is_this(own, tmp_path, capsys):
     files = {name: tmp_path / ("found." + name) for name in ("html", "json", "csv")}
     photographs = [str(orl_path(person, 9)) for person in (3, 7)]
