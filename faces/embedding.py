@@ -1,11 +1,11 @@
 """Faces -> 128 floats each, by a network that was trained on other people: dlib's.
 
-The network (Davis King, dlib 19.4, 2017) is a ResNet of 29 convolutions that was trained on about 3
-million photographs of 7,485 people, at 150x150 pixels; faces of one person lie within a Euclidean
-distance of 0.6. dlib finds five landmarks in the face's box (the corners of the eyes, and the nose)
-and turns and scales the face by them, as the network's training faces were. The trained networks
-are two files of the package face_recognition_models, whose own code is not imported: it needs
-pkg_resources. Both packages are optional.
+The network (Davis King, 2017) is a ResNet of 29 convolutions that was trained on about 3 million
+photographs of 7,485 people, at 150x150 pixels, to put each person's faces into a ball of radius 0.6
+that no other person's reaches. dlib finds five landmarks in the face's box (the corners of the
+eyes, and the nose) and turns and scales the face by them, as the network's training faces were. The
+trained networks are two files of the package face_recognition_models, whose own code is not
+imported: it needs pkg_resources. Both packages are optional.
 """
 
 import functools

@@ -17,6 +17,7 @@ RUN_BY = [
     (r"make run\b", "tests/commands/test_makefile.py::test_environment_that_runs"),
     (r"make test\b", "tests/commands/test_makefile.py::"
                      "test_half_made_and_outdated_environments_are_made_again"),
+    (r"python main.py --recipe tuned", "tests/training/test_recipe.py"),
     (r"python main.py .*--features_of ", "tests/commands/test_features_of.py"),
     (r"python main.py --resume --run_dir ", "tests/commands/test_run.py::"
                                             "test_resume_of_a_finished_run_only_evaluates"),

@@ -11,11 +11,13 @@ from data_loader import ImageSet
 from losses import weighted_losses
 from methods import RECIPES
 from runtime.errors import UserError
-from runtime.tensorflow_setup import tf
+from runtime.run_folder import RunFolder
+from runtime.tensorflow_setup import make_session, tf
 from training import schedule
 from training.augmentation import augmented, erased_box, shifted
 from training.graph import build_step_graph
-from training.loop import Trainer
+from training.loop import Interrupted, Trainer
+from training.recorder import Recorder
 
 
 def some_images(count, seed=0):
@@ -186,3 +188,58 @@ def test_recipes_are_defaults():
     assert Config.from_dict({}).recipe == "released" and not RECIPES["released"]
     with pytest.raises(UserError, match="recipe"):
         Config.from_dict(dict(recipe="best"))
+
+
+# A whole training
+
+
+class StopAfter(Recorder):
+    """A recorder that asks for a stop once it has seen so many images."""
+
+    def __init__(self, images, *arguments):
+        super().__init__(*arguments)
+        self.trainer, self._left = None, images
+
+    def advance(self, count):
+        super().advance(count)
+        self._left -= count
+        if self._left == 0:
+            self.trainer.stop.signal_number = 15
+
+
+def trained_weights(config, data, path, stop_after):
+    """All variables after a training that is stopped so many times on the way, and resumed."""
+    folder = RunFolder.create(path, config.to_dict())
+    for images in stop_after + (None,):
+        graph = build_step_graph(config, 3)
+        with make_session(graph.graph) as session, \
+                StopAfter(images or 0, folder, graph, session, {}) as recorder:
+            trainer = recorder.trainer = Trainer(config, data, graph, session, recorder)
+            if folder.has_checkpoint():
+                trainer.resume()
+            else:
+                trainer.start()
+            if images:
+                with pytest.raises(Interrupted):
+                    list(trainer.train())
+                continue
+            list(trainer.train())
+            recorder.restore("best")  # the tuned recipe's are the last
+            with graph.graph.as_default():
+                return session.run({variable.op.name: variable.read_value()
+                                    for variable in tf.global_variables()}), trainer.progress
+
+
+def test_a_tuned_run_that_is_interrupted_goes_on_as_if_it_was_not(tmp_path):
+    """Stopped inside an epoch and at another's end: images, step sizes and temperatures go on."""
+    config, _ = resolve(dict(num_bits=4, method="ddh", recipe="tuned", epochs=4, batch_size=4,
+                             evaluate_every=4, plain_share=0.25, warmup_steps=5))
+    data = ImageSet(some_images(11), np.arange(11, dtype=np.int32) % 3, 0.0, 1.0, None, "uint8")
+    whole, progress = trained_weights(config, data, tmp_path / "whole", ())
+    resumed, _ = trained_weights(config, data, tmp_path / "resumed", (4, 18))
+    assert progress.best_epoch == 4
+    for name, value in whole.items():
+        np.testing.assert_array_equal(resumed[name], value)
+    other, _ = trained_weights(dataclasses.replace(config, flip=False), data, tmp_path / "other",
+                               ())
+    assert any(np.any(other[name] != value) for name, value in whole.items())
