@@ -250,8 +250,8 @@ def resolve(values):
         raise UserError("features_of is of no use to method %s; leave it out" % config.method)
     if METHODS[config.method].inputs == "embeddings" and (
             config.flip or config.shift or config.erase):
-        raise UserError("flip, shift and erase (recipe %s) change images; method %s is given "
-                        "embeddings: leave them out" % (config.recipe, config.method))
+        raise UserError("flip, shift and erase change images; method %s is given embeddings: leave "
+                        "them out (with recipe tuned: --flip false)" % config.method)
     dataset = find_dataset(config.dataset_flag, config.data_dir)
     return config.for_dataset(dataset), dataset
 
