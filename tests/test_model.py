@@ -143,7 +143,10 @@ def test_learned_hash_layers_against_numpy(name):
 
 
 def test_the_tables_of_methods_name_functions_that_are_there():
-    for method in METHODS.values():
+    for name, method in METHODS.items():
+        if method.floats or name == "class_number":  # what they are given is what they compare
+            assert method.inputs != "images" and not method.features and not method.fit
+            continue
         assert bool(method.features) != bool(method.fit)
         assert callable(implementation(method.features or method.fit))
 
