@@ -134,8 +134,10 @@ def is_same_dataset(trained, given):
 
 
 def default_run_dir(config, dataset):
-    """runs/DATASET_KBITS_seedS; another method than dcbh stands after the data set, a fold last."""
+    """runs/DATASET_KBITS_seedS; another method or recipe stands after the data set, a fold last."""
     method = "" if config.method == "dcbh" else "_" + config.method
+    if config.recipe != "released" and METHODS[config.method].features:
+        method += "_" + config.recipe
     fold = "" if config.unseen_split is None else "_unseen%d" % config.unseen_split
     return "%s/%s%s_%dbits_seed%d%s" % (
         RUNS_DIR, dataset.name, method, config.num_bits, config.seed, fold)

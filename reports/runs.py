@@ -121,9 +121,11 @@ def dataset_title(settings):
 
 
 def method_title(settings):
-    """The method's name for people; "" where the settings name none."""
-    name = settings.get("method", "")
-    return METHODS[name].title if name in METHODS else str(name)
+    """The method's name for people, with another recipe than the released one; "" of no method."""
+    name, recipe = settings.get("method", ""), settings.get("recipe", "released")
+    title = METHODS[name].title if name in METHODS else str(name)
+    trained = name in METHODS and METHODS[name].features
+    return "%s, %s" % (title, recipe) if trained and recipe != "released" else title
 
 
 def run_title(settings, size):

@@ -46,6 +46,8 @@ def test_title(flag, title):
     assert runs.run_title(settings, "12 bits").split(" \u00b7 ") == [
         "ITQ on pixels", title, "12 bits", "seed 3"]
     assert runs.run_title({}, "12 bits") == "12 bits"
+    for method, expected in (("dcbh", "DCBH, tuned"), ("itq", "ITQ on pixels")):
+        assert runs.method_title(dict(method=method, recipe="tuned")) == expected
 
 
 @pytest.mark.parametrize("ended_by, epochs_done, method, parts", [

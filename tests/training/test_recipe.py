@@ -5,6 +5,7 @@ import dataclasses
 import numpy as np
 import pytest
 
+import main
 import model
 from config import Config, resolve
 from data_loader import ImageSet
@@ -186,6 +187,9 @@ def test_recipes_are_defaults():
         assert name == "shuffle" or getattr(tuned, name) == value
         assert getattr(Config(), name) != value  # each changes something
     assert Config.from_dict({}).recipe == "released" and not RECIPES["released"]
+    for method, name in (("dcbh", "orl_tuned_12bits"), ("itq", "orl_itq_12bits")):
+        config, dataset = resolve(dict(recipe="tuned", method=method, num_bits=12))
+        assert main.default_run_dir(config, dataset) == "runs/%s_seed0" % name
     with pytest.raises(UserError, match="recipe"):
         Config.from_dict(dict(recipe="best"))
 
