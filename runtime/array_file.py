@@ -6,6 +6,7 @@ its shape times the size of its type is what the archive's entry holds, and what
 unpack to MAX_UNPACKED bytes altogether. The header is matched, not evaluated.
 """
 
+import contextlib
 import io
 import os
 import re
@@ -57,20 +58,11 @@ def read_arrays(path, names, optional_names=()):
         UserError: unreadable, damaged, encrypted or oversized, or an array is missing or holds
             neither numbers nor strings.
     """
-    try:
-        with _BoundedFile(str(path)) as stream, zipfile.ZipFile(stream) as archive:
-            entries = _find_entries(archive, names, optional_names)
-            _check_sizes(entries, os.fstat(stream.fileno()).st_size)
-            return {name: _read_array(archive, entry, name) for name, entry in entries.items()}
-    except OSError as error:
-        reason = "cannot be read (%s)" % (error.strerror or error)
-    except _Refused as error:
-        reason = "%s" % error
-    except MemoryError:
-        reason = "does not fit into memory"
-    except Exception as error:  # zipfile and zlib raise nearly anything for a damaged file
-        reason = "not a whole .npz file (%s: %s)" % (type(error).__name__, error)
-    raise UserError("%s: %s" % (path, one_line(reason, 200)))
+    with _in_one_line(path, "not a whole .npz file"), _BoundedFile(str(path)) as stream, \
+            zipfile.ZipFile(stream) as archive:
+        entries = _find_entries(archive, names, optional_names)
+        _check_sizes(entries, os.fstat(stream.fileno()).st_size)
+        return {name: _read_array(archive, entry, name) for name, entry in entries.items()}
 
 
 def read_array(path):
@@ -82,17 +74,24 @@ def read_array(path):
     Raises:
         UserError: unreadable, damaged, or no array of numbers or strings.
     """
+    with _in_one_line(path, "not a whole .npy file"), _BoundedFile(str(path)) as stream:
+        return _read_stream(stream, os.fstat(stream.fileno()).st_size, "it")
+
+
+@contextlib.contextmanager
+def _in_one_line(path, damaged):
+    """Raises a UserError that names the file in place of whatever reading it raises."""
     try:
-        with _BoundedFile(str(path)) as stream:
-            return _read_stream(stream, os.fstat(stream.fileno()).st_size, "it")
+        yield
+        return
     except OSError as error:
         reason = "cannot be read (%s)" % (error.strerror or error)
     except _Refused as error:
         reason = "%s" % error
     except MemoryError:
         reason = "does not fit into memory"
-    except struct.error:
-        reason = "not a whole .npy file"
+    except Exception as error:  # zipfile, zlib and numpy raise nearly anything for a damaged file
+        reason = "%s (%s: %s)" % (damaged, type(error).__name__, error)
     raise UserError("%s: %s" % (path, one_line(reason, 200)))
 
 

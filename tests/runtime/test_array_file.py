@@ -17,7 +17,7 @@ from conftest import ROOT
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from runtime.array_file import MAX_UNPACKED, read_arrays
+from runtime.array_file import MAX_UNPACKED, read_array, read_arrays
 from runtime.errors import UserError
 
 NAMES = ("codes", "labels")
@@ -279,3 +279,25 @@ def test_bombs_take_no_memory(tmp_path):
         env=dict(os.environ, OPENBLAS_NUM_THREADS="1"))
     assert process.returncode == 0, process.stderr
     assert len(process.stdout.splitlines()) == 3, process.stderr
+
+
+def test_an_array_alone_is_whole_or_refused(tmp_path):
+    """Cut off at each byte, or with a byte of its header changed: refused, or read as it was."""
+    path, values = tmp_path / "values.npy", np.arange(12, dtype=np.float32).reshape(3, 4)
+    content = npy(values)
+    path.write_bytes(content)
+    np.testing.assert_array_equal(read_array(path), values)
+    damaged = [content[:length] for length in range(len(content))] + [content + b"more"]
+    rng = np.random.RandomState(0)
+    for place in range(128):
+        changed = bytearray(content)
+        changed[place] ^= rng.randint(1, 256)
+        damaged.append(bytes(changed))
+    for number, data in enumerate(damaged):
+        path.write_bytes(data)
+        try:
+            found = read_array(path)
+        except UserError as error:
+            assert str(path) in str(error) and "\n" not in str(error)
+            continue
+        assert number >= len(content) and found.size == values.size
