@@ -23,6 +23,8 @@ EMBEDDING_SIZE = 128  # floats of a face's embedding (faces/embedding.py)
 # Of one image, by methods.Method.inputs.
 INPUT_SHAPES = {"images": (IMAGE_SIZE, IMAGE_SIZE, IMAGE_CHANNELS), "embeddings": (EMBEDDING_SIZE,)}
 
+AUGMENTATIONS = ("flip", "shift", "erase")  # settings that change training images
+
 ROOT = Path(__file__).resolve().parent
 DATASET_NAME = re.compile(r"[A-Za-z][A-Za-z0-9_-]{0,63}\Z")  # of a prepared data set
 
@@ -124,6 +126,9 @@ class Config:
     weight_decay: float = setting(
         0.0, "L2 scale on all kernels; 0.0002 is the paper's intention (ddh: 0.0001)", 0)
     center_alpha: float = setting(1.0, "rate of the centers' own rule (Wen et al. 2016)", 0, 1)
+    descriptor_gain: float = setting(
+        1.0, "first value of batch norm's gain before the descriptor's ReLU: above 1 the values of "
+        "a block differ more from the start (released: 1)", 0.01, 100)
     # A temperature T of the hash classifier's softmax: T * cross-entropy(logits / T).
     hash_temperature: float = setting(
         1.0, "temperature of the hash classifier's softmax at the start; below 1 it learns sooner "
@@ -248,8 +253,9 @@ def resolve(values):
     config = Config.from_dict(values)
     if config.features_of is not None and METHODS[config.method].inputs != "features":
         raise UserError("features_of is of no use to method %s; leave it out" % config.method)
-    if METHODS[config.method].inputs == "embeddings" and (
-            config.flip or config.shift or config.erase):
+    method = METHODS[config.method]
+    if method.inputs == "embeddings" and method.features and any(
+            getattr(config, name) for name in AUGMENTATIONS):
         raise UserError("flip, shift and erase change images; method %s is given embeddings: leave "
                         "them out (with recipe tuned: --flip false)" % config.method)
     dataset = find_dataset(config.dataset_flag, config.data_dir)

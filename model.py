@@ -50,7 +50,7 @@ class BatchNorm:
     The moving mean is zero-debiased: after n updates it is the exponentially weighted mean of n
     batches with weights that sum to 1, whatever its start value. The moving variance starts at 1
     and is not debiased; it takes the batch's unbiased variance (divisor count - 1).
-    One object serves a whole pass through the network, since all its layers share one counter.
+    One object serves a whole pass, since all layers share one counter.
 
     Args:
         training: Python bool; batch statistics (noted for the moving ones) or moving ones.
@@ -69,13 +69,13 @@ class BatchNorm:
             # (1 - decay) / (1 - decay ** n) is 1 at the first update and falls to 1 - decay.
             self._mean_rate = (1.0 - decay) / (1.0 - tf.pow(decay, self._count))
 
-    def __call__(self, values):
-        """Normalises float32 [B, height, width, channels] or [B, channels] over all other axes."""
+    def __call__(self, values, gain=1.0):
+        """Normalises float32 [B, height, width, channels] or [B, channels]; gamma's start: gain."""
         if values.shape.ndims == 2:
-            return self(values[:, None, None, :])[:, 0, 0, :]
+            return self(values[:, None, None, :], gain)[:, 0, 0, :]
         channels = [int(values.shape[-1])]
         with tf.variable_scope("batch_norm"):
-            gamma = _variable("gamma", channels, tf.ones_initializer())
+            gamma = _variable("gamma", channels, tf.constant_initializer(gain))
             beta = _variable("beta", channels, tf.zeros_initializer())
             mean = _variable("moving_mean", channels, tf.zeros_initializer(), False)
             variance = _variable("moving_variance", channels, tf.ones_initializer(), False)
@@ -101,8 +101,9 @@ class BatchNorm:
 
 
 def build_network(images, *, scope, features, hash_layer, num_bits, block_length, training,
-                  num_classes=None, multi_scale=True, descriptor_classifier=True,
-                  batch_norm_decay=0.9, batch_norm_epsilon=0.001, batch_norm_class=BatchNorm):
+                  num_classes=None, multi_scale=True, descriptor_gain=1.0,
+                  descriptor_classifier=True, batch_norm_decay=0.9, batch_norm_epsilon=0.001,
+                  batch_norm_class=BatchNorm):
     """Builds the network in the current graph; a second call shares the first one's variables.
 
     Initial weights depend on the graph's seed (tf.set_random_seed) and each variable's name alone.
@@ -118,6 +119,7 @@ def build_network(images, *, scope, features, hash_layer, num_bits, block_length
         training: Python bool; whether batch norm uses the batch's statistics.
         num_classes: C; None leaves both classifiers out, which codes have no need of.
         multi_scale: whether the second last group is pooled beside the last one.
+        descriptor_gain: first value of batch norm's gamma before the descriptor's ReLU.
         descriptor_classifier: whether there is one beside the hash classifier.
         batch_norm_decay, batch_norm_epsilon: see BatchNorm; batch_norm_class: it or a subclass.
 
@@ -128,7 +130,8 @@ def build_network(images, *, scope, features, hash_layer, num_bits, block_length
         batch_norm = batch_norm_class(training, batch_norm_decay, batch_norm_epsilon)
         groups, feature = features(images, batch_norm, multi_scale)
         with tf.variable_scope("descriptor"):
-            descriptor = tf.nn.relu(batch_norm(linear(feature, num_bits * block_length)))  # [B, D]
+            descriptor = tf.nn.relu(batch_norm(
+                linear(feature, num_bits * block_length), descriptor_gain))  # [B, D]
         hash_activations = hash_layer(descriptor, num_bits, batch_norm)  # [B, K]
         hash_logits = descriptor_logits = None
         if num_classes:
@@ -143,7 +146,6 @@ def build_network(images, *, scope, features, hash_layer, num_bits, block_length
 
 
 # Convolutions
-
 
 def dcbh_features(images, batch_norm, multi_scale=True):
     """DCBH's VGG-style groups: float32 [B, 32, 32, 3] -> (list of 4 groups, [B, 768 or 512])."""
@@ -217,8 +219,7 @@ def locally_connected(features, channels):
         features: float32 [B, height, width, in].
         channels: output channels.
 
-    Returns:
-        float32 [B, height - 1, width - 1, channels].
+    Returns float32 [B, height - 1, width - 1, channels].
     """
     height, width = int(features.shape[1]) - 1, int(features.shape[2]) - 1
     outputs = []
@@ -244,7 +245,6 @@ def linear(values, size):
 
 # Hash layers: (descriptor float32 [B, K * L], num_bits, batch_norm) -> hash activations [B, K]. A
 # bit is on where its activation is not negative (retrieval.codes.signs).
-
 
 def block_hashing(descriptor, num_bits, _batch_norm=None):
     """DCBH's block hashing: one bit from each block of the descriptor, without parameters.

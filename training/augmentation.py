@@ -26,7 +26,7 @@ def augmented(images, config, epoch, step):
     Returns:
         float32 [B, 32, 32, 3].
     """
-    plain = epoch >= config.epochs * (1 - config.plain_share)
+    plain = epoch >= config.epochs - round(config.epochs * config.plain_share)
     if plain or not (config.flip or config.shift or config.erase):
         return images
     rng = np.random.RandomState(zlib.crc32(

@@ -88,7 +88,7 @@ def build_network(config, images, training, num_classes=None, batch_norm_class=m
         images, scope=config.method, features=implementation(METHODS[config.method].features),
         hash_layer=implementation(HASH_LAYERS[config.hash_layer]), num_bits=config.num_bits,
         block_length=config.block_length, training=training, num_classes=num_classes,
-        multi_scale=config.multi_scale,
+        multi_scale=config.multi_scale, descriptor_gain=config.descriptor_gain,
         descriptor_classifier=config.descriptor_classification_weight > 0,
         batch_norm_decay=config.batch_norm_decay, batch_norm_epsilon=config.batch_norm_epsilon,
         batch_norm_class=batch_norm_class)

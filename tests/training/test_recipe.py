@@ -100,6 +100,13 @@ def test_the_last_epochs_see_the_images_as_they_are():
     assert changed == [True] * 17 + [False] * 3
 
 
+@pytest.mark.parametrize("share, plain", [(0.3, 6), (0.7, 14), (0.85, 17), (0.95, 19), (1.0, 20)])
+def test_shares_that_are_no_binary_fractions_lose_no_epoch(share, plain):
+    images, config = some_images(30), Config(epochs=20, flip=True, plain_share=share)
+    unchanged = [augmented(images, config, epoch, 0) is images for epoch in range(20)]
+    assert unchanged == [False] * (20 - plain) + [True] * plain
+
+
 # Step size and temperature
 
 
@@ -192,6 +199,18 @@ def test_recipes_are_defaults():
         assert main.default_run_dir(config, dataset) == "runs/%s_seed0" % name
     with pytest.raises(UserError, match="recipe"):
         Config.from_dict(dict(recipe="best"))
+
+
+def test_the_gain_is_the_descriptors_alone():
+    graph = build_step_graph(Config(num_bits=4, descriptor_gain=1.5), 2)
+    with make_session(graph.graph) as session:
+        session.run(graph.initialize)
+        with graph.graph.as_default():
+            gains = {variable.op.name: session.run(variable) for variable in tf.global_variables()
+                     if variable.op.name.endswith("/gamma")}
+    assert len(gains) == 11
+    for name, values in gains.items():
+        assert np.all(values == (1.5 if "/descriptor/" in name else 1.0)), name
 
 
 # A whole training
