@@ -83,9 +83,9 @@ def check_path(run_dir):
 
 
 def stated_defaults(arguments):
-    """The defaults that --help states: those of the data set and method that `arguments` name."""
+    """The defaults that --help states: of the data set, method and recipe that `arguments` name."""
     parser = ArgumentParser(add_help=False)
-    for name in ("dataset_flag", "data_dir", "method"):
+    for name in ("dataset_flag", "data_dir", "method", "recipe"):
         parser.add_argument("--" + name, default=argparse.SUPPRESS)
     try:
         named = vars(parser.parse_known_args(arguments)[0])
@@ -169,7 +169,7 @@ def train(options, given, cluster=None):
         workers.check_data(data.digest)
     train_method = run.fit_projection
     if method.inputs == "features":
-        trained = open_trained_run(config, dataset, data.digest)
+        trained = open_trained_run(config, dataset, data.digest, folder)
         print("starting TensorFlow", flush=True)
         from experiments.features import take_features  # here: see below
 

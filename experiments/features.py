@@ -15,4 +15,4 @@ def take_features(run, trained):
     with TrainedNetwork(trained, run.dataset.num_identities) as network:
         print(network.device, flush=True)
         finish_run(run, lambda *images: encode_features(network, *images), tf.VERSION,
-                   network.device)
+                   network.device, trained.first_start)

@@ -7,7 +7,7 @@ from collections import OrderedDict
 from pathlib import Path
 from typing import NamedTuple
 
-from config import METHODS, ROOT, Config, Dataset, find_dataset, resolve
+from config import AUGMENTATIONS, METHODS, ROOT, Config, Dataset, find_dataset, resolve
 from reports import tables
 from retrieval.folds import FOLDS
 from runtime.command_line import duration
@@ -128,7 +128,8 @@ def make_cells(out, datasets, methods, bits, seeds, given, unseen_splits=(None,)
         datasets: flags or names of data sets.
         methods: keys of GRID_METHODS.
         bits, seeds: ints.
-        given: dict of settings for all cells; a method's own settings go before them.
+        given: dict of settings for all cells; a method's own settings go before them, and those
+            that change images are none of methods on embeddings.
         unseen_splits: folds of people to keep out of training; None for none.
 
     Returns:
@@ -148,6 +149,8 @@ def make_cells(out, datasets, methods, bits, seeds, given, unseen_splits=(None,)
         values = dict(given, dataset_flag=name, num_bits=num_bits, seed=seed, unseen_split=fold,
                       authors_evaluation=True)
         values.update(GRID_METHODS[method][1])
+        if METHODS[values.get("method", "dcbh")].inputs == "embeddings":
+            values = {name: value for name, value in values.items() if name not in AUGMENTATIONS}
         place = cell_folder(num_bits, seed, fold)
         if takes_features(method):
             values["features_of"] = str((Path(out) / name / FEATURES_OF / place).absolute())

@@ -43,15 +43,15 @@ def fit_projection(run):
     finish_run(run, encode_projected, None, "CPU (numpy %s)" % np.__version__)
 
 
-def finish_run(run, encode, tensorflow, device):
+def finish_run(run, encode, tensorflow, device, network_start=None):
     """A run without training of its own: encodes, evaluates and reports.
 
     Args:
         run: a Run.
         encode: function that takes and returns what retrieval.projections.encode_projected does.
-        tensorflow, device: see RunFolder.begin.
+        tensorflow, device, network_start: see runtime.provenance.new_entry.
     """
-    run.folder.begin(tensorflow, device, run.digest)
+    run.folder.begin(tensorflow, device, run.digest, 1, network_start)
     with noting_end(run.folder):
         codes, unseen_codes, metadata = encode(
             run.config, run.dataset, run.train, run.test, run.unseen)

@@ -7,7 +7,13 @@ from PIL import Image
 from tqdm import tqdm
 
 import data_loader
+from config import METHODS
 from faces.duplicates import NEAR_BITS, near_across, perceptual_hash
+from faces.embedding_files import read_embeddings
+from runtime.errors import UserError
+
+EMBEDDING_METHODS = "methods %s" % ", ".join(
+    name for name, method in METHODS.items() if method.inputs == "embeddings")
 
 
 class Description(NamedTuple):
@@ -69,6 +75,12 @@ def _split_problems(dataset, names, splits, lines):
                 " from %s" % folder if folder else ""))
         if split.std == 0:
             problems.append("all pixels of the %s images are equal" % name)
+        if dataset.embedding:
+            try:
+                read_embeddings(folder, len(split.labels))
+                lines.append("    a face embedding for each (%s)" % EMBEDDING_METHODS)
+            except UserError as error:
+                problems.append("methods on embeddings refuse it: %s" % error)
         absent = np.setdiff1d(np.arange(dataset.num_identities), split.labels)
         if len(absent):
             problems.append("%d identities have no %s image: %s" % (

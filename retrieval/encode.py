@@ -78,7 +78,7 @@ def encode_run(folder, data_dir=None):
     data = open_run(folder, data_dir)
     images = data.config, data.dataset, data.train, data.test, data.unseen
     if method.inputs == "features":
-        trained = open_trained_run(data.config, data.dataset, data.digest)
+        trained = open_trained_run(data.config, data.dataset, data.digest, folder)
         with TrainedNetwork(trained, data.dataset.num_identities) as network:
             print(network.device, flush=True)
             return (data,) + encode_features(network, *images)

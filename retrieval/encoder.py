@@ -127,7 +127,6 @@ def export_encoder(folder, path, data_dir=None):
     data = open_run(folder, data_dir)
     config, dataset, train = data.config, data.dataset, data.train
     out = OutputFolder.create(path, "encoder")
-    out.remove("encoder.json")  # until the new one is whole, there is no encoder
     provenance = folder.provenance()
     metadata = OrderedDict(
         format=FORMAT, method=config.method, num_bits=config.num_bits, dataset=dataset.name,
@@ -141,16 +140,24 @@ def export_encoder(folder, path, data_dir=None):
     projection, trained = None, (folder, config)
     values = data_loader.given_to(method, train).images
     if method.inputs == "features":
-        trained = open_trained_run(config, dataset, data.digest)
+        trained = open_trained_run(config, dataset, data.digest, folder)
         metadata.update(network_settings=trained.config.to_dict())
         with TrainedNetwork(trained, dataset.num_identities) as network:
             values = network.features(train.images).descriptor
     if method.fit:
         projection = implementation(method.fit)(values, config.num_bits, config.seed)
-        out.write_arrays("projection.npz", **projection._asdict())
-    if method.features or method.inputs == "features":
-        state = _export_network(trained, out, train, projection)
+    has_network = bool(method.features or method.inputs == "features")
+    saved_model = out.path / (".saved_model.%d.tmp" % os.getpid())
+    if has_network:
+        state = _save_network(trained, saved_model, train, projection)
         metadata.update(epoch=state["best_epoch"])
+    # What can fail is done: an encoder that was there has stayed whole so far. From here until the
+    # new one is whole, there is none.
+    out.remove("encoder.json")
+    if projection is not None:
+        out.write_arrays("projection.npz", **projection._asdict())
+    if has_network:
+        out.replace_subfolder("saved_model", saved_model)
     out.write_json("encoder.json", metadata)
     return metadata
 
@@ -188,12 +195,12 @@ def _read_projection(folder, config, size):
     return projection
 
 
-def _export_network(run, out, train, projection=None):
-    """Writes saved_model/ with a run's best weights; returns the dict saved with those.
+def _save_network(run, path, train, projection=None):
+    """Writes a SavedModel with a run's best weights; returns the dict saved with those.
 
     Args:
         run: (RunFolder, Config), or a TrainedRun.
-        out: the encoder's OutputFolder.
+        path: the SavedModel's folder, which does not exist yet.
         train: ImageSet, for its statistics.
         projection: Projection of the network's descriptor, in place of its hash layer; or None.
     """
@@ -204,7 +211,6 @@ def _export_network(run, out, train, projection=None):
         with graph.graph.as_default():
             weights = tf.global_variables()
             trained = session.run([variable.read_value() for variable in weights])
-    temporary = out.path / (".saved_model.%d.tmp" % os.getpid())
     with tf.Graph().as_default() as serving:
         inputs = METHODS[config.method].inputs
         given = tf.placeholder(tf.uint8 if inputs == "images" else tf.float32,
@@ -222,13 +228,12 @@ def _export_network(run, out, train, projection=None):
             for variable in tf.global_variables():
                 if variable.op.name in by_name:
                     variable.load(by_name[variable.op.name], session)
-            builder = tf.saved_model.Builder(str(temporary))
+            builder = tf.saved_model.Builder(str(path))
             builder.add_meta_graph_and_variables(
                 session, [tf.saved_model.SERVING], strip_default_attrs=True,
                 signature_def_map={"serving_default": tf.saved_model.predict_signature_def(
                     {inputs: given}, {"codes": codes})})
             builder.save()
-    out.replace_subfolder("saved_model", temporary)
     return state
 
 

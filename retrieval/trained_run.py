@@ -13,21 +13,28 @@ class TrainedRun(NamedTuple):
     folder: RunFolder
     config: Config
 
+    @property
+    def first_start(self):
+        """When the run was first started: what tells its network from others, wherever it lies."""
+        return self.folder.provenance()[0]["start"]
 
-def open_trained_run(config, dataset, digest=None):
+
+def open_trained_run(config, dataset, digest=None, taken_by=None):
     """The run that the setting features_of names, if it fits the run that takes its features.
 
     Args:
         config: the Config of the run that takes them.
         dataset: the config.Dataset of that run.
         digest: data_loader.data_digest of that run's images; None to leave it unchecked.
+        taken_by: RunFolder of the run that takes them, if it may have taken a network's before.
 
     Returns:
         A TrainedRun.
 
     Raises:
         UserError: no run is named, or none is there, or it is not finished, or it is one of another
-            data set, code length or fold of people, or one that trains no network on images.
+            data set, code length or fold of people, or one that trains no network on images, or
+            another network than `taken_by` had.
     """
     if config.features_of is None:
         raise UserError("method %s takes the features of a finished run; name its folder with "
@@ -57,7 +64,13 @@ def open_trained_run(config, dataset, digest=None):
                % config.features_of)
     if digest is not None and starts[0].get("data") not in (None, digest):
         refuse("it was trained on other data than there is now under its name; train it again")
-    return TrainedRun(folder, trained)
+    run = TrainedRun(folder, trained)
+    before = taken_by.provenance()[:1] if taken_by is not None else []
+    if before and before[0].get("network_start") not in (None, run.first_start):
+        refuse("this is another network than the one whose features %s took, which was first "
+               "started at %s; name that one, or start a new run" % (
+                   taken_by, before[0]["network_start"]))
+    return run
 
 
 def _is_of_dataset(trained, config, dataset):

@@ -25,6 +25,7 @@ FIELDS = {
     "device": str,
     "workers": (int, type(None)),
     "data": (str, type(None)),
+    "network_start": (str, type(None)),
     "machine": str,
     "platform": (str, type(None)),
     "command_line": list,
@@ -34,7 +35,7 @@ FIELDS = {
 }
 
 
-def new_entry(tensorflow, device, data_digest, workers=1):
+def new_entry(tensorflow, device, data_digest, workers=1, network_start=None):
     """What is known when a run is started, and what its source tree had beyond its revision.
 
     Args:
@@ -42,6 +43,7 @@ def new_entry(tensorflow, device, data_digest, workers=1):
         device: what it computes on.
         data_digest: see data_loader.data_digest.
         workers: how many processes share the training.
+        network_start: when the run was first started whose features this one takes; or None.
 
     Returns:
         (entry, difference): a dict of FIELDS and text, which may be empty.
@@ -57,6 +59,7 @@ def new_entry(tensorflow, device, data_digest, workers=1):
         "device": device,
         "workers": workers,
         "data": data_digest,
+        "network_start": network_start,
         "machine": machine(),
         "platform": platform.platform(),
         "command_line": [sys.executable] + sys.argv,

@@ -210,17 +210,13 @@ class RunFolder(OutputFolder):
             raise UserError("%s was trained on other data than there is now under its name; train "
                             "again in another --run_dir" % self)
 
-    def begin(self, tensorflow, device, data_digest, workers=1):
+    def begin(self, *facts):
         """Adds a provenance entry for this process, whose end `finish` fills in.
 
-        Args:
-            tensorflow: version, or None where it is not used.
-            device: what it computes on.
-            data_digest: see data_loader.data_digest.
-            workers: how many processes share the training.
+        `facts` are what provenance.new_entry takes.
         """
         entries = self.provenance()
-        entry, difference = provenance.new_entry(tensorflow, device, data_digest, workers)
+        entry, difference = provenance.new_entry(*facts)
         if difference:
             entry["uncommitted_diff"] = provenance.keep_difference(
                 self, difference, len(entries) + 1)

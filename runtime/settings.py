@@ -79,8 +79,8 @@ def checked_value(field, value):
     if isinstance(value, (int, float)) and not isinstance(value, bool):
         outside = (low is not None and value < low) or (high is not None and value > high)
         if outside or not math.isfinite(value):
-            raise UserError("%s is %.60r; it must be a finite number%s"
-                            % (field.name, value, _range(field)))
+            raise UserError("%s is %.60r; it must be a %s number%s" % (
+                field.name, value, "finite" if float in types else "whole", _range(field)))
     return value
 
 

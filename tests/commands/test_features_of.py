@@ -198,6 +198,43 @@ def test_a_network_that_has_moved(runs, tmp_path):
     assert results(tmp_path / "run")["mAP"] == results(runs / "float")["mAP"]
 
 
+def test_another_network_in_its_place(runs, tmp_path):
+    """A run keeps the network it was made of, also where another one fits as well."""
+    path = tmp_path / "other/provenance.json"
+    shutil.copytree(str(runs / "dcbh"), str(path.parent))
+    path.write_text(json.dumps([dict(entry, start="2020-01-01T00:00:00")
+                                for entry in json.loads(path.read_text())]))
+    shutil.copytree(str(runs / "float"), str(tmp_path / "run"))
+    before = (tmp_path / "run/results.json").read_bytes()
+    with pytest.raises(UserError, match="other.*another network"):
+        main.main(["--resume", "--run_dir", str(tmp_path / "run"),
+                   "--features_of", str(path.parent)])
+    assert (tmp_path / "run/results.json").read_bytes() == before
+    assert RunFolder(tmp_path / "run").read_settings()["features_of"] == str(
+        (runs / "dcbh").resolve())
+
+
+@pytest.mark.parametrize("method, damaged", [
+    ("feature_itq", "runs/dcbh/provenance.json"), ("dcbh", "runs/dcbh/checkpoints/index.json")])
+def test_an_export_that_fails_leaves_the_old_one(runs, tmp_path, method, damaged):
+    export = tmp_path / "encoder"
+    export_encoder(RunFolder.open(runs / "feature_itq"), export)
+    before = {path.relative_to(export): path.read_bytes() for path in export.rglob("*")
+              if path.is_file()}
+    path = runs.parent / damaged
+    content = path.read_bytes()
+    path.write_bytes(b"{")
+    try:
+        with pytest.raises(UserError):
+            export_encoder(RunFolder.open(runs / method), export)
+    finally:
+        path.write_bytes(content)
+    assert before == {path.relative_to(export): path.read_bytes() for path in export.rglob("*")
+                      if path.is_file()}
+    with Encoder.open(export) as encoder:
+        assert encoder.metadata["method"] == "feature_itq"
+
+
 def test_export(runs, tmp_path):
     export_encoder(RunFolder.open(runs / "feature_itq"), tmp_path / "encoder")
     data = load_run_data(*resolve(RunFolder(runs / "feature_itq").read_settings()))

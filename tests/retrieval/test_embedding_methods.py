@@ -14,7 +14,9 @@ from sklearn.metrics import average_precision_score
 import evaluate
 import main
 from config import METHODS, find_dataset, resolve
+from experiments.grid import make_cells
 from faces import cropping, embedding
+from faces.describe import describe
 from faces.embedding_files import embeddings_file
 from retrieval import changes, packing, query_faces
 from retrieval.codes import load_codes
@@ -153,11 +155,18 @@ def test_what_has_no_embeddings_is_refused(data_dir, tmp_path):
         load_run_data(config, dataset._replace(embedding=None))
     with pytest.raises(UserError, match="change images"):
         resolve(dict(config.to_dict(), method="embedding_dcbh", flip=True))
+    assert resolve(dict(dataset_flag="tiny", data_dir=str(data_dir), method="embedding_itq",
+                        recipe="tuned"))[0].flip  # of no bearing: it trains no network
+    cells = make_cells(tmp_path, ["tiny"], ["dcbh", "embedding_dcbh"], [8], [0],
+                       dict(data_dir=str(data_dir), flip=True))
+    assert [cell.config.flip for cell in cells] == [True, False]
     path, aside = embeddings_file(dataset.train_folder), tmp_path / "aside"
     path.rename(aside)
     try:
         with pytest.raises(UserError, match="train_embeddings.npy"):
             load_run_data(config, dataset)
+        problems = describe(dataset)[0].problems
+        assert any("train_embeddings.npy" in problem for problem in problems)
     finally:
         aside.rename(path)
 
