@@ -57,9 +57,9 @@ def test_help_states_the_defaults_of_the_data_set(tmp_path):
     assert process.returncode == 0 and "(default: 2000)" in process.stdout
     process = run_script("main.py", "--help", cwd=tmp_path)
     assert "(default: 2000)" not in process.stdout and "(default: 28)" in process.stdout
-    assert "(default: released)" in process.stdout and "(default: 0.002)" not in process.stdout
+    assert "(default: released)" in process.stdout and "(default: 0.0015)" not in process.stdout
     process = run_script("main.py", "--recipe", "tuned", "--help", cwd=tmp_path)
-    assert "(default: tuned)" in process.stdout and "(default: 0.002)" in process.stdout
+    assert "(default: tuned)" in process.stdout and "(default: 0.0015)" in process.stdout
 
 
 @pytest.mark.parametrize("shell", ["%s | head -1", "%s > /dev/full", "%s >&- 2>&-"])
