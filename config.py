@@ -107,6 +107,9 @@ class Config:
                               choices=tuple(HASH_LAYERS))
     multi_scale: bool = setting(
         True, "pool groups 3 and 4 of dcbh's network, as released; false: group 4 alone")
+    descriptor_gain: float = setting(
+        1.0, "first value of batch norm's gain before the descriptor's ReLU: above 1 the values of "
+        "a block differ more from the start (released: 1)", 0.01, 100)
     recipe: str = setting(
         "released", "how training goes: released, as the authors' release does; tuned: other "
         "defaults of the settings that docs/recipe.md lists", choices=tuple(RECIPES))
@@ -126,9 +129,6 @@ class Config:
     weight_decay: float = setting(
         0.0, "L2 scale on all kernels; 0.0002 is the paper's intention (ddh: 0.0001)", 0)
     center_alpha: float = setting(1.0, "rate of the centers' own rule (Wen et al. 2016)", 0, 1)
-    descriptor_gain: float = setting(
-        1.0, "first value of batch norm's gain before the descriptor's ReLU: above 1 the values of "
-        "a block differ more from the start (released: 1)", 0.01, 100)
     # A temperature T of the hash classifier's softmax: T * cross-entropy(logits / T).
     hash_temperature: float = setting(
         1.0, "temperature of the hash classifier's softmax at the start; below 1 it learns sooner "
