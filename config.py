@@ -225,19 +225,6 @@ class Config:
         return self.num_bits * self.block_length
 
 
-@dataclasses.dataclass(frozen=True)
-class WorkerSettings:
-    """How a run is spread over processes: not part of what it computes, free at each start."""
-
-    num_workers: int = setting(
-        1, "processes that share each batch on this machine, each on a GPU of its own where there "
-        "are any; on several machines: TF_CONFIG (docs/distributed.md)", 1, 1024)
-    worker_timeout: float = setting(
-        600.0, "seconds after which a worker that does not answer, or a step, counts as lost", 1)
-
-    __post_init__ = Config.__post_init__
-
-
 def resolve(values):
     """The settings of a run, complete, and its data set.
 

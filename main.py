@@ -14,9 +14,9 @@ import sys
 import numpy as np
 
 import data_loader
-from config import METHODS, Config, WorkerSettings, find_dataset, resolve
+from config import METHODS, Config, find_dataset, resolve
 from experiments import run
-from experiments.cluster import read_cluster
+from experiments.cluster import WorkerSettings, read_cluster
 from experiments.workers import Supervisor, end_at_once
 from retrieval.run_data import load_run_data
 from retrieval.trained_run import open_trained_run

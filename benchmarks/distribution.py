@@ -19,7 +19,7 @@ import sys
 import time
 from pathlib import Path
 
-from config import Config, WorkerSettings
+from config import Config
 
 ROOT = Path(__file__).resolve().parent.parent
 NUM_CLASSES = 530
@@ -65,7 +65,7 @@ def measure(batch_size, seconds):
     """In a worker: prints (images/s, seconds a step, seconds of its collective calls alone)."""
     import numpy as np
 
-    from experiments.cluster import read_cluster
+    from experiments.cluster import WorkerSettings, read_cluster
     from runtime.tensorflow_setup import make_session, tf
     from training.graph import build_step_graph
 

@@ -1,6 +1,7 @@
-"""The addresses of a run's workers: TF_CONFIG, ports, who answers. No TensorFlow in here."""
+"""The workers of a run, and where they are: TF_CONFIG, ports, who answers. No TensorFlow here."""
 
 import ctypes
+import dataclasses
 import json
 import os
 import re
@@ -10,7 +11,9 @@ import sys
 import time
 from contextlib import closing
 
+from config import Config
 from runtime.errors import UserError
+from runtime.settings import setting
 
 ADDRESS = re.compile(r"([A-Za-z0-9][A-Za-z0-9._-]*):([0-9]{1,5})\Z")
 ANSWER_SECONDS = 2.0  # a server that is well answers at once
@@ -18,6 +21,19 @@ ANSWER_SECONDS = 2.0  # a server that is well answers at once
 # whose process still runs answers with its own SETTINGS; a stopped process accepts, and is silent.
 GREETING = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n" + b"\0\0\0\4\0\0\0\0\0"
 SO_ATTACH_FILTER = 26  # of Linux; Python has no name for it
+
+
+@dataclasses.dataclass(frozen=True)
+class WorkerSettings:
+    """How a run is spread over processes: not part of what it computes, free at each start."""
+
+    num_workers: int = setting(
+        1, "processes that share each batch on this machine, each on a GPU of its own where there "
+        "are any; on several machines: TF_CONFIG (docs/distributed.md)", 1, 1024)
+    worker_timeout: float = setting(
+        600.0, "seconds after which a worker that does not answer, or a step, counts as lost", 1)
+
+    __post_init__ = Config.__post_init__
 
 
 class Cluster:
@@ -133,7 +149,7 @@ def read_cluster(settings):
     """The Cluster that the environment variable TF_CONFIG names; None for one process alone.
 
     Args:
-        settings: a config.WorkerSettings.
+        settings: WorkerSettings.
 
     Raises:
         UserError: TF_CONFIG is wrong, or contradicts --num_workers.

@@ -14,9 +14,9 @@ import numpy as np
 import pytest
 from conftest import ROOT, assert_refused, clean_environment, command, run_script
 
-from config import Config, WorkerSettings
+from config import Config
 from experiments import workers
-from experiments.cluster import Cluster, free_addresses, read_cluster
+from experiments.cluster import Cluster, WorkerSettings, free_addresses, read_cluster
 from runtime.errors import UserError
 
 # A small network, some steps an epoch: 30 images in 5 batches.

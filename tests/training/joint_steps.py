@@ -12,8 +12,8 @@ sys.path.insert(0, str(Path(__file__).resolve().parents[2]))
 
 import numpy as np
 
-from config import Config, WorkerSettings
-from experiments.cluster import read_cluster
+from config import Config
+from experiments.cluster import WorkerSettings, read_cluster
 from runtime.tensorflow_setup import make_session, tf
 from training.graph import build_step_graph
 
