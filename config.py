@@ -135,6 +135,12 @@ class Config:
         "from activations that are nearly equal (released: 1)", 0.01, 100)
     temperature_share: float = setting(
         0.5, "share of the steps over which the temperature goes to 1", 0, 1)
+    # training/codewords.py: where the hash classifier starts again, with weights that are codes.
+    codeword_share: float = setting(
+        0.0, "share of the steps, the last ones, for which the hash classifier's weights start as "
+        "codewords, one a person, far from each other (0, as released: they never do)", 0, 1)
+    codeword_norm: float = setting(
+        2.8, "L2 norm that each person's weights then have: K weights of one magnitude", 0.001)
 
     # Training
     epochs: Optional[int] = setting(

@@ -27,8 +27,9 @@ def check(value):
             raise ValueError("%.60r names no checkpoint" % entry["checkpoint"])
         state = entry["state"]
         check_fields(state, STATE, "the state of %.40r" % which)
-        numbers = [state["epoch"], state["step"], state["best_epoch"]]
-        if not all(0 <= number < 10 ** 9 for number in numbers):
+        numbers = [state["epoch"], state["step"], state["best_epoch"],
+                   state.get("restart_epoch", 0)]  # which older versions did not save
+        if not all(type(number) is int and 0 <= number < 10 ** 9 for number in numbers):
             raise ValueError("the state of %.40r counts %r" % (which, numbers))
         if state.get("best_loss") is None and state["best_epoch"] > 0:
             raise ValueError("the state of %.40r has no 'best_loss'" % which)

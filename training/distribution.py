@@ -258,6 +258,7 @@ class JointTrainer(Trainer):
         feed = graph.joint.feed(graph, images, labels, self.stop.flags())
         feed.update(self._scheduled())
         try:
+            self._prepare_step()
             _, losses, accuracy, stops = self.session.run_jointly(
                 (graph.step, graph.losses, graph.accuracy, graph.joint.stops), feed)
         except LostWorker:
@@ -268,3 +269,8 @@ class JointTrainer(Trainer):
         self.session.steps += 1
         self.stop.agree(stops)
         return losses, accuracy
+
+    def _restart_hash_classifier(self):
+        """As worker 0 does: others' sums may differ in the last digit, and a code with them."""
+        super()._restart_hash_classifier()
+        self.recorder.spread(None)

@@ -40,6 +40,8 @@ class StepGraph(NamedTuple):
             OneDevice.
         learning_rate: placeholder, float32: Adam's step size; config.learning_rate if not fed.
         hash_temperature: placeholder, float32: of the hash classifier's softmax; 1 if not fed.
+        codewords: placeholder, float32 [C, K], for
+        restart_hash_classifier: op that gives the hash classifier these weights and no bias.
     """
 
     graph: tf.Graph
@@ -58,6 +60,8 @@ class StepGraph(NamedTuple):
     joint: object
     learning_rate: tf.Tensor
     hash_temperature: tf.Tensor
+    codewords: tf.Tensor
+    restart_hash_classifier: tf.Operation
 
 
 class InferenceGraph(NamedTuple):
@@ -144,11 +148,26 @@ def build_step_graph(config, num_classes, workers=None):
 
         weights_finite = tf.reduce_all(tf.stack(
             [tf.reduce_all(tf.is_finite(variable)) for variable in variables]))
+        codewords = tf.placeholder(tf.float32, [num_classes, config.num_bits], "codewords")
+        restart = _restart_hash_classifier(codewords, optimizer)
         num_parameters = sum(int(np.prod(variable.shape.as_list())) for variable in variables)
         return StepGraph(graph, images, labels, step, losses, accuracy, gradients, network,
                          inference, weights_finite, num_parameters,
                          tf.train.Saver(max_to_keep=None), tf.global_variables_initializer(), joint,
-                         learning_rate, hash_temperature)
+                         learning_rate, hash_temperature, codewords, restart)
+
+
+def _restart_hash_classifier(codewords, optimizer):
+    """The op of StepGraph. Adam's moments start again, too: they are of other weights."""
+    values = {"kernel": tf.transpose(codewords)}
+    assignments = []
+    for variable in tf.trainable_variables():
+        if "hash_classifier" in variable.op.name.split("/"):
+            zeros = tf.zeros(variable.shape)
+            value = values.get(variable.op.name.split("/")[-1], zeros)
+            slots = [optimizer.get_slot(variable, name) for name in optimizer.get_slot_names()]
+            assignments += [variable.assign(value)] + [slot.assign(zeros) for slot in slots]
+    return tf.group(*assignments)
 
 
 def build_inference_graph(config, num_classes=None):

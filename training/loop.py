@@ -8,10 +8,12 @@ import time
 from collections import OrderedDict
 
 import data_loader
+from retrieval.features import run_network
 from runtime.errors import Failed
 from runtime.tensorflow_setup import tf
 from training import schedule
 from training.augmentation import augmented
+from training.codewords import choose_codewords, class_means
 
 
 class TrainingDiverged(Failed):
@@ -51,6 +53,7 @@ class Progress:
     seconds: float = 0.0  # that these steps took
     best_epoch: int = 0
     best_loss: float = None  # lowest mean training loss of an epoch
+    restart_epoch: int = 0  # the hash classifier started again in it, counted from 1; 0: not yet
 
     @classmethod
     def from_dict(cls, state):
@@ -207,16 +210,41 @@ class Trainer:
                                      self.config.batch_size))
 
     def _compute_step(self, images, labels):
+        self._prepare_step()
         feed = {self.graph.images: images, self.graph.labels: labels}
         feed.update(self._scheduled())
         _, losses, accuracy = self.session.run(
             (self.graph.step, self.graph.losses, self.graph.accuracy), feed)
         return losses, accuracy
 
+    def _steps_done(self):
+        return self.progress.epoch * self.steps_per_epoch + self.progress.step
+
+    def _steps_in_all(self):
+        return self.config.epochs * self.steps_per_epoch
+
+    def _prepare_step(self):
+        """What one of the steps begins with."""
+        due = schedule.restart_step(self.config, self._steps_in_all())
+        if due is None or self.progress.restart_epoch or self._steps_done() < due:
+            return
+        self._restart_hash_classifier()
+        self.progress.restart_epoch = self.progress.epoch + 1
+
+    def _restart_hash_classifier(self):
+        """Gives the hash classifier weights that are codewords near each person's activations."""
+        activations = run_network(self.session, self.graph.inference,
+                                  self.graph.inference.hash_activations, self.data.images,
+                                  self.config.encode_batch_size)
+        words = choose_codewords(class_means(
+            activations, self.data.labels, self.graph.codewords.shape.as_list()[0]))
+        self.session.run(self.graph.restart_hash_classifier, {
+            self.graph.codewords: words * self.config.codeword_norm / len(words[0]) ** 0.5})
+        self.recorder.say("the hash classifier starts again, from codewords")
+
     def _scheduled(self):
         """What changes from step to step, as the feed of the next one."""
-        done = self.progress.epoch * self.steps_per_epoch + self.progress.step
-        total = self.config.epochs * self.steps_per_epoch
+        done, total = self._steps_done(), self._steps_in_all()
         return {self.graph.learning_rate: schedule.learning_rate(self.config, done, total),
                 self.graph.hash_temperature: schedule.hash_temperature(self.config, done, total)}
 
@@ -254,8 +282,9 @@ class Trainer:
                             for name, value in progress.sums.items())
         progress.epoch, progress.step = progress.epoch + 1, 0
         progress.sums, progress.seconds = {}, 0.0
+        # Losses before a restart do not compare, and going back to such weights would undo it.
         best = (progress.best_loss is None or means["total"] < progress.best_loss
-                or config.weights == "last")
+                or config.weights == "last" or progress.best_epoch < progress.restart_epoch)
         if best:
             progress.best_epoch, progress.best_loss = progress.epoch, means["total"]
         row = OrderedDict(epoch=progress.epoch)

@@ -33,3 +33,18 @@ def hash_temperature(config, done, total):
     if not config.temperature_share:
         return 1.0
     return config.hash_temperature ** max(0.0, 1 - done / (config.temperature_share * total))
+
+
+def restart_step(config, total):
+    """The step before which the hash classifier starts again from codewords; None if it never does.
+
+    Args:
+        config: anything with codeword_share of config.Config.
+        total: see learning_rate.
+
+    Returns:
+        An int from 0 to total - 1, or None.
+    """
+    if not config.codeword_share:
+        return None
+    return min(total - 1, total - round(total * config.codeword_share))

@@ -4,6 +4,7 @@ import dataclasses
 
 import numpy as np
 import pytest
+from training_runs import Silent, some_images, trained_weights
 
 import main
 import model
@@ -12,18 +13,11 @@ from data_loader import ImageSet
 from losses import weighted_losses
 from methods import RECIPES
 from runtime.errors import UserError
-from runtime.run_folder import RunFolder
 from runtime.tensorflow_setup import make_session, tf
 from training import schedule
 from training.augmentation import augmented, erased_box, shifted
 from training.graph import build_step_graph
-from training.loop import Interrupted, Trainer
-from training.recorder import Recorder
-
-
-def some_images(count, seed=0):
-    return np.random.RandomState(seed).uniform(-1, 1, (count, 32, 32, 3)).astype(np.float32)
-
+from training.loop import Trainer
 
 # Augmentation
 
@@ -148,15 +142,6 @@ class Fed:
         return True
 
 
-class Silent:
-    """A recorder that keeps nothing."""
-
-    folder = None
-
-    def __getattr__(self, _name):
-        return lambda *_, **__: None
-
-
 def test_each_step_is_fed_its_own():
     """2 epochs of 3 steps; the schedule counts the steps of both."""
     config, _ = resolve(dict(num_bits=4, method="ddh", epochs=2, batch_size=2, learning_rate=0.25,
@@ -214,43 +199,6 @@ def test_the_gain_is_the_descriptors_alone():
 
 
 # A whole training
-
-
-class StopAfter(Recorder):
-    """A recorder that asks for a stop once it has seen so many images."""
-
-    def __init__(self, images, *arguments):
-        super().__init__(*arguments)
-        self.trainer, self._left = None, images
-
-    def advance(self, count):
-        super().advance(count)
-        self._left -= count
-        if self._left == 0:
-            self.trainer.stop.signal_number = 15
-
-
-def trained_weights(config, data, path, stop_after):
-    """All variables after a training that is stopped so many times on the way, and resumed."""
-    folder = RunFolder.create(path, config.to_dict())
-    for images in stop_after + (None,):
-        graph = build_step_graph(config, 3)
-        with make_session(graph.graph) as session, \
-                StopAfter(images or 0, folder, graph, session, {}) as recorder:
-            trainer = recorder.trainer = Trainer(config, data, graph, session, recorder)
-            if folder.has_checkpoint():
-                trainer.resume()
-            else:
-                trainer.start()
-            if images:
-                with pytest.raises(Interrupted):
-                    list(trainer.train())
-                continue
-            list(trainer.train())
-            recorder.restore("best")  # the tuned recipe's are the last
-            with graph.graph.as_default():
-                return session.run({variable.op.name: variable.read_value()
-                                    for variable in tf.global_variables()}), trainer.progress
 
 
 def test_a_tuned_run_that_is_interrupted_goes_on_as_if_it_was_not(tmp_path):

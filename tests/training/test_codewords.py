@@ -1,0 +1,172 @@
+"""Codewords of people, and the step at which the hash classifier starts again from them."""
+
+import itertools
+
+import numpy as np
+import pytest
+from training_runs import Silent, some_images, trained_weights
+
+from config import Config, resolve
+from data_loader import ImageSet
+from retrieval.features import run_network
+from runtime.tensorflow_setup import make_session, tf
+from training import schedule
+from training.codewords import choose_codewords, class_means
+from training.graph import build_step_graph
+from training.loop import Progress, Trainer
+
+
+def distances(words):
+    """Hamming distances of all pairs of codewords: a list."""
+    return [int(np.sum(first != second)) for first, second in itertools.combinations(words, 2)]
+
+
+def objective(words, z, person):
+    """What choose_codewords raises for one person, bit by bit and person by person."""
+    num_bits = words.shape[1]
+    value = sum(z[person, bit] * words[person, bit] for bit in range(num_bits)) / num_bits
+    for other in range(len(words)):
+        if other != person:
+            distance = sum(words[person, bit] != words[other, bit] for bit in range(num_bits))
+            value -= 0.3 * np.exp(-12 * distance / num_bits)
+    return value
+
+
+def test_class_means_by_hand():
+    means = class_means(np.array([[1, 2], [3, 4], [5, 9]], np.float32), np.array([2, 0, 2]), 4)
+    # Of class 1 and 3 there are no images: the mean of all three.
+    np.testing.assert_allclose(means, [[3, 4], [3, 5], [3, 5.5], [3, 5]])
+
+
+def test_codes_that_are_far_apart_stay_what_the_means_say():
+    """Medians 0.1 and 0.2; nobody else is near, so that no flip helps."""
+    signs = np.repeat(np.array([[1, 1], [1, -1], [-1, 1], [-1, -1]]), 12, axis=1)
+    words = choose_codewords(0.02 * signs + np.repeat([[0.1, 0.2]], 12, axis=1))
+    assert words.dtype == np.int8
+    np.testing.assert_array_equal(words, signs)
+
+
+def test_people_with_the_same_means_get_different_codewords():
+    """On all 16 codes of 4 bits: 16 people, no two alike."""
+    words = choose_codewords(np.zeros((16, 4)))
+    assert min(distances(words)) >= 1 and len({tuple(word) for word in words}) == 16
+
+
+def test_codewords_are_further_apart_than_the_signs_and_still_near_them():
+    rng = np.random.RandomState(0)
+    # Six people each around eight places: their signs hardly differ.
+    means = np.repeat(rng.normal(0, 1, (8, 16)), 6, axis=0) + rng.normal(0, 0.3, (48, 16))
+    signs = np.where(means >= np.median(means, axis=0), 1, -1)
+    words = choose_codewords(means)
+    assert min(distances(signs)) == 0 and min(distances(words)) >= 3
+    assert np.mean(words == signs) > 0.8
+    assert 0.4 < np.mean(words > 0) < 0.6
+
+
+def test_no_flip_of_one_bit_would_be_better():
+    """Against the objective, counted by loops."""
+    means = np.random.RandomState(1).normal(0.3, 0.1, (9, 5))
+    z = means - np.median(means, axis=0)
+    z = np.clip(0.5 * z / np.mean(np.abs(z), axis=0), -1, 1)
+    words = choose_codewords(means)
+    for person, bit in itertools.product(range(9), range(5)):
+        flipped = words.copy()
+        flipped[person, bit] *= -1
+        assert objective(flipped, z, person) <= objective(words, z, person) + 1e-9
+
+
+def test_codewords_do_not_depend_on_the_unit_of_the_activations():
+    means = np.random.RandomState(2).normal(0, 1, (20, 12))
+    np.testing.assert_array_equal(choose_codewords(means), choose_codewords(0.01 * means - 0.3))
+
+
+@pytest.mark.parametrize("share, total, step", [
+    (0.0, 10, None), (0.35, 20, 13), (0.5, 3, 1), (1.0, 10, 0), (0.001, 10, 9)])
+def test_restart_steps(share, total, step):
+    assert schedule.restart_step(Config(codeword_share=share), total) == step
+
+
+# The restart in a training
+
+
+def tiny_run(**settings):
+    """(Config, ImageSet) of 11 images of 3 people in batches of 4."""
+    values = dict(num_bits=4, method="ddh", epochs=4, batch_size=4, evaluate_every=4,
+                  codeword_share=0.5)
+    values.update(settings)
+    config, _ = resolve(values)
+    return config, ImageSet(some_images(11), np.arange(11, dtype=np.int32) % 3, 0.0, 1.0, None,
+                            "uint8")
+
+
+def hash_classifier(graph, session):
+    """(kernel, bias, Adam's moments of both) of the hash classifier."""
+    with graph.graph.as_default():
+        values = session.run({variable.op.name: variable.read_value()
+                              for variable in tf.global_variables()
+                              if "/hash_classifier/" in variable.op.name})
+    moments = [value for name, value in values.items() if "Adam" in name]
+    assert len(values) == 6 and len(moments) == 4
+    return values["ddh/hash_classifier/kernel"], values["ddh/hash_classifier/bias"], moments
+
+
+class Watched(Trainer):
+    """Notes the hash classifier right after it has started again, and at which step that is."""
+
+    def _restart_hash_classifier(self):
+        before = run_network(self.session, self.graph.inference,
+                             self.graph.inference.hash_activations, self.data.images, 256)
+        super()._restart_hash_classifier()
+        self.noted = getattr(self, "noted", []) + [
+            (self.progress.epoch, self.progress.step, before)
+            + hash_classifier(self.graph, self.session)]
+
+
+def test_the_hash_classifier_starts_again_once_from_codewords():
+    config, data = tiny_run(codeword_norm=5.0)
+    graph = build_step_graph(config, 3)
+    with make_session(graph.graph) as session:
+        trainer = Watched(config, data, graph, session, Silent())
+        trainer.start()
+        list(trainer.train())
+        (epoch, step, activations, kernel, bias, moments), = trainer.noted
+        assert (epoch, step) == (2, 0)  # 4 epochs of 3 steps: before the seventh
+        words = choose_codewords(class_means(activations, data.labels, 3))
+        np.testing.assert_allclose(kernel, 2.5 * words.T)  # 5 / sqrt(4)
+        assert not bias.any() and not any(moment.any() for moment in moments)
+        after = hash_classifier(graph, session)[0]
+        assert np.any(after != kernel) and np.all(np.sign(after) == np.sign(kernel))
+
+
+def test_the_best_epoch_is_one_after_the_restart():
+    """Losses before it, however low, do not count; training never goes back to such weights."""
+    config, data = tiny_run(codeword_norm=500.0, epochs=6, evaluate_every=2, weights="best")
+    graph = build_step_graph(config, 3)
+    with make_session(graph.graph) as session:
+        trainer = Watched(config, data, graph, session, Silent())
+        trainer.start()
+        best = [progress.best_epoch for progress in trainer.train()]
+    assert len(trainer.noted) == 1 and best[0] <= 2 and all(epoch > 3 for epoch in best[1:])
+
+
+@pytest.mark.parametrize("stops", [(19,), (4, 18), (22,), (26,)])
+def test_an_interrupted_run_starts_again_once(tmp_path, stops):
+    """Stopped a step before the restart, right before it (after 22 images), and after its step."""
+    config, data = tiny_run()
+    whole, _ = trained_weights(config, data, tmp_path / "whole", ())
+    resumed, progress = trained_weights(config, data, tmp_path / "resumed", stops)
+    assert progress.restart_epoch == 3
+    for name, value in whole.items():
+        np.testing.assert_array_equal(resumed[name], value)
+
+
+def test_a_run_that_is_resumed_past_the_step_starts_again_at_once():
+    """4 epochs done of a total that is then 5: the restart would have been in the third."""
+    config, data = tiny_run(epochs=5)
+    graph = build_step_graph(config, 3)
+    with make_session(graph.graph) as session:
+        trainer = Watched(config, data, graph, session, Silent())
+        trainer.start()
+        trainer.progress = Progress(epoch=4)
+        list(trainer.train())
+    assert [place[:2] for place in trainer.noted] == [(4, 0)]
