@@ -249,6 +249,22 @@ def test_two_workers_train_and_evaluate(faces_dir):
         float(rows[-1]["mAP"]))
 
 
+def test_two_workers_start_the_hash_classifier_again_as_one_process_does(faces_dir):
+    """In the third epoch of four; Adam's epsilon keeps rounding noise from becoming steps."""
+    totals = []
+    for count in (1, 2):
+        run_dir = faces_dir / ("run_of_%d" % count)
+        process = run_script(
+            "main.py", *TINY, "--epochs", 4, "--codeword_share", 0.5, "--codeword_norm", 20,
+            "--adam_epsilon", 0.1, "--num_workers", count, "--run_dir", run_dir, cwd=faces_dir)
+        assert process.returncode == 0, process.stderr
+        totals.append([float(row["hash_classification"]) for row in history(run_dir)])
+        state = json.loads((run_dir / "checkpoints/index.json").read_text())["last"]["state"]
+        assert state["restart_epoch"] == 3
+    assert totals[0] == pytest.approx(totals[1], rel=1e-3)
+    assert abs(totals[0][2] - totals[0][1]) > 0.1
+
+
 def test_a_killed_worker_ends_the_run_which_one_process_resumes(faces_dir):
     process = killed_run(faces_dir, "step:1")
     assert_refused(process, "worker 1 (127.0.0.1:", "epoch 3, step 2", "--num_workers 2", code=1)
