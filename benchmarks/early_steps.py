@@ -5,7 +5,8 @@
 Trains the released recipe and the tuned one from the same first weights. OUT/early_steps.csv and
 OUT/early_steps.png have, for each step: the norm of the gradient that either classifier's loss
 sends back to the multi-scale feature, the share of bits that are on, the spread of the hash
-activations over the batch, and the share of the batch that either classifier gets right.
+activations over the batch, and the share of the batch that either classifier gets right. A recipe
+whose hash classifier starts again from codewords ends there.
 """
 
 import argparse
@@ -57,6 +58,8 @@ def first_steps(config, dataset, train, steps):
     graph = build_step_graph(config, dataset.num_identities)
     tensors = measured(graph)
     total = config.epochs * data_loader.steps_per_epoch(len(train.labels), config.batch_size)
+    restart = schedule.restart_step(config, total)
+    steps = steps if restart is None else min(steps, restart)
     with make_session(graph.graph) as session:
         session.run(graph.initialize)
         done = 0
