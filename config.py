@@ -140,7 +140,7 @@ class Config:
         0.0, "share of the steps, the last ones, for which the hash classifier's weights start as "
         "codewords, one a person, far from each other (0, as released: they never do)", 0, 1)
     codeword_norm: float = setting(
-        2.8, "L2 norm that each person's weights then have: K weights of one magnitude", 0.001)
+        2.8, "L2 norm that each person's weights then have, K of one magnitude", 0.001, 1000)
 
     # Training
     epochs: Optional[int] = setting(
@@ -212,6 +212,15 @@ class Config:
             settings.update(table.get(key, {}) if isinstance(key, str) else {})
         settings.update(values)
         return cls(**settings)
+
+    @classmethod
+    def recorded(cls, values):
+        """Config from the settings of a run's or an encoder's file; see from_dict.
+
+        The file named every setting that there was. What it does not name is younger, and was then
+        as in the release, whatever method and recipe say today.
+        """
+        return cls.from_dict(dict(cls().to_dict(), **values))
 
     def to_dict(self):
         """All settings as plain JSON values."""

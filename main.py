@@ -89,7 +89,8 @@ def stated_defaults(arguments):
         parser.add_argument("--" + name, default=argparse.SUPPRESS)
     try:
         named = vars(parser.parse_known_args(arguments)[0])
-        return resolve(dict(dict(dataset_flag=dataset_flag), **named))[0].to_dict()
+        config = Config.from_dict(dict(dict(dataset_flag=dataset_flag), **named))
+        return config.for_dataset(find_dataset(config.dataset_flag, config.data_dir)).to_dict()
     except UserError:  # which the whole command line is told of
         return {}
 
@@ -116,7 +117,7 @@ def open_run(options, given):
             return config, dataset, None
         folder = RunFolder.open_newest(default_run_dir(config, dataset))
     folder.lock()
-    trained = Config.from_dict(folder.read_settings())
+    trained = Config.recorded(folder.read_settings())
     for name, value in given.items():
         same = value == getattr(trained, name) or (
             name == "dataset_flag" and is_same_dataset(trained, given))

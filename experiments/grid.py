@@ -86,7 +86,7 @@ class Cell(NamedTuple):
         """Raises UserError if the folder holds a run of other settings."""
         if not self.folder.holds_run():
             return
-        found = Config.from_dict(self.folder.read_settings()).to_dict()
+        found = Config.recorded(self.folder.read_settings()).to_dict()
         for name, value in self.config.to_dict().items():
             if name not in IMMATERIAL and found[name] != value:
                 raise UserError("%s was made with %s %r, not %r; name another --out or remove it"

@@ -96,7 +96,7 @@ class Runner:
             environment["CUDA_VISIBLE_DEVICES"] = device
         log = self.log_folder / (cell.name.replace(" ", "_") + ".log")
         try:
-            with open(str(log), "wb") as stream:
+            with open(str(log), "ab") as stream:
                 # A session of its own: Ctrl-C in a terminal reaches it through us alone, once.
                 process = subprocess.Popen(cell.command(), stdin=subprocess.DEVNULL, stdout=stream,
                                            stderr=subprocess.STDOUT, env=environment,

@@ -153,8 +153,7 @@ def history(rows):
         best_epoch, best = max(evaluated, key=lambda pair: pair[1])
         drawings.append(_over_epochs(
             "map_over_epochs", "mAP over epochs", *zip(*evaluated),
-            seen="%.4f at the last evaluation, after epoch %d; highest %.4f after epoch %d. Each "
-            "is that of the best weights up to then." % (
+            seen="%.4f at the last evaluation, after epoch %d; highest %.4f after epoch %d." % (
                 evaluated[-1][1], evaluated[-1][0], best, best_epoch)))
     return drawings
 

@@ -57,7 +57,7 @@ def retrieval_strip(folder, count=10):
     Raises:
         UserError: the run has no codes yet, or its data is not here.
     """
-    data = load_run_data(*resolve(folder.read_settings()))
+    data = load_run_data(*resolve(Config.recorded(folder.read_settings()).to_dict()))
     train, test = data.train, data.test
     codes = load_codes(folder.path / "codes.npz")
     evaluation = metrics.evaluate_codes(codes)

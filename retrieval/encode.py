@@ -72,7 +72,7 @@ def encode_run(folder, data_dir=None):
     Raises:
         UserError: no checkpoint yet, or a damaged one; see also open_run.
     """
-    method = METHODS[Config.from_dict(folder.read_settings()).method]
+    method = METHODS[Config.recorded(folder.read_settings()).method]
     if method.features:
         folder.checkpoint("best")  # before the long work: is there one?
     data = open_run(folder, data_dir)

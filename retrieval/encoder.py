@@ -48,10 +48,10 @@ class Encoder:
         """The encoder in a folder that export_encoder wrote. Raises UserError if it is damaged."""
         folder = OutputFolder(path)
         metadata = _read_metadata(folder)
-        config = Config.from_dict(metadata["settings"])
+        config = Config.recorded(metadata["settings"])
         method = METHODS[config.method]
         if method.inputs == "features":
-            network_config = Config.from_dict(metadata["network_settings"])
+            network_config = Config.recorded(metadata["network_settings"])
             projection = _read_projection(folder, config, network_config.descriptor_size)
             session, graph = _open_network(folder, network_config)
             return cls(metadata, lambda images: projection.encode(run_network(
@@ -164,7 +164,7 @@ def export_encoder(folder, path, data_dir=None):
 
 def _check_searchable(folder):
     """Raises UserError if a RunFolder's method makes no codes that Hamming distance compares."""
-    config = Config.from_dict(folder.read_settings())
+    config = Config.recorded(folder.read_settings())
     if not METHODS[config.method].is_searchable:
         other = ", such as %s" % config.features_of if config.features_of else ""
         raise UserError("%s: method %s makes no codes that Hamming distance compares; name a run "

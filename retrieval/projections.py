@@ -3,7 +3,7 @@
 import time
 from collections import OrderedDict
 
-from config import METHODS, implementation, resolve
+from config import METHODS, Config, implementation, resolve
 from data_loader import given_to
 from retrieval.codes import Codes
 from retrieval.floats import Floats
@@ -20,7 +20,7 @@ def open_run(folder, data_dir=None):
     Raises:
         UserError: the data is not the run's, or missing, or damaged.
     """
-    values = folder.read_settings()
+    values = Config.recorded(folder.read_settings()).to_dict()
     if data_dir is not None:
         values["data_dir"] = data_dir
     data = load_run_data(*resolve(values))

@@ -48,7 +48,7 @@ def open_trained_run(config, dataset, digest=None, taken_by=None):
     except UserError as error:
         raise UserError("%s; name the run whose features method %s takes with --features_of"
                         % (error, config.method))
-    trained = Config.from_dict(folder.read_settings())
+    trained = Config.recorded(folder.read_settings())
     method = METHODS[trained.method]
     if not method.features or method.inputs != "images":
         refuse("method %s trains no network on images; name a run that does" % trained.method)

@@ -27,10 +27,12 @@ def check(value):
             raise ValueError("%.60r names no checkpoint" % entry["checkpoint"])
         state = entry["state"]
         check_fields(state, STATE, "the state of %.40r" % which)
-        numbers = [state["epoch"], state["step"], state["best_epoch"],
-                   state.get("restart_epoch", 0)]  # which older versions did not save
-        if not all(type(number) is int and 0 <= number < 10 ** 9 for number in numbers):
-            raise ValueError("the state of %.40r counts %r" % (which, numbers))
+        most = dict(epoch=10 ** 9, step=10 ** 9, best_epoch=10 ** 9,
+                    restart_epoch=state["epoch"] + 1)  # which older versions did not save
+        for name, bound in most.items():
+            number = state.get(name, 0)
+            if type(number) is not int or not 0 <= number <= bound:
+                raise ValueError("the state of %.40r has %s %.40r" % (which, name, number))
         if state.get("best_loss") is None and state["best_epoch"] > 0:
             raise ValueError("the state of %.40r has no 'best_loss'" % which)
         if not all(type(total) in (int, float) for total in state["sums"].values()):

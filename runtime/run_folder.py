@@ -316,7 +316,10 @@ class RunFolder(OutputFolder):
     def _checkpoint_index(self):
         if not os.path.lexists(str(self.path / "checkpoints" / "index.json")):
             return {}
-        return self.read_json("checkpoints/index.json", checkpoint_index.check)
+        try:
+            return self.read_json("checkpoints/index.json", checkpoint_index.check)
+        except UserError as error:
+            raise UserError("%s; put it back, or begin another run" % error)
 
 
 def _check_results(value):

@@ -69,6 +69,17 @@ def test_a_method_changes_defaults_that_are_not_set():
     assert Config.from_dict(ddh.to_dict()) == ddh
 
 
+def test_what_a_record_does_not_name_is_as_in_the_release():
+    """A recipe's later change is none of a run that was made before the setting was there."""
+    tuned = Config.from_dict(dict(recipe="tuned", method="ddh"))
+    record = tuned.to_dict()
+    assert Config.recorded(record) == tuned and record["codeword_share"] > 0
+    del record["codeword_share"], record["codeword_norm"]
+    assert Config.recorded(record) == dataclasses.replace(tuned, codeword_share=0.0)
+    with pytest.raises(UserError, match="epoch_count"):
+        Config.recorded(dict(record, epoch_count=3))
+
+
 def test_a_whole_number_may_stand_for_a_float():
     assert isinstance(Config(learning_rate=1).learning_rate, float)
 

@@ -115,6 +115,19 @@ def test_a_cell_gets_all_its_settings():
     assert RunFolder("grid/orl/block_length_2/24bits_seed5").read_settings()["block_length"] == 2
 
 
+@pytest.mark.usefixtures("stubbed")
+def test_cells_of_an_older_recipe_are_not_those_of_todays():
+    words = ["--datasets", "orl", "--methods", "tuned", "--bits", "12", "--seeds", "0", "--out",
+             "grid"]
+    reproduce.main(words)
+    folder = RunFolder("grid/orl/tuned/12bits_seed0")
+    settings = folder.read_settings()
+    del settings["codeword_share"]  # as a run has it that was made before the setting was there
+    folder.write_settings(settings)
+    with pytest.raises(UserError, match="codeword_share.*--out"):
+        reproduce.main(words)
+
+
 def test_failed_cells_do_not_stop_the_rest(stubbed, capsys):
     mark(stubbed, "fail", "dcbh")
     with pytest.raises(Failed, match="4 of 8 cells failed"):

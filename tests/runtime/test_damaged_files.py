@@ -1,5 +1,6 @@
 """Every file that a run folder holds, damaged in every way that comes to mind: one clear line."""
 
+import json
 import os
 import shutil
 import stat
@@ -43,6 +44,21 @@ def no_git(monkeypatch):
     """Else each of a thousand starts would ask git three times; and provenance has argv in it."""
     monkeypatch.setattr(provenance, "git_state", lambda: (None, ""))
     monkeypatch.setattr(sys, "argv", ["main.py"])
+
+
+@pytest.mark.parametrize("number", ["1", None, True, 1.0, -1, 4, 10 ** 30, [], {}])
+def test_a_restart_is_of_an_epoch_that_there_was(tmp_path, number):
+    """The state is of two finished epochs and a step of the third."""
+    path = make_run(tmp_path / "run")
+    index = json.loads((path / "checkpoints/index.json").read_text())
+    for good in (0, 3):
+        index["last"]["state"]["restart_epoch"] = good
+        (path / "checkpoints/index.json").write_text(json.dumps(index))
+        assert RunFolder(path).checkpoint("last")[1]["restart_epoch"] == good
+    index["last"]["state"]["restart_epoch"] = number
+    (path / "checkpoints/index.json").write_text(json.dumps(index))
+    with pytest.raises(UserError, match="index.json.*restart_epoch"):
+        RunFolder(path).has_checkpoint()
 
 
 READERS = [
