@@ -138,10 +138,15 @@ def ranges(numbers):
 # Training
 
 
-def history(rows):
-    """Training curves from the rows of history.csv: list of Drawings."""
+def history(rows, settings=None):
+    """Training curves: list of Drawings.
+
+    Args:
+        rows: of history.csv.
+        settings: dict, the run's; they say what a leap of the loss comes from.
+    """
     epochs = [row["epoch"] for row in rows]
-    drawings = [_losses(epochs, rows)]
+    drawings = [_losses(epochs, rows, (settings or {}).get("codeword_share"))]
     if "accuracy" in rows[0]:
         values = [row["accuracy"] for row in rows]
         drawings.append(_over_epochs(
@@ -168,7 +173,7 @@ def _over_epochs(name, title, epochs, values, seen):
     return Drawing(name, figure, seen, "Curve over epochs. " + seen)
 
 
-def _losses(epochs, rows):
+def _losses(epochs, rows, codeword_share):
     """The total loss and its weighted terms; a term that is 0 throughout is left out."""
     terms = [name for name in rows[0] if name not in NOT_LOSSES
              and any((row[name] or 0) > 0 for row in rows)]
@@ -186,5 +191,8 @@ def _losses(epochs, rows):
     first, last = rows[0].get("total"), rows[-1].get("total")
     seen = "" if first is None else "Total %.3f after epoch %d, %.3f after epoch %d." % (
         first, epochs[0], last, epochs[-1])
+    if codeword_share:
+        seen += (" For the last %g %% of the steps the hash classifier starts again, from "
+                 "codewords: losses before and after do not compare." % (100 * codeword_share))
     return Drawing("losses", figure, seen, "Curves over epochs, logarithmic. " + seen,
                    tuple(legend))

@@ -49,7 +49,7 @@ def write_report(folder, evaluation, codes, splits=None, names=None, suspects=No
             figures.within_radius(evaluation), code_figures.distances(evaluation),
             code_figures.bit_balance(codes), code_figures.bit_correlation_matrix(codes)]))
     if record.history:
-        drawn.append(("Training", code_figures.history(record.history)))
+        drawn.append(("Training", code_figures.history(record.history, record.settings)))
     said = verdict(evaluation, codes, subject)
     said.warnings.extend(filter(None, [overfitting(record.history)]))
     found = retrievals.examples(evaluation, codes, *splits, names=names) if splits else []
@@ -84,7 +84,7 @@ def write_unfinished_report(folder, reason=None, epoch=None, step=None, term=Non
     """
     record = runs.read_record(folder.path)
     where = [("epoch", epoch), ("step", step), ("term that was not finite", term)]
-    drawn = [("Training until then", code_figures.history(record.history))] \
+    drawn = [("Training until then", code_figures.history(record.history, record.settings))] \
         if record.history else []
     try:
         results = folder.read_results()
