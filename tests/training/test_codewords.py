@@ -1,6 +1,7 @@
 """Codewords of people, and the step at which the hash classifier starts again from them."""
 
 import itertools
+from contextlib import contextmanager
 
 import numpy as np
 import pytest
@@ -122,29 +123,33 @@ class Watched(Trainer):
             + hash_classifier(self.graph, self.session)]
 
 
-def test_the_hash_classifier_starts_again_once_from_codewords():
-    config, data = tiny_run(codeword_norm=5.0)
+@contextmanager
+def watched_trainer(**settings):
+    """A Watched that has started on a tiny_run of these settings, and will train."""
+    config, data = tiny_run(**settings)
     graph = build_step_graph(config, 3)
     with make_session(graph.graph) as session:
         trainer = Watched(config, data, graph, session, Silent())
         trainer.start()
+        yield trainer
+
+
+def test_the_hash_classifier_starts_again_once_from_codewords():
+    with watched_trainer(codeword_norm=5.0) as trainer:
         list(trainer.train())
         (epoch, step, activations, kernel, bias, moments), = trainer.noted
         assert (epoch, step) == (2, 0)  # 4 epochs of 3 steps: before the seventh
-        words = choose_codewords(class_means(activations, data.labels, 3))
+        words = choose_codewords(class_means(activations, trainer.data.labels, 3))
         np.testing.assert_allclose(kernel, 2.5 * words.T)  # 5 / sqrt(4)
         assert not bias.any() and not any(moment.any() for moment in moments)
-        after = hash_classifier(graph, session)[0]
+        after = hash_classifier(trainer.graph, trainer.session)[0]
         assert np.any(after != kernel) and np.all(np.sign(after) == np.sign(kernel))
 
 
 def test_the_best_epoch_is_one_after_the_restart():
     """Losses before it, however low, do not count; training never goes back to such weights."""
-    config, data = tiny_run(codeword_norm=500.0, epochs=6, evaluate_every=2, weights="best")
-    graph = build_step_graph(config, 3)
-    with make_session(graph.graph) as session:
-        trainer = Watched(config, data, graph, session, Silent())
-        trainer.start()
+    with watched_trainer(codeword_norm=500.0, epochs=6, evaluate_every=2,
+                         weights="best") as trainer:
         best = [progress.best_epoch for progress in trainer.train()]
     assert len(trainer.noted) == 1 and best[0] <= 2 and all(epoch > 3 for epoch in best[1:])
 
@@ -162,11 +167,7 @@ def test_an_interrupted_run_starts_again_once(tmp_path, stops):
 
 def test_a_run_that_is_resumed_past_the_step_starts_again_at_once():
     """4 epochs done of a total that is then 5: the restart would have been in the third."""
-    config, data = tiny_run(epochs=5)
-    graph = build_step_graph(config, 3)
-    with make_session(graph.graph) as session:
-        trainer = Watched(config, data, graph, session, Silent())
-        trainer.start()
+    with watched_trainer(epochs=5) as trainer:
         trainer.progress = Progress(epoch=4)
         list(trainer.train())
     assert [place[:2] for place in trainer.noted] == [(4, 0)]
