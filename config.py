@@ -164,12 +164,13 @@ class Config:
     sync_batch_norm: bool = setting(
         False, "batch norm over the joint batch of several workers, not over each worker's share")
     shuffle: bool = setting(False, "new image order each epoch (released: file order, always)")
+    even_batches: bool = setting(False, "an epoch's batches differ by one image at most, so that "
+                                 "the last is not short (released: it may be)")
     flip: bool = setting(False, "mirror half of the training images, others each time")
     shift: int = setting(0, "pixels by which training images are moved at most, at random", 0, 31)
     erase: float = setting(0.0, "chance that a random box of a training image is erased", 0, 1)
     plain_share: float = setting(
-        0.0, "share of the epochs, the last ones, that train on the images as they are, which is "
-        "how they are encoded", 0, 1)
+        0.0, "share of the epochs, the last ones, that train on images as they are encoded", 0, 1)
     seed: int = setting(0, "the one seed: initial weights, image order and augmentation", 0,
                         2 ** 31 - 1)
 
@@ -190,8 +191,7 @@ class Config:
 
     def __post_init__(self):
         for field in dataclasses.fields(self):
-            value = checked_value(field, getattr(self, field.name))
-            object.__setattr__(self, field.name, value)
+            object.__setattr__(self, field.name, checked_value(field, getattr(self, field.name)))
 
     @classmethod
     def from_dict(cls, values):

@@ -268,22 +268,38 @@ def image_order(num_images, shuffle, seed, epoch):
     return np.random.RandomState(entropy).permutation(num_images)
 
 
-def batches(data, batch_size, order=None):
-    """Yields (images, labels) so that every image comes exactly once; the last may be short.
+def batches(data, batch_size, order=None, even=False):
+    """Yields (images, labels) so that every image comes exactly once.
+
+    Args:
+        data: an ImageSet.
+        batch_size, even: see batch_bounds.
+        order: int [n] from image_order; file order by default.
+    """
+    bounds = batch_bounds(len(data.labels), batch_size, even)
+    for start, end in zip(bounds, bounds[1:]):
+        chosen = slice(start, end) if order is None else order[start:end]
+        yield data.images[chosen], data.labels[chosen]
+
+
+def batch_bounds(num_images, batch_size, even=False):
+    """Where an epoch's batches begin, and where the last one ends.
 
     Deviation k: the release ends on an empty batch when batch_size divides the number of images.
 
     Args:
-        data: an ImageSet.
-        batch_size: images a batch, >= 1.
-        order: int [n] from image_order; file order by default.
+        num_images: n.
+        batch_size: images a batch at most, >= 1.
+        even: whether sizes differ by one image at most, in as few batches; else all but the last
+            are full, as released, and of that one batch norm may see a single image.
+
+    Returns:
+        A list of ints from 0 to n; steps_per_epoch + 1 of them.
     """
-    for start in range(0, len(data.labels), batch_size):
-        if order is None:
-            yield data.images[start:start + batch_size], data.labels[start:start + batch_size]
-        else:
-            chosen = order[start:start + batch_size]
-            yield data.images[chosen], data.labels[chosen]
+    steps = steps_per_epoch(num_images, batch_size)
+    if even:
+        return [step * num_images // steps for step in range(steps)] + [num_images]
+    return list(range(0, num_images, batch_size)) + [num_images]
 
 
 def steps_per_epoch(num_images, batch_size):

@@ -67,7 +67,7 @@ def first_steps(config, dataset, train, steps):
             order = data_loader.image_order(
                 len(train.labels), config.shuffle, config.seed, epoch + 1)
             for index, (images, labels) in enumerate(
-                    data_loader.batches(train, config.batch_size, order)):
+                    data_loader.batches(train, config.batch_size, order, config.even_batches)):
                 if done == steps:
                     return
                 values = session.run((tensors, graph.step), {

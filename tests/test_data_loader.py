@@ -216,6 +216,27 @@ def test_every_image_comes_exactly_once(num_images, batch_size, shuffle):
         np.testing.assert_array_equal(images[:, 0], part * 2.0)
 
 
+@pytest.mark.parametrize("num_images, batch_size, even, released", [
+    (10, 4, [0, 3, 6, 10], [0, 4, 8, 10]), (9, 4, [0, 3, 6, 9], [0, 4, 8, 9]),
+    (8, 4, [0, 4, 8], [0, 4, 8]), (5, 2, [0, 1, 3, 5], [0, 2, 4, 5]), (3, 9, [0, 3], [0, 3]),
+    (1, 4, [0, 1], [0, 1])])
+def test_batch_bounds(num_images, batch_size, even, released):
+    assert data_loader.batch_bounds(num_images, batch_size, even=True) == even
+    assert data_loader.batch_bounds(num_images, batch_size) == released
+
+
+def test_even_batches_hold_every_image_once_and_differ_by_one_at_most():
+    for num_images in range(1, 70):
+        labels = np.arange(num_images)
+        data = data_loader.ImageSet(labels[:, None] * 2.0, labels, 0.0, 1.0, labels, "int64")
+        order = data_loader.image_order(num_images, True, seed=1, epoch=2)
+        got = [part for _, part in data_loader.batches(data, 8, order, even=True)]
+        sizes = [len(part) for part in got]
+        assert len(got) == data_loader.steps_per_epoch(num_images, 8)
+        assert max(sizes) <= 8 and max(sizes) - min(sizes) <= 1 and min(sizes) > 0
+        assert np.concatenate(got).tolist() == order.tolist()
+
+
 def test_order_depends_on_seed_and_epoch():
     def order(seed, epoch):
         return data_loader.image_order(50, True, seed, epoch).tolist()

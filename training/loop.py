@@ -148,8 +148,8 @@ class Trainer:
             UserError: a checkpoint cannot be written; the one before it stays.
         """
         count = len(self.data.labels)
-        seen = self.progress.epoch * count + min(
-            self.progress.step * self.config.batch_size, count)
+        bounds = data_loader.batch_bounds(count, self.config.batch_size, self.config.even_batches)
+        seen = self.progress.epoch * count + bounds[self.progress.step]
         self.recorder.begin(self.progress.epoch, seen, self.config.epochs * count)
         with self.stop as stop:
             while True:
@@ -181,8 +181,8 @@ class Trainer:
             order = data_loader.image_order(
                 len(self.data.labels), True, config.seed, progress.epoch + 1)
         started, images = time.perf_counter(), 0
-        for index, (batch_images, batch_labels) in enumerate(
-                data_loader.batches(self.data, config.batch_size, order)):
+        for index, (batch_images, batch_labels) in enumerate(data_loader.batches(
+                self.data, config.batch_size, order, config.even_batches)):
             if index < progress.step:
                 continue
             batch_images = augmented(batch_images, config, progress.epoch, index)

@@ -201,13 +201,25 @@ def test_the_gain_is_the_descriptors_alone():
 # A whole training
 
 
+@pytest.mark.parametrize("recipe, sizes", [("released", [4, 4, 1]), ("tuned", [3, 3, 3])])
+def test_images_a_step(recipe, sizes, tmp_path, monkeypatch):
+    """Batch norm sees nothing of a last batch of one image; released keeps to the release."""
+    steps, run_step = [], Trainer._run_step
+    monkeypatch.setattr(Trainer, "_run_step", lambda trainer, images, labels: (
+        steps.append(len(labels)), run_step(trainer, images, labels))[1])
+    config, _ = resolve(dict(num_bits=4, method="ddh", recipe=recipe, epochs=1, batch_size=4))
+    data = ImageSet(some_images(9), np.arange(9, dtype=np.int32) % 3, 0.0, 1.0, None, "uint8")
+    trained_weights(config, data, tmp_path / "run", ())
+    assert steps == sizes
+
+
 def test_a_tuned_run_that_is_interrupted_goes_on_as_if_it_was_not(tmp_path):
     """Stopped inside an epoch and at another's end: images, step sizes and temperatures go on."""
     config, _ = resolve(dict(num_bits=4, method="ddh", recipe="tuned", epochs=4, batch_size=4,
                              evaluate_every=4, plain_share=0.25, warmup_steps=5))
     data = ImageSet(some_images(11), np.arange(11, dtype=np.int32) % 3, 0.0, 1.0, None, "uint8")
     whole, progress = trained_weights(config, data, tmp_path / "whole", ())
-    resumed, _ = trained_weights(config, data, tmp_path / "resumed", (4, 18))
+    resumed, _ = trained_weights(config, data, tmp_path / "resumed", (3, 19))
     assert progress.best_epoch == 4
     for name, value in whole.items():
         np.testing.assert_array_equal(resumed[name], value)
