@@ -201,6 +201,18 @@ def test_the_gain_is_the_descriptors_alone():
 # A whole training
 
 
+@pytest.mark.parametrize("count, settings, warned", [
+    (18, {}, True), (18, dict(even_batches=True), False), (17, {}, False), (19, {}, False),
+    (32, {}, False), (2, {}, False)])
+def test_a_last_batch_of_two_images_is_said(count, settings, warned, tmp_path, capsys):
+    """In batches of 16: of two, not of one (no harm), three (above an eighth), sixteen, all."""
+    config, _ = resolve(dict(num_bits=4, method="ddh", epochs=1, batch_size=16, **settings))
+    data = ImageSet(some_images(count), np.arange(count, dtype=np.int32) % 3, 0.0, 1.0, None,
+                    "uint8")
+    trained_weights(config, data, tmp_path / "run", ())
+    assert ("--even_batches" in capsys.readouterr().out) == warned
+
+
 @pytest.mark.parametrize("recipe, sizes", [("released", [4, 4, 1]), ("tuned", [3, 3, 3])])
 def test_images_a_step(recipe, sizes, tmp_path, monkeypatch):
     """Batch norm sees nothing of a last batch of one image; released keeps to the release."""
