@@ -170,7 +170,7 @@ class Config:
     shift: int = setting(0, "pixels by which training images are moved at most, at random", 0, 31)
     erase: float = setting(0.0, "chance that a random box of a training image is erased", 0, 1)
     plain_share: float = setting(
-        0.0, "share of the epochs, the last ones, that train on images as they are encoded", 0, 1)
+        0.0, "share of the epochs, the last ones, without flips, shifts and erased boxes", 0, 1)
     seed: int = setting(0, "the one seed: initial weights, image order and augmentation", 0,
                         2 ** 31 - 1)
 

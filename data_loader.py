@@ -290,8 +290,8 @@ def batch_bounds(num_images, batch_size, even=False):
     Args:
         num_images: n.
         batch_size: images a batch at most, >= 1.
-        even: whether sizes differ by one image at most, in as few batches; else all but the last
-            are full, as released, and of that one batch norm may see a single image.
+        even: whether sizes differ by one image at most; else all batches but the last are full, as
+            released, and the last may hold a single image. There are as many batches either way.
 
     Returns:
         A list of ints from 0 to n; steps_per_epoch + 1 of them.

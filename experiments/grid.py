@@ -45,6 +45,7 @@ AXES = ("dataset_flag", "num_bits", "seed", "unseen_split", "authors_evaluation"
     sorted({name for _, values in GRID_METHODS.values() for name in values}))
 # Settings that have no bearing on a cell's numbers, and so may change when it is resumed.
 IMMATERIAL = ("data_dir", "features_of", "encode_batch_size")
+AVERAGED_OVER = ("seed", "unseen_split")  # cells that differ in these alone are one of a table
 # Whose features the methods take that train no network: the cell of the same place in the table.
 FEATURES_OF = "dcbh"
 # What starts a run; tests put a stub in its place.
@@ -83,14 +84,22 @@ class Cell(NamedTuple):
         return finished_results(self.folder)
 
     def check_settings(self):
-        """Raises UserError if the folder holds a run of other settings."""
-        if not self.folder.holds_run():
-            return
-        found = Config.recorded(self.folder.read_settings()).to_dict()
-        for name, value in self.config.to_dict().items():
-            if name not in IMMATERIAL and found[name] != value:
-                raise UserError("%s was made with %s %r, not %r; name another --out or remove it"
-                                % (self.folder, name, found[name], value))
+        """Raises UserError if the folder holds a run of other settings.
+
+        Or a finished one beside it, of another seed or fold: the tables take the mean of them.
+        """
+        cells = self.folder.path.parent.glob("%dbits_seed*" % self.config.num_bits)
+        for folder in map(RunFolder, sorted(cells)):
+            own = folder.path == self.folder.path
+            if not (folder.holds_run() if own else finished_results(folder)):
+                continue
+            found = Config.recorded(folder.read_settings()).to_dict()
+            if not own and (found["unseen_split"] is None) != (self.config.unseen_split is None):
+                continue  # of another table
+            for name, value in self.config.to_dict().items():
+                if name not in IMMATERIAL + (() if own else AVERAGED_OVER) and found[name] != value:
+                    raise UserError("%s was made with %s %r, not %r; name another --out or remove "
+                                    "it" % (folder, name, found[name], value))
 
     def command(self):
         """The arguments that start or resume the run."""

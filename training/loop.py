@@ -15,8 +15,6 @@ from training import schedule
 from training.augmentation import augmented
 from training.codewords import choose_codewords, class_means
 
-FEW_IMAGES = 4  # of a batch; two were seen to do harm
-
 
 class TrainingDiverged(Failed):
     """A loss or a weight is no longer finite. Attributes epoch, step (from 1) and term.
@@ -153,12 +151,12 @@ class Trainer:
         bounds = data_loader.batch_bounds(count, self.config.batch_size, self.config.even_batches)
         seen = self.progress.epoch * count + bounds[self.progress.step]
         self.recorder.begin(self.progress.epoch, seen, self.config.epochs * count)
-        rest = bounds[-1] - bounds[-2]
-        # Of two values batch norm makes -1 and +1; of a single one it makes nothing, and learns
-        # nothing of it (docs/recipe.md).
-        if len(bounds) > 2 and 1 < rest <= min(FEW_IMAGES, self.config.batch_size // 8):
-            self.recorder.say("the last batch of each epoch has %d images, too few for batch norm, "
-                              "which can spoil the codes; --even_batches true spreads them" % rest)
+        # Batch norm makes -1 and +1 of any two values; with 1, 3, 4 and 8 images no harm was seen
+        # (docs/recipe.md).
+        if bounds[-1] - bounds[-2] == 2 < bounds[1]:
+            self.recorder.say("the last batch of each epoch has 2 images, of which batch norm "
+                              "makes noise that can spoil the codes; a new run with "
+                              "--even_batches true spreads them")
         with self.stop as stop:
             while True:
                 if stop.signal_number is not None:

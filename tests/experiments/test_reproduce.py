@@ -128,6 +128,23 @@ def test_cells_of_an_older_recipe_are_not_those_of_todays():
         reproduce.main(words)
 
 
+@pytest.mark.usefixtures("stubbed")
+def test_cells_of_one_mean_have_one_recipe():
+    """Seed 1 would be averaged with seed 0; seed 1 with other people never seen, or alone, not."""
+    def run(*words):
+        reproduce.main(["--datasets", "orl", "--methods", "tuned", "--bits", "12", *words])
+
+    run("--seeds", "0", "--epochs", "7", "--out", "grid")
+    with pytest.raises(UserError, match="seed0 .*epochs.*--out"):
+        run("--seeds", "1", "--epochs", "8", "--out", "grid")
+    assert not RunFolder("grid/orl/tuned/12bits_seed1").holds_run()
+    run("--seeds", "1", "--epochs", "7", "--out", "grid")
+    run("--seeds", "1", "--epochs", "8", "--unseen_splits", "2", "--out", "grid")
+    with pytest.raises(UserError, match="seed1_unseen2 .*epochs.*--out"):
+        run("--seeds", "0", "--epochs", "7", "--unseen_splits", "1", "--out", "grid")
+    run("--seeds", "1", "--epochs", "8", "--out", "other")
+
+
 def test_failed_cells_do_not_stop_the_rest(stubbed, capsys):
     mark(stubbed, "fail", "dcbh")
     with pytest.raises(Failed, match="4 of 8 cells failed"):

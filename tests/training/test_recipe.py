@@ -18,6 +18,7 @@ from training import schedule
 from training.augmentation import augmented, erased_box, shifted
 from training.graph import build_step_graph
 from training.loop import Trainer
+from training.recorder import Recorder
 
 # Augmentation
 
@@ -203,10 +204,10 @@ def test_the_gain_is_the_descriptors_alone():
 
 @pytest.mark.parametrize("count, settings, warned", [
     (18, {}, True), (18, dict(even_batches=True), False), (17, {}, False), (19, {}, False),
-    (32, {}, False), (2, {}, False)])
+    (32, {}, False), (2, {}, False), (4, dict(batch_size=2), False)])
 def test_a_last_batch_of_two_images_is_said(count, settings, warned, tmp_path, capsys):
-    """In batches of 16: of two, not of one (no harm), three (above an eighth), sixteen, all."""
-    config, _ = resolve(dict(num_bits=4, method="ddh", epochs=1, batch_size=16, **settings))
+    """In batches of 16; not of 1 or 3 images, nor where no batch has more."""
+    config, _ = resolve(dict(dict(num_bits=4, method="ddh", epochs=1, batch_size=16), **settings))
     data = ImageSet(some_images(count), np.arange(count, dtype=np.int32) % 3, 0.0, 1.0, None,
                     "uint8")
     trained_weights(config, data, tmp_path / "run", ())
@@ -225,13 +226,17 @@ def test_images_a_step(recipe, sizes, tmp_path, monkeypatch):
     assert steps == sizes
 
 
-def test_a_tuned_run_that_is_interrupted_goes_on_as_if_it_was_not(tmp_path):
+def test_a_tuned_run_that_is_interrupted_goes_on_as_if_it_was_not(tmp_path, monkeypatch):
     """Stopped inside an epoch and at another's end: images, step sizes and temperatures go on."""
+    seen, begin = [], Recorder.begin
+    monkeypatch.setattr(Recorder, "begin", lambda recorder, epoch, images, total: (
+        seen.append(images), begin(recorder, epoch, images, total)))
     config, _ = resolve(dict(num_bits=4, method="ddh", recipe="tuned", epochs=4, batch_size=4,
                              evaluate_every=4, plain_share=0.25, warmup_steps=5))
     data = ImageSet(some_images(11), np.arange(11, dtype=np.int32) % 3, 0.0, 1.0, None, "uint8")
     whole, progress = trained_weights(config, data, tmp_path / "whole", ())
     resumed, _ = trained_weights(config, data, tmp_path / "resumed", (3, 19))
+    assert seen == [0, 0, 3, 22]  # what the progress bar begins with; the first batch has 3 images
     assert progress.best_epoch == 4
     for name, value in whole.items():
         np.testing.assert_array_equal(resumed[name], value)
