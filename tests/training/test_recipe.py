@@ -216,7 +216,7 @@ def test_a_last_batch_of_two_images_is_said(count, settings, warned, tmp_path, c
 
 @pytest.mark.parametrize("recipe, sizes", [("released", [4, 4, 1]), ("tuned", [3, 3, 3])])
 def test_images_a_step(recipe, sizes, tmp_path, monkeypatch):
-    """Batch norm sees nothing of a last batch of one image; released keeps to the release."""
+    """A tuned epoch's batches are even; released keeps the release's last batch of one image."""
     steps, run_step = [], Trainer._run_step
     monkeypatch.setattr(Trainer, "_run_step", lambda trainer, images, labels: (
         steps.append(len(labels)), run_step(trainer, images, labels))[1])
