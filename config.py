@@ -7,7 +7,6 @@ size and evaluation interval default to what suits the data set and the method.
 """
 
 import dataclasses
-import json
 import re
 from pathlib import Path
 from typing import NamedTuple, Optional, Union
@@ -15,6 +14,7 @@ from typing import NamedTuple, Optional, Union
 # What a method is stands in methods.py; other modules take it from here, beside the settings.
 from methods import HASH_LAYERS, METHODS, RECIPES, Method, implementation  # noqa: F401
 from runtime.errors import UserError
+from runtime.manifest import read_manifest
 from runtime.settings import checked_value, nearest_names, setting, setting_names
 
 IMAGE_SIZE = 32  # pixels a side; the network's four poolings leave 2x2 of it
@@ -23,7 +23,7 @@ EMBEDDING_SIZE = 128  # floats of a face's embedding (faces/embedding.py)
 # Of one image, by methods.Method.inputs.
 INPUT_SHAPES = {"images": (IMAGE_SIZE, IMAGE_SIZE, IMAGE_CHANNELS), "embeddings": (EMBEDDING_SIZE,)}
 
-AUGMENTATIONS = ("flip", "shift", "erase")  # settings that change training images
+IMAGE_SETTINGS = ("flip", "shift", "erase", "flip_averaging")  # of no sense for embeddings
 
 ROOT = Path(__file__).resolve().parent
 DATASET_NAME = re.compile(r"[A-Za-z][A-Za-z0-9_-]{0,63}\Z")  # of a prepared data set
@@ -185,6 +185,9 @@ class Config:
         "released; last", choices=("best", "last"))
     continue_from_best: bool = setting(
         True, "after each evaluation train on from the best weights, as released")
+    flip_averaging: bool = setting(
+        False, "a code is of the mean of the hash activations of the image and its mirror image, "
+        "which takes twice as long (released: of the image's alone)")
     encode_batch_size: int = setting(256, "images encoded at once; changes speed and memory", 1)
     authors_evaluation: bool = setting(
         False, "also compute the mAP that the authors' release would print, which takes longer")
@@ -257,9 +260,10 @@ def resolve(values):
         raise UserError("features_of is of no use to method %s; leave it out" % config.method)
     method = METHODS[config.method]
     if method.inputs == "embeddings" and method.features and any(
-            getattr(config, name) for name in AUGMENTATIONS):
-        raise UserError("flip, shift and erase change images; method %s is given embeddings: leave "
-                        "them out (with recipe tuned: --flip false)" % config.method)
+            getattr(config, name) for name in IMAGE_SETTINGS):
+        raise UserError("%s change images; method %s is given embeddings: leave them out (with "
+                        "recipe tuned: --flip false --flip_averaging false)"
+                        % (", ".join(IMAGE_SETTINGS), config.method))
     dataset = find_dataset(config.dataset_flag, config.data_dir)
     return config.for_dataset(dataset), dataset
 
@@ -298,33 +302,20 @@ def prepared_names(data_dir):
 
 def _prepared_dataset(name, folder):
     """The Dataset of a folder that prepare.py made."""
-    manifest = folder / "manifest.json"
-    try:
-        values = json.loads(manifest.read_text(encoding="utf-8"))
-        counts = [values[key] for key in ("num_identities", "num_train", "num_test")]
-        unseen = [values[key] for key in (
-            "num_unseen_identities", "num_unseen_gallery", "num_unseen_queries")
-        ] if "num_unseen_identities" in values else []
-        crop, embedding = values.get("crop"), values.get("embedding")
-    except (OSError, ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:
-        raise UserError("%s is not a manifest of prepare.py (%r); prepare the data again"
-                        % (manifest, error))
-    if not all(type(count) is int and 0 < count < 2 ** 31 for count in counts + unseen):
-        raise UserError("%s: its counts must be whole numbers above 0" % manifest)
-    if not all(isinstance(value, (dict, type(None))) for value in (crop, embedding)):
-        raise UserError("%s: its crop and embedding must be objects; prepare the data again"
-                        % manifest)
+    manifest = read_manifest(folder / "manifest.json")
+    crop, embedding = manifest.crop, manifest.embedding
     # Small sets take smaller batches, so that an epoch has steps enough to learn from.
-    schedule = dict(epochs=20, batch_size=256 if counts[1] >= 20000 else 32, evaluate_every=10)
+    schedule = dict(epochs=20, batch_size=256 if manifest.counts[1] >= 20000 else 32,
+                    evaluate_every=10)
     for published in DATASETS.values():
-        if values.get("protocol") == published.name:  # one of the paper's, built again
+        if manifest.protocol == published.name:  # one of the paper's, built again
             schedule = dict(epochs=published.epochs, batch_size=published.batch_size,
                             evaluate_every=published.evaluate_every)
-    dataset = Dataset(name, name, "prepared", folder / "train", folder / "test", *counts,
+    dataset = Dataset(name, name, "prepared", folder / "train", folder / "test", *manifest.counts,
                       labels_file=folder / "labels.txt", crop=crop, embedding=embedding, **schedule)
-    if not unseen:
+    if not manifest.unseen_counts:
         return dataset
     return dataset._replace(unseen=Dataset(
         name, name + " (people never seen)", "prepared", folder / "unseen_gallery",
-        folder / "unseen_queries", *unseen, labels_file=folder / "unseen_labels.txt", crop=crop,
-        embedding=embedding, **schedule))
+        folder / "unseen_queries", *manifest.unseen_counts,
+        labels_file=folder / "unseen_labels.txt", crop=crop, embedding=embedding, **schedule))

@@ -29,6 +29,7 @@ class Network(NamedTuple):
             DCBH without multi_scale: [B, 512], of group 4 alone.
         descriptor: [B, D], not negative.
         hash_activations: [B, K]; the range is the hash layer's.
+        code_activations: [B, K], whose signs are the code; hash_activations, or flip-averaged.
         hash_logits: [B, C], the hash classifier's, on the hash activations; None without one.
         descriptor_logits: [B, C], the descriptor classifier's; None without one.
         update_moving_statistics: an op to run once with each training step; None for inference.
@@ -39,6 +40,7 @@ class Network(NamedTuple):
     multi_scale_feature: tf.Tensor
     descriptor: tf.Tensor
     hash_activations: tf.Tensor
+    code_activations: tf.Tensor
     hash_logits: tf.Tensor
     descriptor_logits: tf.Tensor
     update_moving_statistics: object
@@ -140,7 +142,7 @@ def build_network(images, *, scope, features, hash_layer, num_bits, block_length
         if num_classes and descriptor_classifier:
             with tf.variable_scope("descriptor_classifier"):
                 descriptor_logits = linear(descriptor, num_classes)  # [B, C]
-    return Network(images, tuple(groups), feature, descriptor, hash_activations,
+    return Network(images, tuple(groups), feature, descriptor, hash_activations, hash_activations,
                    hash_logits, descriptor_logits,
                    batch_norm.update_moving_statistics() if training else None)
 
@@ -149,8 +151,7 @@ def build_network(images, *, scope, features, hash_layer, num_bits, block_length
 
 def dcbh_features(images, batch_norm, multi_scale=True):
     """DCBH's VGG-style groups: float32 [B, 32, 32, 3] -> (list of 4 groups, [B, 768 or 512])."""
-    groups = []
-    features = images
+    groups, features = [], images
     for number, channels in enumerate(GROUPS, 1):
         with tf.variable_scope("group%d" % number):
             for layer, out in enumerate(channels, 1):
@@ -172,8 +173,7 @@ def ddh_features(images, batch_norm, _multi_scale=True):
     Known of DDH are sizes and channels. Chosen here: no padding (30, 15, 14, 7, 6, 3, 2 pixels a
     side); batch norm and ReLU after the locally connected layer, too; merged means concatenated.
     """
-    groups = []
-    features = images
+    groups, features = [], images
     for number, (channels, size) in enumerate(DDH_CONVOLUTIONS, 1):
         with tf.variable_scope("conv%d" % number):
             features = max_pool(convolution(features, channels, batch_norm, size, "VALID"))

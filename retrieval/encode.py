@@ -30,7 +30,7 @@ def encode(network, session, images, batch_size):
     Returns:
         int8 [n, K], -1 or +1.
     """
-    return signs(run_network(session, network, network.hash_activations, images, batch_size))
+    return signs(run_network(session, network, network.code_activations, images, batch_size))
 
 
 def encode_splits(network, session, config, dataset, train, test, unseen=None):

@@ -217,7 +217,7 @@ def _save_network(run, path, train, projection=None):
                                [None] + list(INPUT_SHAPES[inputs]), inputs)
         normalised = _normalised(given, train) if inputs == "images" else given
         network = build_network(config, normalised, False)
-        values = network.hash_activations
+        values = network.code_activations
         if projection is not None:
             values = _projected(network.descriptor, projection)
         codes = tf.where(values >= 0, tf.ones_like(values), -tf.ones_like(values))

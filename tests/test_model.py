@@ -257,7 +257,7 @@ def test_initial_weights_depend_on_the_seed_and_differ_between_layers():
 def unreachable_ops(graph):
     """Names of ops that nothing which is ever run depends on, TensorFlow's own helpers left out."""
     ends = [graph.step, graph.accuracy.op, graph.weights_finite.op, graph.initialize,
-            graph.restart_hash_classifier, graph.inference.hash_activations.op]
+            graph.restart_hash_classifier, graph.inference.code_activations.op]
     if graph.inference.descriptor_logits is not None:
         ends.append(graph.inference.descriptor_logits.op)
     ends += [loss.op for loss in graph.losses.values()]

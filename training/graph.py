@@ -5,6 +5,7 @@ are, then the centers' own update, then Adam on everything, the moved centers in
 the deviations: as released).
 """
 
+import functools
 from collections import OrderedDict
 from typing import NamedTuple
 
@@ -81,6 +82,9 @@ class InferenceGraph(NamedTuple):
 def build_network(config, images, training, num_classes=None, batch_norm_class=model.BatchNorm):
     """The network that settings name, in the current graph: a model.Network.
 
+    With flip_averaging, a network for inference has the mirror images' hash activations in its
+    code_activations, too.
+
     Args:
         config: a Config whose method is a network's.
         images: float32 [B, 32, 32, 3], or of the shape of what else the method is given.
@@ -88,14 +92,22 @@ def build_network(config, images, training, num_classes=None, batch_norm_class=m
         num_classes: C; None for a network without classifiers.
         batch_norm_class: see model.build_network.
     """
-    return model.build_network(
-        images, scope=config.method, features=implementation(METHODS[config.method].features),
+    build = functools.partial(
+        model.build_network, scope=config.method,
+        features=implementation(METHODS[config.method].features),
         hash_layer=implementation(HASH_LAYERS[config.hash_layer]), num_bits=config.num_bits,
         block_length=config.block_length, training=training, num_classes=num_classes,
         multi_scale=config.multi_scale, descriptor_gain=config.descriptor_gain,
         descriptor_classifier=config.descriptor_classification_weight > 0,
         batch_norm_decay=config.batch_norm_decay, batch_norm_epsilon=config.batch_norm_epsilon,
         batch_norm_class=batch_norm_class)
+    network = build(images)
+    if training or not config.flip_averaging:
+        return network
+    # A face and its mirror image are one person's: their mean, and so their code, is the same.
+    mirrored = build(tf.reverse(images, [2]))
+    return network._replace(
+        code_activations=(network.hash_activations + mirrored.hash_activations) / 2)
 
 
 def build_step_graph(config, num_classes, workers=None):
