@@ -29,10 +29,10 @@ class Network(NamedTuple):
             DCBH without multi_scale: [B, 512], of group 4 alone.
         descriptor: [B, D], not negative.
         hash_activations: [B, K]; the range is the hash layer's.
-        code_activations: [B, K], whose signs are the code; hash_activations, or flip-averaged.
         hash_logits: [B, C], the hash classifier's, on the hash activations; None without one.
         descriptor_logits: [B, C], the descriptor classifier's; None without one.
         update_moving_statistics: an op to run once with each training step; None for inference.
+        code_activations: [B, K], whose signs are the code; hash_activations, or flip-averaged.
     """
 
     images: tf.Tensor
@@ -40,10 +40,10 @@ class Network(NamedTuple):
     multi_scale_feature: tf.Tensor
     descriptor: tf.Tensor
     hash_activations: tf.Tensor
-    code_activations: tf.Tensor
     hash_logits: tf.Tensor
     descriptor_logits: tf.Tensor
     update_moving_statistics: object
+    code_activations: tf.Tensor = None
 
 
 class BatchNorm:
@@ -142,9 +142,9 @@ def build_network(images, *, scope, features, hash_layer, num_bits, block_length
         if num_classes and descriptor_classifier:
             with tf.variable_scope("descriptor_classifier"):
                 descriptor_logits = linear(descriptor, num_classes)  # [B, C]
-    return Network(images, tuple(groups), feature, descriptor, hash_activations, hash_activations,
+    return Network(images, tuple(groups), feature, descriptor, hash_activations,
                    hash_logits, descriptor_logits,
-                   batch_norm.update_moving_statistics() if training else None)
+                   batch_norm.update_moving_statistics() if training else None, hash_activations)
 
 
 # Convolutions

@@ -154,8 +154,9 @@ def test_what_has_no_embeddings_is_refused(data_dir, tmp_path):
     with pytest.raises(UserError, match="prepare it again with --embedding"):
         load_run_data(config, dataset._replace(embedding=None))
     for name in IMAGE_SETTINGS:
-        with pytest.raises(UserError, match=name):
-            resolve(dict(config.to_dict(), method="embedding_dcbh", **{name: type(getattr(config, name))(1)}))
+        value = type(getattr(config, name))(1)
+        with pytest.raises(UserError, match="given embeddings"):
+            resolve(dict(config.to_dict(), method="embedding_dcbh", **{name: value}))
     assert resolve(dict(dataset_flag="tiny", data_dir=str(data_dir), method="embedding_itq",
                         recipe="tuned"))[0].flip  # of no bearing: it trains no network
     cells = make_cells(tmp_path, ["tiny"], ["dcbh", "embedding_dcbh"], [8], [0],

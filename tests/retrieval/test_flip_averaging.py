@@ -59,8 +59,7 @@ def test_training_sees_no_mirror_image_of_it(images):
     np.testing.assert_array_equal(*activations(True, images, training=True))
 
 
-def test_codes_are_of_the_mean_and_codewords_of_the_images(images):
-    """The graph adds no variable; codes come from code_activations."""
+def test_encode_takes_the_mean_and_no_variable_is_added(images):
     graph = build_step_graph(Config(**SETTINGS), 3)
     plain = build_step_graph(Config(**dict(SETTINGS, flip_averaging=False)), 3)
     assert graph.num_parameters == plain.num_parameters
