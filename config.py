@@ -23,7 +23,7 @@ EMBEDDING_SIZE = 128  # floats of a face's embedding (faces/embedding.py)
 # Of one image, by methods.Method.inputs.
 INPUT_SHAPES = {"images": (IMAGE_SIZE, IMAGE_SIZE, IMAGE_CHANNELS), "embeddings": (EMBEDDING_SIZE,)}
 
-IMAGE_SETTINGS = ("flip", "shift", "erase", "flip_averaging")  # of no sense for embeddings
+IMAGE_SETTINGS = ("flip", "shift", "erase", "flip_averaging")  # embeddings have no use for them
 
 ROOT = Path(__file__).resolve().parent
 DATASET_NAME = re.compile(r"[A-Za-z][A-Za-z0-9_-]{0,63}\Z")  # of a prepared data set

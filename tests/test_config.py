@@ -74,9 +74,10 @@ def test_what_a_record_does_not_name_is_as_in_the_release():
     tuned = Config.from_dict(dict(recipe="tuned", method="ddh"))
     record = tuned.to_dict()
     assert Config.recorded(record) == tuned and record["codeword_share"] > 0
-    del record["codeword_share"], record["codeword_norm"], record["even_batches"]
+    for name in ("codeword_share", "codeword_norm", "even_batches", "flip_averaging"):
+        del record[name]
     assert Config.recorded(record) == dataclasses.replace(
-        tuned, codeword_share=0.0, even_batches=False)
+        tuned, codeword_share=0.0, even_batches=False, flip_averaging=False)
     with pytest.raises(UserError, match="epoch_count"):
         Config.recorded(dict(record, epoch_count=3))
 
