@@ -23,7 +23,7 @@ EMBEDDING_SIZE = 128  # floats of a face's embedding (faces/embedding.py)
 # Of one image, by methods.Method.inputs.
 INPUT_SHAPES = {"images": (IMAGE_SIZE, IMAGE_SIZE, IMAGE_CHANNELS), "embeddings": (EMBEDDING_SIZE,)}
 
-IMAGE_SETTINGS = ("flip", "shift", "erase", "flip_averaging")  # embeddings have no use for them
+PIXEL_SETTINGS = ("flip", "shift", "erase", "flip_averaging")  # meaningless for embeddings
 
 ROOT = Path(__file__).resolve().parent
 DATASET_NAME = re.compile(r"[A-Za-z][A-Za-z0-9_-]{0,63}\Z")  # of a prepared data set
@@ -186,8 +186,8 @@ class Config:
     continue_from_best: bool = setting(
         True, "after each evaluation train on from the best weights, as released")
     flip_averaging: bool = setting(
-        False, "a code is of the mean of the hash activations of the image and its mirror image, "
-        "which takes twice as long (released: of the image's alone)")
+        False, "make codes of the mean of the hash activations of an image and its mirror image; "
+        "encoding then takes twice as long (released: of the image alone)")
     encode_batch_size: int = setting(256, "images encoded at once; changes speed and memory", 1)
     authors_evaluation: bool = setting(
         False, "also compute the mAP that the authors' release would print, which takes longer")
@@ -259,11 +259,11 @@ def resolve(values):
     if config.features_of is not None and METHODS[config.method].inputs != "features":
         raise UserError("features_of is of no use to method %s; leave it out" % config.method)
     method = METHODS[config.method]
-    if method.inputs == "embeddings" and method.features and any(
-            getattr(config, name) for name in IMAGE_SETTINGS):
-        raise UserError("%s change images; method %s is given embeddings: leave them out (with "
-                        "recipe tuned: --flip false --flip_averaging false)"
-                        % (", ".join(IMAGE_SETTINGS), config.method))
+    meaningless = [name for name in PIXEL_SETTINGS if getattr(config, name)]
+    if method.inputs == "embeddings" and method.features and meaningless:
+        raise UserError("method %s is given embeddings, which cannot be flipped, shifted or "
+                        "erased: leave out %s (with recipe tuned: --flip false --flip_averaging "
+                        "false)" % (config.method, " and ".join(meaningless)))
     dataset = find_dataset(config.dataset_flag, config.data_dir)
     return config.for_dataset(dataset), dataset
 
@@ -304,9 +304,9 @@ def _prepared_dataset(name, folder):
     """The Dataset of a folder that prepare.py made."""
     manifest = read_manifest(folder / "manifest.json")
     crop, embedding = manifest.crop, manifest.embedding
+    _, num_train, _ = manifest.counts
     # Small sets take smaller batches, so that an epoch has steps enough to learn from.
-    schedule = dict(epochs=20, batch_size=256 if manifest.counts[1] >= 20000 else 32,
-                    evaluate_every=10)
+    schedule = dict(epochs=20, batch_size=256 if num_train >= 20000 else 32, evaluate_every=10)
     for published in DATASETS.values():
         if manifest.protocol == published.name:  # one of the paper's, built again
             schedule = dict(epochs=published.epochs, batch_size=published.batch_size,

@@ -32,7 +32,7 @@ class Network(NamedTuple):
         hash_logits: [B, C], the hash classifier's, on the hash activations; None without one.
         descriptor_logits: [B, C], the descriptor classifier's; None without one.
         update_moving_statistics: an op to run once with each training step; None for inference.
-        code_activations: [B, K], whose signs are the code; hash_activations, or flip-averaged.
+        code_activations: [B, K], its signs are the code; see training.graph.build_network.
     """
 
     images: tf.Tensor

@@ -7,7 +7,7 @@ from collections import OrderedDict
 from pathlib import Path
 from typing import NamedTuple
 
-from config import IMAGE_SETTINGS, METHODS, ROOT, Config, Dataset, find_dataset, resolve
+from config import METHODS, PIXEL_SETTINGS, ROOT, Config, Dataset, find_dataset, resolve
 from reports import tables
 from retrieval.folds import FOLDS
 from runtime.command_line import duration
@@ -159,7 +159,7 @@ def make_cells(out, datasets, methods, bits, seeds, given, unseen_splits=(None,)
                       authors_evaluation=True)
         values.update(GRID_METHODS[method][1])
         if METHODS[values.get("method", "dcbh")].inputs == "embeddings":
-            values = {name: value for name, value in values.items() if name not in IMAGE_SETTINGS}
+            values = {name: value for name, value in values.items() if name not in PIXEL_SETTINGS}
         place = cell_folder(num_bits, seed, fold)
         if takes_features(method):
             values["features_of"] = str((Path(out) / name / FEATURES_OF / place).absolute())

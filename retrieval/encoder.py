@@ -8,7 +8,9 @@
                         the descriptor of a network
 """
 
+import dataclasses
 import os
+import re
 from collections import OrderedDict
 
 import numpy as np
@@ -29,6 +31,9 @@ from training.checkpoints import restore_best
 from training.graph import build_inference_graph, build_network
 
 FORMAT = 1
+# What a SavedModel of ours consists of, below saved_model/.
+SAVED_MODEL_FILE = re.compile(
+    r"(saved_model|fingerprint)\.pb|variables/variables\.(index|data-\d{5}-of-\d{5})")
 
 
 class Encoder:
@@ -121,12 +126,13 @@ def export_encoder(folder, path, data_dir=None):
 
     Raises:
         UserError: no checkpoint yet, a damaged one, a method without codes that Hamming distance
-            compares, or a folder that holds something else.
+            compares, or a folder that holds something else, also within saved_model/.
     """
     _check_searchable(folder)
     data = open_run(folder, data_dir)
     config, dataset, train = data.config, data.dataset, data.train
     out = OutputFolder.create(path, "encoder")
+    _check_saved_model(out.path / "saved_model")
     provenance = folder.provenance()
     metadata = OrderedDict(
         format=FORMAT, method=config.method, num_bits=config.num_bits, dataset=dataset.name,
@@ -171,6 +177,15 @@ def _check_searchable(folder):
                         "of another method%s" % (folder, config.method, other))
 
 
+def _check_saved_model(path):
+    """Raises UserError if a file in a folder is none of an export: it will be replaced whole."""
+    for entry in sorted(path.rglob("*")):
+        inside = entry.relative_to(path).as_posix()
+        if not entry.is_dir() and not SAVED_MODEL_FILE.fullmatch(inside):
+            raise UserError("%s is no file of an export, which replaces all of %s; move it away or "
+                            "name another folder" % (entry, path))
+
+
 def _read_metadata(folder):
     metadata = folder.read_json("encoder.json")
     numbers = ("format", "num_bits", "mean", "std")
@@ -205,6 +220,8 @@ def _save_network(run, path, train, projection=None):
         projection: Projection of the network's descriptor, in place of its hash layer; or None.
     """
     folder, config = run
+    if projection is not None:  # of the images alone
+        config = dataclasses.replace(config, flip_averaging=False)
     graph = build_inference_graph(config)
     with make_session(graph.graph) as session:
         state, _ = restore_best(graph, session, folder)

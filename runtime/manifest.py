@@ -1,11 +1,14 @@
 """The manifest.json of a data set that prepare.py made, read and checked."""
 
-import json
 from typing import NamedTuple, Optional
 
+from runtime import files
 from runtime.errors import UserError
 
+COUNTS = ("num_identities", "num_train", "num_test")
 UNSEEN_COUNTS = ("num_unseen_identities", "num_unseen_gallery", "num_unseen_queries")
+OPTIONAL = {"crop": (dict, type(None)), "embedding": (dict, type(None)),
+            "protocol": (str, type(None))}
 
 
 class Manifest(NamedTuple):
@@ -26,17 +29,22 @@ class Manifest(NamedTuple):
 
 
 def read_manifest(path):
-    """The Manifest in a file. Raises UserError if it is none."""
+    """The Manifest in a file. Raises UserError if it is missing or damaged."""
     try:
-        values = json.loads(path.read_text(encoding="utf-8"))
-        counts = [values[key] for key in ("num_identities", "num_train", "num_test")]
-        unseen_counts = [values[key] for key in UNSEEN_COUNTS if UNSEEN_COUNTS[0] in values]
-        rest = [values.get(key) for key in ("crop", "embedding", "protocol")]
-    except (OSError, ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:
-        raise UserError("%s is not a manifest of prepare.py (%r); prepare the data again"
-                        % (path, error))
-    if not all(type(count) is int and 0 < count < 2 ** 31 for count in counts + unseen_counts):
-        raise UserError("%s: its counts must be whole numbers above 0" % path)
-    if not all(isinstance(value, (dict, type(None))) for value in rest[:2]):
-        raise UserError("%s: its crop and embedding must be objects; prepare the data again" % path)
-    return Manifest(counts, unseen_counts, *rest)
+        values = files.read_json(path, _check)
+    except UserError as error:
+        raise UserError("%s; prepare the data again" % error)
+    unseen_counts = [values[name] for name in UNSEEN_COUNTS if name in values]
+    return Manifest([values[name] for name in COUNTS], unseen_counts,
+                    *(values.get(name) for name in OPTIONAL))
+
+
+def _check(values):
+    files.check_fields(values, dict(OPTIONAL, **dict.fromkeys(COUNTS, int)), "the manifest")
+    counts = COUNTS
+    if any(name in values for name in UNSEEN_COUNTS):  # all of them, then
+        counts += UNSEEN_COUNTS
+        files.check_fields(values, dict.fromkeys(counts, int), "the manifest")
+    for name in counts:
+        if not 0 < values[name] < 2 ** 31:
+            raise ValueError("its %s must be above 0 and below 2 ** 31" % name)

@@ -109,12 +109,17 @@ def test_what_names_no_data_set(flag, tmp_path):
 @pytest.mark.parametrize("manifest", [
     "", "5", "[]", "{}", "[" * 100000, '{"num_identities": 0, "num_train": 1, "num_test": 1}',
     '{"num_identities": 1e9, "num_train": 1, "num_test": 1}',
-    '{"num_identities": 2, "num_train": 1, "num_test": 1, "crop": 3}'], ids=range(8))
+    '{"num_identities": 2, "num_train": 1, "num_test": 1, "crop": 3}',
+    '{"num_identities": 2, "num_train": 1, "num_test": 1, "protocol": ["orl"]}',
+    '{"num_identities": 2, "num_train": 1, "num_test": 1, "num_unseen_gallery": 1}',
+    '{"num_identities": 2, "num_train": 1, "num_test": 1, "num_unseen_identities": 1, '
+    '"num_unseen_gallery": 0, "num_unseen_queries": 1}'], ids=range(11))
 def test_damaged_manifest(manifest, tmp_path):
     (tmp_path / "mine").mkdir()
     (tmp_path / "mine/manifest.json").write_text(manifest)
-    with pytest.raises(UserError, match="manifest.json"):
+    with pytest.raises(UserError, match="manifest.json.*prepare the data again") as refusal:
         find_dataset("mine", tmp_path)
+    assert len(str(refusal.value)) < 200 + len(str(tmp_path))
 
 
 def test_command_line_takes_every_setting():

@@ -82,8 +82,8 @@ class InferenceGraph(NamedTuple):
 def build_network(config, images, training, num_classes=None, batch_norm_class=model.BatchNorm):
     """The network that settings name, in the current graph: a model.Network.
 
-    With flip_averaging, a network for inference has the mirror images' hash activations in its
-    code_activations, too.
+    Its code_activations are the hash activations; with flip_averaging, in inference, the mean of
+    those of the images and of their mirror images.
 
     Args:
         config: a Config whose method is a network's.
@@ -104,7 +104,7 @@ def build_network(config, images, training, num_classes=None, batch_norm_class=m
     network = build(images)
     if training or not config.flip_averaging:
         return network
-    # A face and its mirror image are one person's: their mean, and so their code, is the same.
+    # Both have the same mean, and so one code, as they are one person's.
     mirrored = build(tf.reverse(images, [2]))
     return network._replace(
         code_activations=(network.hash_activations + mirrored.hash_activations) / 2)

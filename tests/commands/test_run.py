@@ -21,6 +21,7 @@ from conftest import (
     command,
     run_script,
     tiny_faces,
+    tree,
     write_pickle,
 )
 
@@ -354,6 +355,15 @@ def test_an_exported_encoder_gives_the_runs_codes(finished, tmp_path):
         assert encoded["served"].dtype == np.int8
     refused = run_script("evaluate.py", whole, "--export", whole, cwd=folder)
     assert_refused(refused, whole)
+    own = export / "saved_model/assets.extra/warm_up"  # what TensorFlow Serving is warmed up with
+    own.parent.mkdir()
+    own.write_text("mine")
+    before = tree(export)
+    assert_refused(run_script("evaluate.py", whole, "--export", export, cwd=folder), own)
+    assert tree(export) == before
+    own.unlink()
+    process = run_script("evaluate.py", whole, "--export", export, cwd=folder)
+    assert process.returncode == 0, process.stderr
 
 
 def test_evaluates_a_run_that_is_going_on(finished, tmp_path):

@@ -13,7 +13,7 @@ from sklearn.metrics import average_precision_score
 
 import evaluate
 import main
-from config import IMAGE_SETTINGS, METHODS, find_dataset, resolve
+from config import METHODS, PIXEL_SETTINGS, find_dataset, resolve
 from experiments.grid import make_cells
 from faces import cropping, embedding
 from faces.describe import describe
@@ -153,9 +153,9 @@ def test_what_has_no_embeddings_is_refused(data_dir, tmp_path):
     config, _ = resolve(dict(dataset_flag="tiny", data_dir=str(data_dir), method="embedding_itq"))
     with pytest.raises(UserError, match="prepare it again with --embedding"):
         load_run_data(config, dataset._replace(embedding=None))
-    for name in IMAGE_SETTINGS:
+    for name in PIXEL_SETTINGS:
         value = type(getattr(config, name))(1)
-        with pytest.raises(UserError, match="given embeddings"):
+        with pytest.raises(UserError, match="leave out %s " % name):
             resolve(dict(config.to_dict(), method="embedding_dcbh", **{name: value}))
     assert resolve(dict(dataset_flag="tiny", data_dir=str(data_dir), method="embedding_itq",
                         recipe="tuned"))[0].flip  # of no bearing: it trains no network
