@@ -154,6 +154,9 @@ class Config:
     decay_share: float = setting(
         0.0, "share of the steps, the last ones, over which the step size falls to 0 (released: it "
         "stays)", 0, 1)
+    decay_after: int = setting(
+        0, "steps after which the step size begins to fall, over all that are left, if decay_share "
+        "begins later; 0, as released: decay_share alone counts", 0)
     adam_beta1: float = setting(0.9, "Adam's decay of the first moment", 0, 0.999999)
     adam_beta2: float = setting(0.999, "Adam's decay of the second moment", 0, 0.999999)
     adam_epsilon: float = setting(1e-8, "Adam's epsilon", 0)

@@ -78,8 +78,8 @@ RECIPES = OrderedDict([
     ("released", {}),
     ("tuned", dict(shuffle=True, even_batches=True, flip=True, plain_share=0.2,
                    flip_averaging=True, learning_rate=0.0015, warmup_steps=20, decay_share=0.2,
-                   hash_temperature=0.25, temperature_share=0.3, descriptor_gain=1.5,
-                   codeword_share=0.35, weights="last")),
+                   decay_after=1500, hash_temperature=0.25, temperature_share=0.3,
+                   descriptor_gain=1.5, codeword_share=0.35, weights="last")),
 ])
 
 

@@ -111,6 +111,12 @@ def test_shares_that_are_no_binary_fractions_lose_no_epoch(share, plain):
     # Of 6 steps the last 3: what is left of 1 is 3/6, 2/6, 1/6, of the share of a half.
     (dict(decay_share=0.5), [0.25, 0.25, 0.25, 0.25, 0.25 * 2 / 3, 0.25 / 3]),
     (dict(decay_share=1.0), [0.25, 0.25 * 5 / 6, 0.25 * 4 / 6, 0.125, 0.25 / 3, 0.25 / 6]),
+    # Full size for two steps, then four that fall; whichever begins first counts.
+    (dict(decay_after=2), [0.25, 0.25, 0.25, 0.1875, 0.125, 0.0625]),
+    (dict(decay_after=2, decay_share=0.5), [0.25, 0.25, 0.25, 0.1875, 0.125, 0.0625]),
+    (dict(decay_after=4, decay_share=0.5), [0.25, 0.25, 0.25, 0.25, 0.25 * 2 / 3, 0.25 / 3]),
+    (dict(decay_after=6), [0.25] * 6),
+    (dict(decay_after=99), [0.25] * 6),
 ])
 def test_step_sizes(settings, expected):
     config = Config(learning_rate=0.25, **settings)
