@@ -77,7 +77,7 @@ test: $(VENV)/installed-dev
 # Adds the Milvus client and a server to .venv and tests search on it: Python 3.7.
 test-milvus: $(VENV_1)/installed-dev
 	$(VENV_1)/bin/python -m pip --disable-pip-version-check install -r requirements-milvus.txt
-	$(VENV_1)/bin/python -m pytest tests/retrieval/test_milvus.py $(ARGS)
+	$(VENV_1)/bin/python -m pytest tests/gallery/test_milvus.py $(ARGS)
 
 # Adds dlib and its networks and tests the embedding of faces with them.
 test-embedding: $(VENV)/installed-dev

@@ -11,8 +11,8 @@ import re
 from pathlib import Path
 from typing import NamedTuple, Optional, Union
 
-# What a method is stands in methods.py; other modules take it from here, beside the settings.
-from methods import HASH_LAYERS, METHODS, RECIPES, Method, implementation  # noqa: F401
+# What a method is stands in methods/table.py; other modules take it from here, beside the settings.
+from methods.table import HASH_LAYERS, METHODS, RECIPES, Method, implementation  # noqa: F401
 from runtime.errors import UserError
 from runtime.manifest import read_manifest
 from runtime.settings import checked_value, nearest_names, setting, setting_names
@@ -20,7 +20,7 @@ from runtime.settings import checked_value, nearest_names, setting, setting_name
 IMAGE_SIZE = 32  # pixels a side; the network's four poolings leave 2x2 of it
 IMAGE_CHANNELS = 3
 EMBEDDING_SIZE = 128  # floats of a face's embedding (faces/embedding.py)
-# Of one image, by methods.Method.inputs.
+# Of one image, by methods.table.Method.inputs.
 INPUT_SHAPES = {"images": (IMAGE_SIZE, IMAGE_SIZE, IMAGE_CHANNELS), "embeddings": (EMBEDDING_SIZE,)}
 
 PIXEL_SETTINGS = ("flip", "shift", "erase", "flip_averaging")  # meaningless for embeddings

@@ -16,11 +16,11 @@ import runtime.environment  # noqa: F401  first: says in one line what is not in
 import os
 from collections import OrderedDict
 
+from evaluation import vectors
+from evaluation.codes import load_codes
+from evaluation.saving import save_evaluation
 from experiments.run import Run, write_report
 from reports import console, report, runs
-from retrieval import vectors
-from retrieval.codes import load_codes
-from retrieval.evaluation import save_evaluation
 from runtime.command_line import ArgumentParser, run_command
 from runtime.errors import UserError
 from runtime.output_folder import OutputFolder
@@ -31,7 +31,7 @@ DEFAULT_MAP_AT = 1000
 
 def evaluate_run(path, data_dir, options):
     """Encodes and evaluates one run; writes results, codes and report into its folder."""
-    from retrieval import encode  # here: codes from elsewhere are evaluated without TensorFlow
+    from methods import encode  # here: codes from elsewhere are evaluated without TensorFlow
 
     folder = RunFolder.open(path)
     options["authors_evaluation"] |= bool(folder.read_settings().get("authors_evaluation"))
@@ -46,7 +46,7 @@ def evaluate_run(path, data_dir, options):
 
 def export_run(path, data_dir, out):
     """Writes a run's encoder into the folder `out`."""
-    from retrieval.encoder import export_encoder  # here, as above
+    from methods.export import export_encoder  # here, as above
 
     metadata = export_encoder(RunFolder.open(path), out, data_dir)
     print("encoder: %s (%s, %d bits)" % (out, metadata["method"], metadata["num_bits"]))

@@ -5,7 +5,7 @@ Dimensions: B batch, K number of bits, D descriptor size, C identities. labels a
 
 from collections import OrderedDict
 
-from runtime.tensorflow_setup import tf
+from runtime.tensorflow import tf
 
 
 def classification_loss(logits, labels):

@@ -16,13 +16,13 @@ import numpy as np
 import data_loader
 from config import METHODS, Config, find_dataset, resolve
 from experiments import run
-from experiments.cluster import WorkerSettings, read_cluster
-from experiments.workers import Supervisor, end_at_once
-from retrieval.run_data import load_run_data
-from retrieval.trained_run import open_trained_run
+from methods.run_data import load_run_data
+from methods.trained_run import open_trained_run
 from runtime.command_line import ArgumentParser, add_setting_arguments, run_command, setting_values
 from runtime.errors import UserError
 from runtime.run_folder import RunFolder
+from training.distributed.cluster import WorkerSettings, read_cluster
+from training.distributed.workers import Supervisor, end_at_once
 
 # Which data set to train on; --dataset_flag overrides it.
 #   0  YouTube Faces   pickles below data/, see data/README.md
@@ -156,14 +156,14 @@ def train(options, given, cluster=None):
 
     Args:
         options, given: see parse_command_line.
-        cluster: the experiments.cluster.Cluster whose worker 0 this process is, if there is one.
+        cluster: the Cluster whose worker 0 this process is, if there is one.
     """
     config, dataset, folder = open_run(options, given)
     method, workers = METHODS[config.method], None
     if method.inputs == "features":
         open_trained_run(config, dataset)  # before the data is read
     if cluster is not None:
-        from experiments.following import lead  # here: see below
+        from training.distributed.following import lead  # here: see below
         workers = lead(cluster, config)
     data = load_run_data(config, dataset)
     if workers is not None:
@@ -219,7 +219,7 @@ def main(arguments):
         cluster.check_own_address()
         if cluster.index == 0:
             end_at_once(lambda: train(options, given, cluster))
-        from experiments import following
+        from training.distributed import following
         end_at_once(lambda: following.follow(cluster, given.get("data_dir")))
     elif settings.num_workers > 1:
         sys.exit(Supervisor(settings.num_workers).run())

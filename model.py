@@ -8,7 +8,7 @@ from typing import NamedTuple
 
 import numpy as np
 
-from runtime.tensorflow_setup import global_avg_pool, tf
+from runtime.tensorflow import global_avg_pool, tf
 
 # Output channels of the 3x3 convolutions of each group, which 2x2 max-pooling ends.
 GROUPS = ((64, 64), (128, 128), (256, 256, 256), (512, 512, 512))
@@ -244,7 +244,7 @@ def linear(values, size):
 
 
 # Hash layers: (descriptor float32 [B, K * L], num_bits, batch_norm) -> hash activations [B, K]. A
-# bit is on where its activation is not negative (retrieval.codes.signs).
+# bit is on where its activation is not negative (evaluation.codes.signs).
 
 def block_hashing(descriptor, num_bits, _batch_norm=None):
     """DCBH's block hashing: one bit from each block of the descriptor, without parameters.

@@ -18,9 +18,9 @@ import runtime.environment  # noqa: F401  first: says in one line what is not in
 import sys
 
 from config import DATASETS, Config
+from evaluation.folds import FOLDS
 from experiments import grid
 from experiments.runner import Runner
-from retrieval.folds import FOLDS
 from runtime.command_line import ArgumentParser, add_setting_arguments, run_command, setting_values
 from runtime.errors import Failed, UserError
 from runtime.output_folder import OutputFolder

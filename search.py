@@ -20,12 +20,11 @@ import os
 import sys
 from collections import OrderedDict
 
-from retrieval import answers, changes, indexing, queries, results
-from retrieval.engines import ENGINES
-from retrieval.gallery import Gallery
+from gallery import answers, changes, contact_sheet, indexing, queries, results
+from gallery.engines import ENGINES
+from gallery.gallery import Gallery
 from runtime.command_line import ArgumentParser, check_output, run_command
 from runtime.errors import UserError, one_line
-from web import contact_sheet
 
 RUNS_DIR = "runs"
 MILVUS = "milvus"
@@ -152,7 +151,7 @@ def serve(arguments):
     if not 0 <= options.port < 65536:
         raise UserError("--port is %d; it must be from 0 to 65535" % options.port)
     _check_threshold(options)
-    from web import server as web_server  # here: the other commands need no Flask
+    from gallery import server as web_server  # here: the other commands need no Flask
 
     server = _server(options)
     path = options.gallery or changes.newest_run(RUNS_DIR)
@@ -267,7 +266,7 @@ def _server(options):
         if options.uri or options.ca:
             raise UserError("--uri and --ca go with --engine milvus")
         return None
-    from retrieval import milvus  # here: pymilvus is not installed everywhere
+    from gallery import milvus  # here: pymilvus is not installed everywhere
 
     return milvus.Server(options.uri, os.environ.get("MILVUS_TOKEN"), options.ca)
 

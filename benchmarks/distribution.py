@@ -65,14 +65,14 @@ def measure(batch_size, seconds):
     """In a worker: prints (images/s, seconds a step, seconds of its collective calls alone)."""
     import numpy as np
 
-    from experiments.cluster import WorkerSettings, read_cluster
-    from runtime.tensorflow_setup import make_session, tf
+    from runtime.tensorflow import make_session, tf
+    from training.distributed.cluster import WorkerSettings, read_cluster
     from training.graph import build_step_graph
 
     cluster = read_cluster(WorkerSettings())
     workers = None
     if cluster is not None:
-        from training.distribution import Workers
+        from training.distributed.distribution import Workers
         workers = Workers(cluster)
     rng = np.random.RandomState(0)
     images = np.clip(0.1 * rng.standard_normal((batch_size, 32, 32, 3)), -1, 1).astype(np.float32)
@@ -118,7 +118,7 @@ def seconds_of(call, seconds, workers):
 
 def run(count, batch_size, seconds):
     """What worker 0 of `count` prints, each on a core of its own with one thread."""
-    from experiments.cluster import free_addresses
+    from training.distributed.cluster import free_addresses
     addresses, processes = free_addresses(count), []
     cores = sorted(os.sched_getaffinity(0))
     for index in range(count):
@@ -151,7 +151,7 @@ def main():
         print("\n".join(table(*options.table)))
         return
     if options.worker:
-        from experiments.workers import end_at_once
+        from training.distributed.workers import end_at_once
         end_at_once(lambda: measure(options.batch_size, options.seconds))
     count, batch = options.num_workers, options.batch_size
     for number in range(1, options.rounds + 1):

@@ -18,9 +18,9 @@ from matplotlib.figure import Figure
 
 import data_loader
 from config import resolve
-from methods import RECIPES
+from methods.table import RECIPES
 from reports.style import BLUE, VERMILLION
-from runtime.tensorflow_setup import make_session, tf
+from runtime.tensorflow import make_session, tf
 from training import schedule
 from training.augmentation import augmented
 from training.graph import build_step_graph

@@ -15,8 +15,8 @@ import time
 
 import numpy as np
 
-from retrieval import metrics
-from retrieval.codes import checked_codes
+from evaluation import metrics
+from evaluation.codes import checked_codes
 
 SIZES = (("FaceScrub", 67177, 2650, 530), ("YouTube Faces", 63800, 7975, 1595))
 NUM_BITS = 48

@@ -31,9 +31,10 @@ if "engines" in sys.argv[1:2]:
 import numpy as np  # noqa: E402
 from PIL import Image  # noqa: E402
 
+from evaluation import packing  # noqa: E402
 from faces import cropping  # noqa: E402
-from retrieval import engines, indexing, packing  # noqa: E402
-from retrieval.index import SAMPLE_TOP  # noqa: E402
+from gallery import engines, indexing  # noqa: E402
+from gallery.index import SAMPLE_TOP  # noqa: E402
 
 CENTERS, FLIP = 10000, 0.05
 PHOTOGRAPH = 1600, 1200  # pixels
@@ -130,8 +131,8 @@ def detecting_gallery(run, count):
     Yields:
         (Gallery, photographs a second, photographs with a face, list of photographs' bytes).
     """
-    from retrieval.encoder import Encoder, export_encoder
-    from retrieval.gallery_writer import GalleryWriter
+    from gallery.gallery_writer import GalleryWriter
+    from methods.export import Encoder, export_encoder
     from runtime.run_folder import RunFolder
 
     with tempfile.TemporaryDirectory() as temporary:
@@ -156,9 +157,9 @@ def detecting_gallery(run, count):
 
 def measure_photographs(run, count):
     """Photographs a second, and how long one query takes once all is loaded."""
-    from retrieval.answers import Judge
-    from retrieval.gallery import Gallery
-    from web.searcher import Searcher
+    from gallery.answers import Judge
+    from gallery.gallery import Gallery
+    from gallery.searcher import Searcher
 
     with detecting_gallery(run, count) as (gallery, per_second, faces, data):
         print("%d photographs of %dx%d: %.1f photographs/s on %d cores, %d faces found" % (
@@ -179,10 +180,10 @@ def measure_load(run, seconds):
     """Browsers at once: answers a second, how long they take, and whether any goes wrong."""
     import http.client
 
-    from retrieval.answers import Judge
-    from retrieval.gallery import Gallery
-    from web import server as web_server
-    from web.searcher import Searcher
+    from gallery import server as web_server
+    from gallery.answers import Judge
+    from gallery.gallery import Gallery
+    from gallery.searcher import Searcher
 
     with detecting_gallery(run, 40) as (gallery, _, _, data):
         access = web_server.Access()
@@ -221,7 +222,7 @@ def measure_load(run, seconds):
 
 
 class _Uploaded:
-    """What retrieval.milvus asks of a gallery, without a folder."""
+    """What gallery.milvus asks of a gallery, without a folder."""
 
     def __init__(self, codes, num_bits):
         self.path, self.num_bits = Path("benchmark"), num_bits
@@ -235,7 +236,7 @@ class _Uploaded:
 
 def measure_milvus(sizes, num_bits, uri):
     """A line a size, through a server."""
-    from retrieval import milvus
+    from gallery import milvus
 
     print("bits      codes  upload s  queries/s one by one  batched  recall")
     server = milvus.Server(uri, os.environ.get("MILVUS_TOKEN"))

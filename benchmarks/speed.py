@@ -46,8 +46,8 @@ def rate(step, batch, seconds):
 
 def tensorflow_step(task, batch):
     from config import Config
-    from retrieval import encode
-    from runtime.tensorflow_setup import make_session
+    from methods import encode
+    from runtime.tensorflow import make_session
     from training.graph import build_step_graph
 
     config = Config(dataset_flag=1, num_bits=NUM_BITS, encode_batch_size=batch)

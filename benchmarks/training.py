@@ -20,7 +20,7 @@ from pathlib import Path
 import data_loader
 from config import resolve
 from runtime.run_folder import RunFolder
-from runtime.tensorflow_setup import device_line, make_session
+from runtime.tensorflow import device_line, make_session
 from training.graph import build_step_graph
 from training.loop import Trainer
 from training.recorder import Recorder

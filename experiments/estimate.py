@@ -5,7 +5,7 @@ from typing import NamedTuple
 
 import numpy as np
 
-from runtime.tensorflow_setup import make_session
+from runtime.tensorflow import make_session
 from training.graph import build_step_graph
 
 MEASURED_STEPS = 2

@@ -1,8 +1,8 @@
 """One run that takes the features of another run's network: evaluated and reported."""
 
 from experiments.run import finish_run
-from retrieval.features import TrainedNetwork, encode_features
-from runtime.tensorflow_setup import tf
+from methods.features import TrainedNetwork, encode_features
+from runtime.tensorflow import tf
 
 
 def take_features(run, trained):
@@ -10,7 +10,7 @@ def take_features(run, trained):
 
     Args:
         run: an experiments.run.Run.
-        trained: the retrieval.trained_run.TrainedRun whose features they are.
+        trained: the methods.trained_run.TrainedRun whose features they are.
     """
     with TrainedNetwork(trained, run.dataset.num_identities) as network:
         print(network.device, flush=True)

@@ -8,8 +8,8 @@ from pathlib import Path
 from typing import NamedTuple
 
 from config import METHODS, PIXEL_SETTINGS, ROOT, Config, Dataset, find_dataset, resolve
+from evaluation.folds import FOLDS
 from reports import tables
-from retrieval.folds import FOLDS
 from runtime.command_line import duration
 from runtime.errors import UserError
 from runtime.run_folder import RunFolder
@@ -19,7 +19,7 @@ def _variant(title, **values):
     return title, values
 
 
-# Methods of the grid: name -> (title, settings). Beside those of methods.METHODS, DCBH with one
+# Methods of the grid: name -> (title, settings). Beside those of METHODS, DCBH with one
 # setting changed; its block length is 6.
 GRID_METHODS = OrderedDict([
     ("dcbh", _variant("DCBH, as released")),

@@ -7,11 +7,11 @@ import numpy as np
 
 from config import Config, Dataset
 from data_loader import ImageSet
+from evaluation.codes import Codes
+from evaluation.saving import save_evaluation
 from faces import mislabelled
+from methods.projections import encode_projected
 from reports import console, report
-from retrieval.codes import Codes
-from retrieval.evaluation import save_evaluation
-from retrieval.projections import encode_projected
 from runtime.provenance import noting_end
 from runtime.run_folder import RunFolder
 
@@ -48,7 +48,7 @@ def finish_run(run, encode, tensorflow, device, network_start=None):
 
     Args:
         run: a Run.
-        encode: function that takes and returns what retrieval.projections.encode_projected does.
+        encode: function that takes and returns what methods.projections.encode_projected does.
         tensorflow, device, network_start: see runtime.provenance.new_entry.
     """
     run.folder.begin(tensorflow, device, run.digest, 1, network_start)

@@ -17,7 +17,7 @@ from runtime.output_folder import OutputFolder
 
 POLL_SECONDS = 0.2
 # Prints how many GPUs TensorFlow finds; a process of its own, since a look takes their memory.
-COUNT_GPUS = ("from runtime.tensorflow_setup import make_session, tf; "
+COUNT_GPUS = ("from runtime.tensorflow import make_session, tf; "
               "print(sum(device.device_type == 'GPU' "
               "for device in make_session(tf.Graph()).list_devices()))")
 

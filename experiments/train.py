@@ -7,17 +7,17 @@ import time
 from config import METHODS
 from data_loader import given_to
 from experiments.run import evaluate, print_results, write_report
+from methods import encode
 from reports import report
 from reports.verdict import overfitting
-from retrieval import encode
 from runtime.command_line import duration
 from runtime.errors import UserError
 from runtime.provenance import noting_end
-from runtime.tensorflow_setup import device_line, tf
-from training.distribution import ALONE
+from runtime.tensorflow import device_line, tf
+from training.distributed.distribution import ALONE
+from training.distributed.worker_session import LostWorker
 from training.graph import build_step_graph
 from training.loop import Interrupted, Progress, TrainingDiverged
-from training.worker_session import LostWorker
 
 
 def train_network(run, workers=None):
@@ -27,7 +27,7 @@ def train_network(run, workers=None):
 
     Args:
         run: an experiments.run.Run.
-        workers: a training.distribution.Workers, of which this is worker 0; None for one process.
+        workers: a Workers, of which this is worker 0; None for one process.
     """
     started = time.perf_counter()
     graph = build_step_graph(run.config, run.dataset.num_identities, workers)
@@ -81,7 +81,7 @@ def train_and_evaluate(run, graph, session, workers):
 
 
 def evaluate_network(run, graph, session, progress):
-    """Evaluates the session's weights; returns (Codes, retrieval.metrics.Evaluation)."""
+    """Evaluates the session's weights; returns (Codes, evaluation.metrics.Evaluation)."""
     codes, unseen_codes, metadata = encode.encode_splits(
         graph.inference, session, run.config, run.dataset, run.train, run.test, run.unseen)
     metadata.update(encode.training_metadata(

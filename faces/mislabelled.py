@@ -79,7 +79,7 @@ def suspects_table(codes, dataset, names, rows=(None, None), most=100):
     """The suspects of a run, for a table: which photographs to look at.
 
     Args:
-        codes: retrieval.codes.Codes of the gallery (training images) and the queries (test images),
+        codes: Codes of the gallery (training images) and the queries (test images),
             with whole numbers as labels.
         dataset: the run's config.Dataset.
         names: identities by label, or None.

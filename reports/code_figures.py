@@ -3,9 +3,9 @@
 import numpy as np
 from matplotlib.patches import Rectangle
 
+from evaluation.codes import bit_correlation
 from reports import style
 from reports.style import BLUE, GREEN, GREY, INK, VERMILLION, Drawing
-from retrieval.codes import bit_correlation
 
 # Columns of history.csv that are not terms of the loss.
 NOT_LOSSES = ("epoch", "accuracy", "mAP", "images_per_second", "seconds")

@@ -7,9 +7,9 @@ from typing import NamedTuple
 
 import numpy as np
 
+from evaluation.codes import load_codes
 from reports import figures, page, ranking
 from reports.runs import dataset_title
-from retrieval.codes import load_codes
 from runtime.errors import UserError
 
 # Results that are drawn for each code length -> title of the figure.

@@ -15,11 +15,11 @@ from PIL import Image, ImageDraw, ImageFont
 
 import data_loader
 from config import Config, resolve
+from evaluation import metrics
+from evaluation.codes import load_codes
+from methods.run_data import load_run_data
 from reports import retrievals
 from reports.page import TEMPLATES
-from retrieval import metrics
-from retrieval.codes import load_codes
-from retrieval.run_data import load_run_data
 from runtime.command_line import ArgumentParser, run_command
 from runtime.errors import UserError
 from runtime.run_folder import RunFolder

@@ -4,8 +4,8 @@ from typing import NamedTuple, Optional
 
 import numpy as np
 
-from retrieval import metrics, vectors
-from retrieval.distances import DistanceCounts
+from evaluation import metrics, vectors
+from evaluation.distances import DistanceCounts
 
 CURVE_POINTS = 150  # of a curve over all ranks of a gallery larger than metrics' own curves
 

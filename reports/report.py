@@ -3,11 +3,11 @@
 import datetime
 from collections import OrderedDict
 
+from evaluation.codes import Codes
 from reports import code_figures, columns, figures, page, retrievals, runs
 from reports.ranking import ranking
 from reports.unseen import unseen_part
 from reports.verdict import counted, overfitting, verdict
-from retrieval.codes import Codes
 from runtime.errors import UserError
 
 CARDS = ("top_1_accuracy", "r_precision", "precision_radius_2", "recall_radius_2")

@@ -9,8 +9,8 @@ import numpy as np
 from PIL import Image
 
 import data_loader
-from retrieval import vectors
-from retrieval.codes import Codes
+from evaluation import vectors
+from evaluation.codes import Codes
 
 # Queries shown of each kind: more failures than successes, since they teach more.
 SHOWN = OrderedDict([("best", 2), ("typical", 2), ("worst", 5)])
@@ -22,7 +22,7 @@ class Item(NamedTuple):
     Attributes:
         source: data URI of its picture.
         name: whom it shows.
-        distance: to the query (see retrieval.vectors.distances_of): int, or text of Floats.
+        distance: to the query (see evaluation.vectors.distances_of): int, or text of Floats.
         right: whether it shows the query's person.
         done: whether all of the person's gallery images come before it, so that it cannot be right.
     """

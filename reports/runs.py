@@ -6,10 +6,10 @@ from typing import NamedTuple
 import numpy as np
 
 from config import DATASETS, METHODS
+from evaluation import vectors
+from evaluation.metrics import Evaluation
+from evaluation.saving import unseen_results
 from reports.columns import COST, column
-from retrieval import vectors
-from retrieval.evaluation import unseen_results
-from retrieval.metrics import Evaluation
 from runtime.run_folder import RunFolder
 
 # Settings that bear on a projection (a method that trains no network).

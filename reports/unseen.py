@@ -2,10 +2,10 @@
 
 from typing import NamedTuple
 
+from evaluation.vectors import load_unseen
 from reports.columns import shown
 from reports.ranking import chance_map
 from reports.verdict import counted
-from retrieval.vectors import load_unseen
 
 COMPARED = ("mAP", "mAP_worst_case", "mAP_best_case", "top_1_accuracy", "r_precision")
 TITLES = {"mAP": "mAP", "mAP_worst_case": "worst order of ties",

@@ -13,7 +13,7 @@ import numpy as np
 import pytest
 
 from config import Config
-from runtime.tensorflow_setup import make_session, tf
+from runtime.tensorflow import make_session, tf
 from training.graph import build_step_graph
 
 # Relative. In double precision our gradient norms are the release's to 7e-6 (computed once, in

@@ -5,7 +5,7 @@ import pytest
 
 import losses
 from config import Config
-from runtime.tensorflow_setup import make_session, tf
+from runtime.tensorflow import make_session, tf
 from training.graph import build_step_graph
 
 

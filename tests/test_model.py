@@ -5,8 +5,8 @@ import pytest
 
 import model
 from config import DATASETS, HASH_LAYERS, METHODS, Config, implementation
-from retrieval.codes import signs
-from runtime.tensorflow_setup import make_session, tf
+from evaluation.codes import signs
+from runtime.tensorflow import make_session, tf
 from training.graph import build_step_graph
 
 # Batch sizes are odd and unlike every other dimension, so that a swapped axis cannot pass.

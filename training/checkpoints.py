@@ -6,7 +6,7 @@ import threading
 import numpy as np
 
 from runtime.errors import Failed, UserError
-from runtime.tensorflow_setup import error_reason, make_session, tf
+from runtime.tensorflow import error_reason, make_session, tf
 
 
 class CheckpointWriter:

@@ -14,8 +14,8 @@ import numpy as np
 import losses as loss_terms
 import model
 from config import HASH_LAYERS, INPUT_SHAPES, METHODS, implementation
-from runtime.tensorflow_setup import tf
-from training.joint_step import OneDevice
+from runtime.tensorflow import tf
+from training.distributed.joint_step import OneDevice
 
 
 class StepGraph(NamedTuple):
@@ -37,7 +37,7 @@ class StepGraph(NamedTuple):
         num_parameters: trainable values, centers included.
         saver: a tf.train.Saver of all variables, Adam's slots included.
         initialize: op that gives every variable its first value.
-        joint: the training.joint_step.JointStep where several workers share each batch, or its
+        joint: the JointStep where several workers share each batch, or its
             OneDevice.
         learning_rate: placeholder, float32: Adam's step size; config.learning_rate if not fed.
         hash_temperature: placeholder, float32: of the hash classifier's softmax; 1 if not fed.
@@ -116,7 +116,7 @@ def build_step_graph(config, num_classes, workers=None):
     Args:
         config: a Config.
         num_classes: C.
-        workers: a training.distribution.Workers where several share each batch.
+        workers: a training.distributed.distribution.Workers where several share each batch.
 
     Returns:
         A StepGraph.

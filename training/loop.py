@@ -8,9 +8,9 @@ import time
 from collections import OrderedDict
 
 import data_loader
-from retrieval.features import run_network
+from methods.features import run_network
 from runtime.errors import Failed
-from runtime.tensorflow_setup import tf
+from runtime.tensorflow import tf
 from training import schedule
 from training.augmentation import augmented
 from training.codewords import choose_codewords, class_means

@@ -7,7 +7,7 @@ from collections import OrderedDict
 from tqdm import tqdm
 
 from runtime.command_line import duration
-from runtime.tensorflow_setup import tf
+from runtime.tensorflow import tf
 from training.checkpoints import CheckpointWriter, restore
 
 # TensorBoard's groups: the columns of history.csv that are no loss terms

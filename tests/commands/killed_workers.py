@@ -23,9 +23,9 @@ def die(*_, **__):
 
 def prepare(moment, index):
     """Replaces what this worker does at the moment of its death."""
-    from retrieval import encode
-    from training import worker_session
-    from training.distribution import JointTrainer, Workers
+    from methods import encode
+    from training.distributed import worker_session
+    from training.distributed.distribution import JointTrainer, Workers
 
     if moment == "nobody":
         worker_session.LOOK_SECONDS = 0.0  # at every call

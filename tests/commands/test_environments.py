@@ -30,7 +30,7 @@ import numpy as np
 import data_loader
 from config import resolve
 from runtime.run_folder import RunFolder
-from runtime.tensorflow_setup import make_session, tf
+from runtime.tensorflow import make_session, tf
 from training.checkpoints import restore
 from training.graph import build_step_graph
 

@@ -5,8 +5,8 @@ import pytest
 from conftest import assert_refused, run_script
 
 import evaluate
-from retrieval import metrics
-from retrieval.codes import checked_codes
+from evaluation import metrics
+from evaluation.codes import checked_codes
 from runtime.errors import UserError
 from runtime.output_folder import OutputFolder
 

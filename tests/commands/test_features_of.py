@@ -12,15 +12,16 @@ import data_loader
 import evaluate
 import main
 from config import resolve
+from evaluation import floats, metrics
+from evaluation.codes import load_codes
+from gallery.changes import newest_run
+from methods import baselines
+from methods.export import Encoder, export_encoder
+from methods.run_data import load_run_data
 from reports import columns
-from retrieval import baselines, floats, metrics
-from retrieval.changes import newest_run
-from retrieval.codes import load_codes
-from retrieval.encoder import Encoder, export_encoder
-from retrieval.run_data import load_run_data
 from runtime.errors import UserError
 from runtime.run_folder import RunFolder
-from runtime.tensorflow_setup import tf
+from runtime.tensorflow import tf
 
 # Eight people, a fold of two of whom is kept out of training.
 PEOPLE, SEEN, BITS = 8, 6, 8

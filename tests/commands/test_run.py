@@ -312,8 +312,8 @@ def test_a_run_folder_of_the_old_form(finished, tmp_path):
 ENCODE = """
 import sys
 import numpy as np
-from retrieval.encoder import Encoder
-from runtime.tensorflow_setup import tf
+from methods.export import Encoder
+from runtime.tensorflow import tf
 
 images = np.load(sys.argv[2])
 with Encoder.open(sys.argv[1]) as encoder:

@@ -18,11 +18,11 @@ from PIL import Image
 import data_loader
 import search
 from config import resolve
-from retrieval import packing
-from retrieval.codes import load_codes
-from retrieval.encode import encode_projected
-from retrieval.evaluation import save_evaluation
-from retrieval.gallery import Gallery
+from evaluation import packing
+from evaluation.codes import load_codes
+from evaluation.saving import save_evaluation
+from gallery.gallery import Gallery
+from methods.encode import encode_projected
 from runtime.errors import UserError
 from runtime.run_folder import RunFolder
 

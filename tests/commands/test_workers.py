@@ -15,9 +15,9 @@ import pytest
 from conftest import ROOT, assert_refused, clean_environment, command, run_script
 
 from config import Config
-from experiments import workers
-from experiments.cluster import Cluster, WorkerSettings, free_addresses, read_cluster
 from runtime.errors import UserError
+from training.distributed import workers
+from training.distributed.cluster import Cluster, WorkerSettings, free_addresses, read_cluster
 
 # A small network, some steps an epoch: 30 images in 5 batches.
 TINY = ["--dataset_flag", "1", "--data_dir", "data", "--method", "ddh", "--num_bits", "4",
@@ -112,7 +112,7 @@ def test_a_port_in_use_is_one_line(tmp_path):
 
 
 def test_states_of_a_worker(monkeypatch):
-    monkeypatch.setattr("experiments.cluster.ANSWER_SECONDS", 0.2)
+    monkeypatch.setattr("training.distributed.cluster.ANSWER_SECONDS", 0.2)
     with socket.socket() as server:
         server.bind(("127.0.0.1", 0))
         server.listen(4)

@@ -24,7 +24,7 @@ from faces import embedding, embedding_stage
 from faces.embedding_files import embeddings_file, read_embeddings
 from faces.reading import Face
 from faces.sources import Photo
-from retrieval.run_data import load_run_data
+from methods.run_data import load_run_data
 from runtime.errors import Failed, UserError
 
 INSTALLED = all(importlib.util.find_spec(name) for name in ("dlib", "face_recognition_models"))

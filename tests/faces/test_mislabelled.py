@@ -3,8 +3,8 @@
 import numpy as np
 
 from config import find_dataset
+from evaluation.codes import Codes
 from faces.mislabelled import COLUMNS, suspects, suspects_table
-from retrieval.codes import Codes
 
 
 def test_a_planted_wrong_label_is_found():

@@ -22,7 +22,7 @@ import prepare
 from config import find_dataset, resolve
 from faces import photographs, writing
 from faces.cropping import crop_like
-from retrieval.run_data import load_run_data
+from methods.run_data import load_run_data
 from runtime.errors import UserError
 
 

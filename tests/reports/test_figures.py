@@ -11,9 +11,9 @@ from PIL import Image
 
 import data_loader
 from config import find_dataset, resolve
+from evaluation import metrics
+from evaluation.codes import checked_codes
 from reports import code_figures, figures, pictures, ranking, retrievals, style
-from retrieval import metrics
-from retrieval.codes import checked_codes
 from runtime.errors import UserError
 from runtime.run_folder import RunFolder
 

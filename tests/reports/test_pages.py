@@ -10,10 +10,10 @@ from conftest import tiny_faces
 
 import data_loader
 from config import resolve
+from evaluation import floats, metrics
+from evaluation.codes import checked_codes
+from evaluation.saving import unseen_results
 from reports import report, runs, tables
-from retrieval import floats, metrics
-from retrieval.codes import checked_codes
-from retrieval.evaluation import unseen_results
 from runtime.output_folder import OutputFolder
 from runtime.run_folder import RunFolder
 

@@ -6,9 +6,9 @@ import numpy as np
 import pytest
 
 from config import resolve
+from evaluation import metrics
+from evaluation.codes import checked_codes
 from reports import runs
-from retrieval import metrics
-from retrieval.codes import checked_codes
 
 CODES = checked_codes(
     np.array([[1, 1, 1], [1, 1, -1], [1, -1, -1], [1, -1, 1]]), np.array([0, 0, 1, 1]),

@@ -3,11 +3,11 @@
 import numpy as np
 import pytest
 
+from evaluation.codes import checked_codes
+from evaluation.metrics import evaluate_codes
+from evaluation.saving import save_evaluation
 from reports import columns, runs
 from reports.unseen import unseen_part
-from retrieval.codes import checked_codes
-from retrieval.evaluation import save_evaluation
-from retrieval.metrics import evaluate_codes
 from runtime.output_folder import OutputFolder
 
 

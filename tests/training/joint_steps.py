@@ -13,8 +13,8 @@ sys.path.insert(0, str(Path(__file__).resolve().parents[2]))
 import numpy as np
 
 from config import Config
-from experiments.cluster import WorkerSettings, read_cluster
-from runtime.tensorflow_setup import make_session, tf
+from runtime.tensorflow import make_session, tf
+from training.distributed.cluster import WorkerSettings, read_cluster
 from training.graph import build_step_graph
 
 NUM_CLASSES = 5
@@ -50,7 +50,7 @@ def run_steps(config, workers=None):
 
     Args:
         config: a Config.
-        workers: a training.distribution.Workers; None for one process.
+        workers: a training.distributed.distribution.Workers; None for one process.
     """
     graph = build_step_graph(config, NUM_CLASSES, workers)
     joint = graph.joint if workers else None
@@ -79,7 +79,7 @@ def run_steps(config, workers=None):
 
 def main(folder):
     """One worker: all cases, and what it hears from the others."""
-    from training.distribution import Workers
+    from training.distributed.distribution import Workers
     workers = Workers(read_cluster(WorkerSettings(worker_timeout=60)))
     results = {}
     for name in CASES:
@@ -90,5 +90,5 @@ def main(folder):
 
 
 if __name__ == "__main__":
-    from experiments.workers import end_at_once
+    from training.distributed.workers import end_at_once
     end_at_once(lambda: main(sys.argv[1]))

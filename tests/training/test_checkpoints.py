@@ -9,7 +9,7 @@ from config import resolve
 from data_loader import ImageSet
 from runtime.errors import Failed, UserError
 from runtime.run_folder import RunFolder
-from runtime.tensorflow_setup import error_reason, make_session, tf
+from runtime.tensorflow import error_reason, make_session, tf
 from training.checkpoints import CheckpointWriter, restore
 from training.graph import build_step_graph
 from training.loop import Progress, Trainer, TrainingDiverged

@@ -9,8 +9,8 @@ from training_runs import Silent, some_images, trained_weights
 
 from config import Config, resolve
 from data_loader import ImageSet
-from retrieval.features import run_network
-from runtime.tensorflow_setup import make_session, tf
+from methods.features import run_network
+from runtime.tensorflow import make_session, tf
 from training import schedule
 from training.codewords import choose_codewords, class_means
 from training.graph import build_step_graph

@@ -12,10 +12,10 @@ import pytest
 
 import losses as loss_terms
 import model
-from experiments.cluster import free_addresses
-from runtime.tensorflow_setup import make_session, tf
+from runtime.tensorflow import make_session, tf
+from training.distributed.cluster import free_addresses
+from training.distributed.joint_step import share_of
 from training.graph import build_network
-from training.joint_step import share_of
 
 # Gradients that are zero but for rounding: batch norm follows these.
 BEFORE_BATCH_NORM = ("/descriptor/bias", "/divide_and_encode/bias")

@@ -11,9 +11,9 @@ import model
 from config import Config, resolve
 from data_loader import ImageSet
 from losses import weighted_losses
-from methods import RECIPES
+from methods.table import RECIPES
 from runtime.errors import UserError
-from runtime.tensorflow_setup import make_session, tf
+from runtime.tensorflow import make_session, tf
 from training import schedule
 from training.augmentation import augmented, erased_box, shifted
 from training.graph import build_step_graph

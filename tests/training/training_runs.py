@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 from runtime.run_folder import RunFolder
-from runtime.tensorflow_setup import make_session, tf
+from runtime.tensorflow import make_session, tf
 from training.graph import build_step_graph
 from training.loop import Interrupted, Trainer
 from training.recorder import Recorder

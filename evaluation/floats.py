@@ -1,0 +1,186 @@
+"""Floating-point vectors -> numbers: the metrics of ranking by cosine and by Euclidean distance.
+
+They are those of evaluation.metrics: gallery items at one distance of a query are a tie, which for
+vectors means equal ones, and all counts and closed forms stay. Needs numpy alone.
+"""
+
+from collections import OrderedDict
+from typing import NamedTuple, Optional
+
+import numpy as np
+
+from evaluation import metrics
+from evaluation.distances import DistanceCounts
+from runtime.array_file import read_arrays
+from runtime.errors import UserError
+
+# Pairs of query and gallery item that are ranked at once; each takes about 200 bytes.
+PAIRS_AT_ONCE = 1 << 19
+GALLERY_BLOCK = 4096  # gallery vectors converted to float64 at once
+# Distances of one query that differ by less than this share of the largest are one: rounding.
+RESOLUTION = 2.0 ** -26
+
+
+class Floats(NamedTuple):
+    """Gallery and queries, as floats.npz holds them.
+
+    Attributes:
+        gallery_vectors: float32 [N, P].
+        gallery_labels: [N], integers or strings.
+        query_vectors: float32 [Q, P].
+        query_labels: [Q].
+        gallery_fingerprints, query_fingerprints: see evaluation.codes.Codes.
+    """
+
+    gallery_vectors: np.ndarray
+    gallery_labels: np.ndarray
+    query_vectors: np.ndarray
+    query_labels: np.ndarray
+    gallery_fingerprints: Optional[np.ndarray] = None
+    query_fingerprints: Optional[np.ndarray] = None
+
+    def arrays(self):
+        """What an .npz file holds of it: a dict of arrays."""
+        return {name: array for name, array in self._asdict().items() if array is not None}
+
+
+def load_floats(path):
+    """Floats from an .npz file. Raises UserError if it is missing, damaged or malformed."""
+    floats = Floats(**read_arrays(path, Floats._fields[:4], Floats._fields[4:]))
+    for name in ("gallery", "query"):
+        vectors, labels, fingerprints = [getattr(floats, "%s_%s" % (name, part))
+                                         for part in ("vectors", "labels", "fingerprints")]
+        if vectors.ndim != 2 or 0 in vectors.shape or vectors.dtype.kind != "f":
+            raise UserError("%s: %s_vectors must be floating-point numbers [images, values], not "
+                            "%s %s" % (path, name, vectors.dtype, vectors.shape))
+        if not np.isfinite(vectors).all():
+            raise UserError("%s: %s_vectors holds values that are not finite" % (path, name))
+        if labels.shape != vectors.shape[:1] or np.shape(fingerprints) not in ((), labels.shape):
+            raise UserError("%s: %s_vectors has %d rows, unlike its labels or fingerprints"
+                            % (path, name, len(vectors)))
+    if floats.gallery_vectors.shape[1] != floats.query_vectors.shape[1] or (
+            floats.gallery_labels.dtype.kind != floats.query_labels.dtype.kind):
+        raise UserError("%s: gallery and queries hold vectors of different sizes, or labels of "
+                        "different types" % path)
+    return floats
+
+
+def cosine_distances(queries, gallery):
+    """1 - cosine of the angle: float [Q, P], [N, P] -> float64 [Q, N]; from a zero vector it is 1.
+    """
+    def unit(vectors):
+        vectors = np.asarray(vectors, np.float64)
+        lengths = np.linalg.norm(vectors, axis=1, keepdims=True)
+        return vectors / np.where(lengths > 0, lengths, 1)
+
+    queries = unit(queries)
+    return _in_columns(gallery, len(queries), lambda block: 1 - queries.dot(unit(block).T))
+
+
+def euclidean_distances(queries, gallery):
+    """Lengths of the differences: float [Q, P], [N, P] -> float64 [Q, N]."""
+    queries = np.asarray(queries, np.float64)
+    squares = np.square(queries).sum(axis=1)[:, None]
+
+    def distances(block):
+        block = np.asarray(block, np.float64)
+        return np.sqrt(np.maximum(
+            squares + np.square(block).sum(axis=1) - 2 * queries.dot(block.T), 0))
+
+    return _in_columns(gallery, len(queries), distances)
+
+
+def _in_columns(gallery, num_queries, distances):
+    """The distances to all of a gallery, a block of it at a time: float64 [Q, N]."""
+    result = np.empty((num_queries, len(gallery)))
+    for start in range(0, len(gallery), GALLERY_BLOCK):
+        result[:, start:start + GALLERY_BLOCK] = distances(gallery[start:start + GALLERY_BLOCK])
+    return result
+
+
+def count_ties(distances, relevant):
+    """How each query's gallery falls into ties, by distance.
+
+    Args:
+        distances: float64 [Q, N], not negative.
+        relevant: bool [Q, N], whether an item has the query's label.
+
+    Returns:
+        A DistanceCounts of N columns: the ties in ascending order of distance, then zeros.
+    """
+    largest = np.maximum(distances.max(axis=1, keepdims=True), np.finfo(np.float64).tiny)
+    steps = np.rint(distances / largest / RESOLUTION).astype(np.int32)
+    order = np.argsort(steps, axis=1)
+    steps = np.take_along_axis(steps, order, axis=1)
+    slots = np.zeros(steps.shape, np.int64)
+    np.cumsum(np.diff(steps, axis=1) > 0, axis=1, out=slots[:, 1:])
+    slots += np.arange(len(slots))[:, None] * slots.shape[1]
+    hits = np.take_along_axis(relevant, order, axis=1)
+    items, hits = [np.bincount(found, minlength=slots.size).reshape(slots.shape)
+                   for found in (slots.ravel(), slots[hits])]
+    return DistanceCounts(items, hits)
+
+
+def ranked_blocks(floats, distances):
+    """Yields DistanceCounts of a few queries at a time, in order: memory is bounded.
+
+    Args:
+        floats: Floats.
+        distances: cosine_distances or euclidean_distances.
+    """
+    rows = max(1, PAIRS_AT_ONCE // len(floats.gallery_vectors))
+    for start in range(0, len(floats.query_vectors), rows):
+        some = slice(start, start + rows)
+        yield count_ties(distances(floats.query_vectors[some], floats.gallery_vectors),
+                         floats.query_labels[some, None] == floats.gallery_labels)
+
+
+def precision_recall_at(floats, ranks):
+    """metrics.precision_recall_at of a ranking by cosine distance."""
+    found = [np.multiply(metrics.precision_recall_at(counts, ranks), len(counts.items))
+             for counts in ranked_blocks(floats, cosine_distances)]
+    return tuple(np.sum(found, axis=0) / len(floats.query_vectors))
+
+
+def mean_average_precision(floats, distances):
+    """Expected mAP of a ranking by cosine_distances or euclidean_distances, which is named."""
+    return float(np.mean(np.concatenate(
+        [metrics.average_precision(counts).expected
+         for counts in ranked_blocks(floats, distances)])))
+
+
+def evaluate_floats(floats, map_at=1000, authors_evaluation=False):  # noqa: ARG001  codes have it
+    """The metrics of floating-point vectors, ranked by cosine distance, and mAP by the Euclidean.
+
+    Args:
+        floats: Floats.
+        map_at: R of mAP@R.
+        authors_evaluation: taken as by metrics.evaluate_codes, but of no use here.
+
+    Returns:
+        A metrics.Evaluation without what belongs to Hamming radii.
+    """
+    num_gallery = len(floats.gallery_vectors)
+    ranks = np.arange(1, min(metrics.CURVE_RANKS, num_gallery) + 1)
+    precisions, values, curves = [], [], []
+    for counts in ranked_blocks(floats, cosine_distances):
+        precisions.append(metrics.average_precision(counts))
+        values.append((metrics.average_precision_at(counts, map_at),
+                       metrics.nearest_accuracy(counts), metrics.r_precision(counts),
+                       counts.num_relevant == 0))
+        curves.append(np.multiply(metrics.precision_recall_at(counts, ranks), len(counts.items)))
+    precision = metrics.AveragePrecision(*map(np.concatenate, zip(*precisions)))
+    at_cutoff, nearest, r_precision, irrelevant = map(np.concatenate, zip(*values))
+    precision_at, recall_at = np.sum(curves, axis=0) / len(floats.query_vectors)
+    results = OrderedDict([
+        ("mAP", precision.expected.mean()), ("mAP_best_case", precision.best_case.mean()),
+        ("mAP_worst_case", precision.worst_case.mean()),
+        ("mAP_euclidean", np.float64(mean_average_precision(floats, euclidean_distances))),
+        ("mAP_at_%d" % map_at, at_cutoff.mean()),
+        ("precision_at_50", precision_at[min(50, len(precision_at)) - 1]),
+        ("top_1_accuracy", nearest.mean()), ("r_precision", r_precision.mean()),
+        ("num_values", floats.gallery_vectors.shape[1]), ("num_gallery", num_gallery),
+        ("num_queries", len(floats.query_vectors)),
+        ("queries_without_relevant", np.count_nonzero(irrelevant))])
+    metrics.finish_results(results, floats)
+    return metrics.Evaluation(results, precision, precision_at, recall_at)

@@ -1,0 +1,147 @@
+"""Open-set identification: who is this, or nobody who is enrolled? Needs numpy alone.
+
+People are of three kinds (Gunther, Cruz, Rudd and Boult, arXiv 1705.01567): known ones are enrolled
+in the gallery; known unknown ones took part in training but are not enrolled; unknown unknown ones
+are never seen before they are a query. A query is accepted as the person of its nearest enrolled
+code, or vector, if that lies within a threshold. docs/evaluation.md has the equations.
+"""
+
+from collections import OrderedDict
+from typing import NamedTuple, Optional
+
+import numpy as np
+
+from evaluation import floats
+from evaluation.codes import Codes
+from evaluation.distances import count_distances
+from evaluation.folds import folds_of_people
+
+# Of the seen people a third is known unknown. Where a quarter of all people is unseen, that makes
+# two quarters known, one known unknown and one unknown unknown: as many unknowns of either kind.
+SEEN_PARTS = 3
+FALSE_ACCEPTS = OrderedDict([("1_percent", 0.01), ("10_percent", 0.1)])
+PREFIX = "open_set_"
+QUERIES_AT_ONCE = 256  # vectors that are held against the gallery at once
+
+
+class Probes(NamedTuple):
+    """How some queries lie to the enrolled gallery.
+
+    Attributes:
+        distances: [P], to the nearest enrolled item: Hamming distance, int64, or cosine distance of
+            vectors, float64.
+        right: float64 [P], share of the enrolled items at that distance that are of the query's own
+            person: the chance that a random one of a tie is.
+    """
+
+    distances: np.ndarray
+    right: np.ndarray
+
+    def take(self, chosen):
+        """The Probes that a mask chooses."""
+        return Probes(self.distances[chosen], self.right[chosen])
+
+
+class Rate(NamedTuple):
+    """A point of operation.
+
+    Attributes:
+        detection: detection and identification rate.
+        false_accepts: the false accept rate that is reached, at most the limit.
+        threshold: Hamming distance up to which queries are accepted, or cosine distance below
+            which they are; None where distance 0 already accepts too many unknown queries, so that
+            nobody is accepted and both rates are 0.
+    """
+
+    detection: float
+    false_accepts: float
+    threshold: Optional[float]
+
+
+def open_set_results(seen, unseen):
+    """Detection and identification rates of known people's queries among those of unknown people.
+
+    The unknown ones of O1 are the known unknown, of O2 the unknown unknown, of O3 both.
+
+    Args:
+        seen: Codes or Floats of the seen people.
+        unseen: those of the unseen people, whose queries alone count.
+
+    Returns:
+        OrderedDict of plain values for results.json; empty where fewer than three people are seen.
+    """
+    people = np.unique(seen.gallery_labels)
+    if len(people) < SEEN_PARTS:
+        return OrderedDict()
+    known = people[folds_of_people(len(people), SEEN_PARTS) != 0]
+    probes = nearest(_enrolled(seen, known, seen))
+    of_known = np.isin(seen.query_labels, known)
+    known_probes, known_unknown = probes.take(of_known), probes.take(~of_known)
+    # Labels of unseen people are numbers of their own: only the distances mean something.
+    strangers = nearest(_enrolled(seen, known, unseen))
+    results = OrderedDict([
+        (PREFIX + "num_known", len(known)),
+        (PREFIX + "num_known_unknown", len(people) - len(known)),
+        (PREFIX + "num_known_queries", int(np.count_nonzero(of_known))),
+        (PREFIX + "num_known_unknown_queries", int(np.count_nonzero(~of_known)))])
+    for name, unknown in (("o1", (known_unknown,)), ("o2", (strangers,)),
+                          ("o3", (known_unknown, strangers))):
+        distances = np.concatenate([probes.distances for probes in unknown])
+        for limit_name, limit in FALSE_ACCEPTS.items():
+            if len(distances) and len(known_probes.distances):
+                rate = detection_rate(known_probes, distances, limit)
+                for part, value in zip(("dir", "far", "threshold"), rate):
+                    results["%s%s_%s_at_%s" % (PREFIX, name, part, limit_name)] = value
+    return results
+
+
+def _enrolled(seen, known, queries):
+    """The known people's gallery of `seen` with the queries of `queries`, as Codes or Floats."""
+    enrolled = np.isin(seen.gallery_labels, known)
+    of_queries = dict(zip(queries._fields, queries))
+    return seen._replace(
+        gallery_fingerprints=None, query_fingerprints=None, **{
+            name: value[enrolled] if name.startswith("gallery") else of_queries[name]
+            for name, value in zip(seen._fields[:4], seen)})
+
+
+def nearest(vectors):
+    """The Probes of the queries of Codes or Floats."""
+    if isinstance(vectors, Codes):
+        counts = count_distances(vectors)
+        rows, distances = np.arange(len(counts.items)), np.argmax(counts.items > 0, axis=1)
+        return Probes(distances, counts.relevant[rows, distances] / counts.items[rows, distances])
+    parts = [_nearest_vectors(vectors, slice(start, start + QUERIES_AT_ONCE))
+             for start in range(0, len(vectors.query_labels), QUERIES_AT_ONCE)]
+    return Probes(*map(np.concatenate, zip(*parts)))
+
+
+def _nearest_vectors(vectors, some):
+    """(distances, right) of some queries of Floats; see floats.RESOLUTION for what is a tie."""
+    distances = floats.cosine_distances(vectors.query_vectors[some], vectors.gallery_vectors)
+    least = distances.min(axis=1, keepdims=True)
+    ties = distances <= least + floats.RESOLUTION * distances.max(axis=1, keepdims=True)
+    relevant = vectors.query_labels[some, None] == vectors.gallery_labels
+    # In whole steps, so that equal distances of different queries are equal, too.
+    steps = np.rint(np.maximum(least[:, 0], 0) / floats.RESOLUTION)
+    return steps * floats.RESOLUTION, (ties & relevant).sum(axis=1) / ties.sum(axis=1)
+
+
+def detection_rate(known, unknown_distances, limit):
+    """The Rate of the largest threshold whose false accept rate is not above the limit.
+
+    Args:
+        known: Probes of known people, at least one.
+        unknown_distances: [U], of unknown people's queries to their nearest enrolled item.
+        limit: false accept rate, below 1.
+    """
+    # In whole queries, so that a rate that equals the limit is not lost by rounding.
+    allowed = int(np.floor(limit * len(unknown_distances) + 1e-9))
+    # The first unknown query too many is the first to be refused, with all as near as it.
+    refused = np.sort(unknown_distances)[allowed]
+    if refused <= 0:
+        return Rate(0.0, 0.0, None)
+    whole = np.issubdtype(unknown_distances.dtype, np.integer)
+    return Rate(float((known.right * (known.distances < refused)).mean()),
+                float((unknown_distances < refused).mean()),
+                int(refused) - 1 if whole else float(refused))

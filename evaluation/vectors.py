@@ -1,0 +1,81 @@
+"""What a run compares, binary codes or floating-point vectors: both, behind one interface.
+
+A run's folder holds codes.npz or floats.npz, as its method is (methods.table.Method.floats).
+"""
+
+import numpy as np
+
+from evaluation import floats, metrics
+from evaluation.codes import Codes, load_codes
+from evaluation.distances import count_distances
+from runtime.errors import UserError
+
+UNSEEN = "unseen_"  # before the name of the file of people never seen
+
+
+def file_name(vectors):
+    """The file of a run's folder that holds such vectors."""
+    return "codes.npz" if isinstance(vectors, Codes) else "floats.npz"
+
+
+def load_vectors(folder):
+    """The Codes or Floats that a run has saved.
+
+    Args:
+        folder: an OutputFolder.
+
+    Raises:
+        UserError: there are none yet, or the file is damaged.
+    """
+    if (folder.path / "codes.npz").exists():
+        return load_codes(folder.path / "codes.npz")
+    if (folder.path / "floats.npz").exists():
+        return floats.load_floats(folder.path / "floats.npz")
+    raise UserError("%s has no codes.npz yet; run: python evaluate.py %s" % (folder, folder))
+
+
+def load_unseen(folder):
+    """The Codes or Floats of people never seen that a run has saved; None where it has none.
+
+    Args:
+        folder: an OutputFolder.
+
+    Raises:
+        UserError: the file is damaged.
+    """
+    for name, load in (("codes.npz", load_codes), ("floats.npz", floats.load_floats)):
+        if (folder.path / (UNSEEN + name)).exists():
+            return load(folder.path / (UNSEEN + name))
+    return None
+
+
+def evaluate(vectors, **options):
+    """The metrics.Evaluation of Codes or Floats; options are those of metrics.evaluate_codes."""
+    if isinstance(vectors, Codes):
+        return metrics.evaluate_codes(vectors, **options)
+    return floats.evaluate_floats(vectors, **options)
+
+
+def precision_recall_at(vectors, ranks):
+    """Expected macro precision and recall of the first N ranks; see metrics.precision_recall_at."""
+    if isinstance(vectors, Codes):
+        return metrics.precision_recall_at(count_distances(vectors), ranks)
+    return floats.precision_recall_at(vectors, ranks)
+
+
+def distances_of(vectors, query):
+    """The distance of one query to every gallery item: Hamming, or cosine of Floats.
+
+    Args:
+        vectors: Codes or Floats.
+        query: the query's index.
+
+    Returns:
+        int or float64 [N].
+    """
+    if not isinstance(vectors, Codes):
+        return floats.cosine_distances(vectors.query_vectors[query:query + 1],
+                                       vectors.gallery_vectors)[0]
+    distances = np.count_nonzero(vectors.gallery_codes != vectors.query_codes[query], axis=1)
+    return np.where(distances > 0, vectors.gallery_codes.shape[1], 0) if vectors.numbers \
+        else distances

@@ -1,0 +1,87 @@
+"""Answers -> a contact sheet: one HTML file that asks for nothing else, and a PNG."""
+
+import io
+from pathlib import Path
+
+import jinja2
+from PIL import Image, ImageDraw, ImageFont
+
+from gallery import results as texts
+from gallery.thumbnails import data_url
+
+TEMPLATES = Path(__file__).resolve().parent / "templates"
+CELL, MARGIN, LINE = 96, 12, 13  # pixels of the PNG
+MOST_CELLS = 10  # neighbours in a row of the PNG
+MOST_ROWS = 200  # faces in the PNG: pictures have a largest size
+
+
+def html(gallery, results):
+    """The page, as text.
+
+    Args:
+        gallery: gallery.gallery.Gallery.
+        results: list of gallery.results.Results.
+    """
+    environment = jinja2.Environment(
+        loader=jinja2.FileSystemLoader(str(TEMPLATES)), autoescape=True, trim_blocks=True,
+        lstrip_blocks=True, undefined=jinja2.StrictUndefined)
+    shown = [dict(title=texts.title(result), verdict=texts.verdict_line(result.answer.verdict),
+                  known=result.answer.verdict.name is not None,
+                  image=data_url(result.face.thumbnail), more_ties=result.answer.more_ties,
+                  neighbours=[dict(item, image=data_url(gallery.thumbnail(row)),
+                                   within=_is_within(item["distance"], result))
+                              for row, item in zip(result.answer.rows, texts.answer_dict(
+                                  gallery, result.answer)["neighbours"])])
+             for result in results]
+    return environment.get_template("contact_sheet.html").render(
+        gallery=str(gallery.path), faces=len(gallery), num_bits=gallery.num_bits, results=shown)
+
+
+def png(gallery, results):
+    """The sheet as the bytes of a PNG: a row a face, the face first.
+
+    Args:
+        gallery, results: see html; of many faces the first are drawn.
+    """
+    results = results[:MOST_ROWS]
+    columns = 1 + min(MOST_CELLS, max([len(result.answer.rows) for result in results] + [0]))
+    height = CELL + 3 * LINE + MARGIN
+    sheet = Image.new("RGB", (MARGIN + columns * (CELL + MARGIN), MARGIN + height * len(results)),
+                      "white")
+    draw, font = ImageDraw.Draw(sheet), ImageFont.load_default()
+    for line, result in enumerate(results):
+        top = MARGIN + line * height
+        verdict = result.answer.verdict
+        _cell(sheet, draw, font, MARGIN, top, result.face.thumbnail,
+              [Path(result.photograph).name, verdict.name or "unknown"])
+        for column in range(min(MOST_CELLS, len(result.answer.rows))):
+            row, distance = result.answer.rows[column], result.answer.distances[column]
+            _cell(sheet, draw, font, MARGIN + (column + 1) * (CELL + MARGIN), top,
+                  gallery.thumbnail(row), [gallery.name(row) or "-", "distance %d" % distance])
+    buffer = io.BytesIO()
+    sheet.save(buffer, "PNG")
+    return buffer.getvalue()
+
+
+def _cell(sheet, draw, font, left, top, thumbnail, lines):
+    """One face with lines of text below it."""
+    with Image.open(io.BytesIO(thumbnail)) as image:
+        scale = CELL / max(image.size)
+        size = [max(1, round(edge * scale)) for edge in image.size]
+        face = image.convert("RGB").resize(size, Image.BILINEAR)
+    sheet.paste(face, (left + (CELL - size[0]) // 2, top + CELL - size[1]))
+    for number, text in enumerate(lines):
+        # The font that comes with Pillow has Latin letters alone.
+        text = text.encode("latin-1", "replace").decode("latin-1")
+        while text and _width(draw, text, font) > CELL:
+            text = text[:-1]
+        draw.text((left, top + CELL + 2 + number * LINE), text, fill="black", font=font)
+
+
+def _width(draw, text, font):
+    return draw.textlength(text, font=font)
+
+
+def _is_within(distance, result):
+    threshold = result.answer.verdict.threshold
+    return threshold is not None and distance <= threshold

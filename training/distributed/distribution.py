@@ -1,0 +1,276 @@
+"""Several workers that compute what one process would, on TensorFlow's own distributed runtime.
+
+Each worker holds all variables and trains on its share of each batch (joint_step); there
+is no parameter server. Worker 0 alone writes, evaluates and reports. experiments.run takes what it
+needs from a `Workers`, or from ALONE, whose answers are those of one process.
+"""
+
+import contextlib
+import json
+import signal
+import threading
+import types
+
+import numpy as np
+
+from runtime.errors import Failed, UserError
+from runtime.tensorflow import error_reason, make_session, session_options, tf
+from training.distributed.joint_step import Collectives, JointStep
+from training.distributed.worker_session import LostWorker, WorkerSession
+from training.loop import Progress, StopRequest, Trainer
+from training.recorder import Recorder
+
+MESSAGE_VALUES = 8192  # bytes of a message between workers, each as an int32
+WAITING_SECONDS = 10.0  # between two signs of life to workers that wait
+# One process: what Workers is for several.
+ALONE = types.SimpleNamespace(index=0, count=1, session=make_session, recorder=Recorder,
+                              trainer=Trainer, keep_waiting=contextlib.nullcontext, how_to_start="")
+
+
+class Workers(Collectives):
+    """This process as one of several workers, connected to the others.
+
+    Args:
+        cluster: an training.distributed.workers.Cluster.
+
+    Raises:
+        UserError: TensorFlow's server cannot be started.
+        LostWorker: another worker was not there in time.
+    """
+
+    def __init__(self, cluster):
+        super().__init__(cluster.index, cluster.count)
+        self.cluster, self.how_to_start = cluster, cluster.how_to_start()
+        self.options = session_options()
+        self.options.experimental.collective_group_leader = "/job:worker/replica:0/task:0"
+        self.options.device_filters.append(self.device)  # a session runs on its own worker alone
+        try:
+            self._server = tf.train.Server({"worker": cluster.addresses}, job_name="worker",
+                                           task_index=self.index, config=self.options)
+        except tf.errors.OpError as error:
+            raise UserError("TensorFlow cannot serve at %s (%s)"
+                            % (cluster.addresses[self.index], error_reason(error)))
+        self.target = self._server.target
+        cluster.shield()
+        absent = cluster.wait_for_all()
+        if absent:
+            raise LostWorker("%s did not answer within %d s of waiting for all to be there"
+                             % (cluster.describe(absent), cluster.timeout))
+        self._exchange = None  # (session, placeholder of the own message, all messages)
+
+    def joint_step(self, config):
+        """A JointStep, to be made in the graph of a training step."""
+        return JointStep(self, config)
+
+    def session(self, graph):
+        """A WorkerSession on `graph`."""
+        return WorkerSession(self, graph)
+
+    def recorder(self, folder, graph, session, statistics):
+        """What records this worker's training: worker 0 writes, the others are silent."""
+        spread = Spread(self, graph, session)
+        return (JointRecorder(spread, folder, graph, session, statistics) if self.index == 0
+                else SilentRecorder(spread))
+
+    def trainer(self, *arguments):
+        """A JointTrainer."""
+        return JointTrainer(*arguments)
+
+    def exchange(self, message):
+        """What all workers say: a list of N plain values, in the workers' order."""
+        text = json.dumps(message).encode()
+        if len(text) > MESSAGE_VALUES:
+            raise ValueError("a message of %d bytes" % len(text))
+        if self._exchange is None:
+            with tf.Graph().as_default() as graph, tf.device(self.device):
+                own = tf.placeholder(tf.int32, [self.count, MESSAGE_VALUES])
+                self._exchange = WorkerSession(self, graph), own, self.reduce(own)
+        session, own, everyone = self._exchange
+        rows = np.zeros((self.count, MESSAGE_VALUES), np.int32)
+        rows[self.index] = np.frombuffer(text.ljust(MESSAGE_VALUES), np.uint8)
+        return [json.loads(row.astype(np.uint8).tobytes().decode())
+                for row in session.run_jointly(everyone, {own: rows})]
+
+    def check_data(self, digest, error=None):
+        """Compares the data of all workers.
+
+        Args:
+            digest: see data_loader.data_digest; None if this worker has no data,
+            error: and why.
+
+        Raises:
+            Failed: a worker has none, or other data than worker 0.
+        """
+        answers = self.exchange([digest, error and error[:1000]])
+        for index, (other, reason) in enumerate(answers):
+            if other != answers[0][0]:
+                raise Failed("%s %s" % (self.cluster.describe([index]), reason and "says: " + reason
+                                        or "has other data than worker 0 under the same name"))
+
+    @contextlib.contextmanager
+    def keep_waiting(self, training_ended):
+        """While the block runs on worker 0, the others stay in `wait`.
+
+        Args:
+            training_ended: then nobody waits any more.
+
+        Raises:
+            LostWorker: one was lost meanwhile; the block has run to its end.
+        """
+        if training_ended:
+            yield
+            return
+        ended, lost = threading.Event(), []
+
+        def give_signs():
+            try:
+                while not ended.wait(min(WAITING_SECONDS, self.cluster.timeout / 4)):
+                    self.exchange("wait")
+            except LostWorker as error:
+                lost.append(error)
+        thread = threading.Thread(target=give_signs, daemon=True)
+        thread.start()
+        try:
+            yield
+        finally:
+            ended.set()
+            thread.join()
+        if lost:
+            raise lost[0]
+        self.exchange("go on")
+
+    def wait(self):
+        """Waits, on another worker than 0, until that goes on."""
+        while self.exchange(None)[0] == "wait":
+            pass
+
+
+class Spread:
+    """Gives all workers worker 0's variables, and what it says of them.
+
+    Args:
+        workers: a Workers.
+        graph: a training.graph.StepGraph.
+        session: a WorkerSession on it.
+    """
+
+    def __init__(self, workers, graph, session):
+        self._workers, self._session = workers, session
+        with graph.graph.as_default(), tf.device(workers.device):
+            variables = tf.global_variables()
+            joint = workers.sum_all([variable.read_value() if workers.index == 0
+                                     else tf.zeros(variable.shape) for variable in variables])
+            self._assign = tf.group(*[variable.assign(value) for variable, value
+                                      in zip(variables, joint)])
+
+    def __call__(self, state):
+        """Returns worker 0's `state`, a plain value."""
+        self._session.run_jointly(self._assign)
+        return self._workers.exchange(state)[0]
+
+
+class JointRecorder(Recorder):
+    """Worker 0's recorder: what it restores goes to all.
+
+    Args:
+        spread: a Spread.
+        arguments: those of Recorder.
+    """
+
+    def __init__(self, spread, *arguments):
+        super().__init__(*arguments)
+        self.spread = spread
+
+    def restore(self, pointer):
+        """See Recorder."""
+        state = super().restore(pointer)
+        self.spread(Progress.from_dict(state).to_dict())
+        return state
+
+
+class SilentRecorder:
+    """The other workers' recorder: keeps nothing, and restores what worker 0 does.
+
+    Args:
+        spread: a Spread.
+    """
+
+    folder = None
+
+    def __init__(self, spread):
+        self.spread = spread
+
+    def _nothing(self, *_, **__):
+        return None
+
+    begin = advance = say = times = record_epoch = save = wait = last_saved_epoch = _nothing
+
+    def restore(self, _pointer):
+        """What worker 0 says with the variables that it has restored."""
+        return self.spread(None)
+
+
+class JointStop(StopRequest):
+    """A StopRequest that is heeded once all workers know of it: after the step it came in."""
+
+    def __init__(self):
+        super().__init__()
+        self._noted = None
+
+    def _note(self, number, frame):
+        super()._note(number, frame)
+        self._noted, self.signal_number = number, None
+
+    def flags(self):
+        """What this worker tells the others: see JointStep.stop."""
+        return [self._noted == signal.SIGINT, self._noted == signal.SIGTERM]
+
+    def agree(self, counts):
+        """Takes what all have told: see JointStep.stops."""
+        for number, count in zip((signal.SIGINT, signal.SIGTERM), counts):
+            if count:
+                self.signal_number = number
+
+
+class JointTrainer(Trainer):
+    """A Trainer on one of several workers; see Trainer for its arguments."""
+
+    def __init__(self, *arguments):
+        super().__init__(*arguments)
+        self.stop = JointStop()
+        self.session.run(self.graph.joint.begun.initializer)
+        self.session.begun = self.graph.joint.begun
+
+    def start(self):
+        """Gives every variable worker 0's first value."""
+        super().start()
+        self.recorder.spread(None)
+
+    def follow(self):
+        """Starts or resumes, on another worker than 0, as that does."""
+        self.session.run(self.graph.initialize)
+        state = self.recorder.spread(None)
+        if state is not None:
+            self.progress = Progress.from_dict(state)
+
+    def _compute_step(self, images, labels):
+        graph = self.graph
+        feed = graph.joint.feed(graph, images, labels, self.stop.flags())
+        feed.update(self._scheduled())
+        try:
+            self._prepare_step()
+            _, losses, accuracy, stops = self.session.run_jointly(
+                (graph.step, graph.losses, graph.accuracy, graph.joint.stops), feed)
+        except LostWorker:
+            if self.progress.step:  # else it is an epoch's end, which is being saved
+                self.recorder.save(self.progress, False)
+            self.recorder.wait()
+            raise
+        self.session.steps += 1
+        self.stop.agree(stops)
+        return losses, accuracy
+
+    def _restart_hash_classifier(self):
+        """As worker 0 does: others' sums may differ in the last digit, and a code with them."""
+        super()._restart_hash_classifier()
+        self.recorder.spread(None)

@@ -1,0 +1,172 @@
+"""The processes of --num_workers: started, watched, stopped together; and how a worker ends."""
+
+import contextlib
+import ctypes
+import json
+import os
+import signal
+import subprocess
+import sys
+import tempfile
+import time
+
+from experiments.runner import visible_devices
+from runtime.command_line import run_command
+from runtime.errors import one_line
+from training.distributed.cluster import free_addresses
+
+POLL_SECONDS = 0.1
+PATIENCE_SECONDS = 10.0  # before workers that do not end with the others are told to
+LOST = 3  # exit code of a worker that ended since another one did
+PR_SET_PDEATHSIG = 1
+LEAVING_SECONDS = 1.0  # for the last answers to the other workers to be on their way
+
+
+class Supervisor:
+    """Runs one command as several workers on this machine; they live and end together.
+
+    Worker 0 has this process's terminal. The others are silent; what they write to standard error
+    is shown where it says why the run failed.
+
+    Args:
+        count: number of workers, each with this process's command line.
+    """
+
+    def __init__(self, count):
+        self._command, self._count = [sys.executable] + sys.argv, count
+        self._processes, self._errors = [], []
+        self._signal = None  # that asked us to stop
+        self._failures = []  # (index, exit code) of workers that ended by themselves, in order
+        self._sent = []  # signals, to workers that did not
+
+    def run(self):
+        """Runs the workers to their end; returns the exit code for this process."""
+        devices = visible_devices(self._count, "--num_workers")
+        addresses = free_addresses(self._count)
+        previous = {number: signal.signal(number, self._stop)
+                    for number in (signal.SIGINT, signal.SIGTERM)}
+        try:
+            for index in range(self._count):
+                self._start(index, addresses, devices[index])
+            self._watch()
+        finally:
+            for process in self._processes:  # there are any only if we stop by an error
+                if process.poll() is None:
+                    process.kill()
+                    process.wait()
+            for number, handler in previous.items():
+                signal.signal(number, handler)
+        return self._exit_code()
+
+    def _start(self, index, addresses, device):
+        environment = dict(os.environ, TF_CONFIG=json.dumps(
+            {"cluster": {"worker": addresses}, "task": {"type": "worker", "index": index}}))
+        if device is not None:
+            environment["CUDA_VISIBLE_DEVICES"] = device
+        self._errors.append(None if index == 0 else tempfile.TemporaryFile())
+        # A session of its own: Ctrl-C in a terminal reaches it through us alone, once.
+        self._processes.append(subprocess.Popen(
+            self._command, env=environment, start_new_session=True, stdin=subprocess.DEVNULL,
+            stdout=None if index == 0 else subprocess.DEVNULL, stderr=self._errors[index],
+            preexec_fn=_end_with_parent))
+        if self._signal is not None:  # it came before the process was noted
+            self._processes[index].send_signal(self._signal)
+
+    def _watch(self):
+        """Returns when all have ended: of a failure, they learn from one another."""
+        failed_at = None
+        while True:
+            codes = [process.poll() for process in self._processes]
+            if not self._sent:
+                self._failures += [failure for failure in enumerate(codes)
+                                   if failure[1] and failure not in self._failures]
+            if None not in codes:
+                return
+            if codes[0] is not None or self._failures:
+                failed_at = failed_at or time.monotonic()
+                waited = time.monotonic() - failed_at
+                # Worker 0 may have something to save or an evaluation to end, unless it is stuck.
+                if codes[0] is not None or self._failures[0][1] == LOST:
+                    self._send_after(2 * PATIENCE_SECONDS, waited, signal.SIGKILL)
+                self._send_after(PATIENCE_SECONDS, waited, signal.SIGTERM)
+            time.sleep(POLL_SECONDS)
+
+    def _send_after(self, seconds, waited, number):
+        if waited > seconds and number not in self._sent:
+            self._sent.append(number)
+            self._send(number)
+
+    def _stop(self, number, _frame):
+        self._send(number if self._signal is None else signal.SIGKILL)
+        self._signal = number
+
+    def _send(self, number):
+        for process in self._processes:
+            if process.poll() is None:
+                with contextlib.suppress(ProcessLookupError):
+                    process.send_signal(number)
+
+    def _exit_code(self):
+        """The exit code, after a line on standard error where worker 0 has not said it all."""
+        code = self._processes[0].returncode
+        if self._signal is not None and code != 0:
+            return 128 + self._signal
+        if code in (0, 1, 2) or code > 128:  # worker 0's success, failure or stop, as it has told
+            return code
+        index, first = min(self._failures, key=lambda failure: failure[1] == LOST)
+        if index > 0 and first > 0 and (first != LOST or code != LOST):
+            # Who has lost another worker names that.
+            _say("%s%s" % ("" if first == LOST else "worker %d: " % index,
+                           self._last_line(index) or _ending(first)))
+        elif code == LOST:
+            pass  # worker 0 has told
+        elif index == 0:
+            _say("worker 0 %s; its last checkpoint stays; to go on: the same command with --resume"
+                 % _ending(first))
+        else:
+            _say("worker %d %s before training began; start again" % (index, _ending(first)))
+        return 1
+
+    def _last_line(self, index):
+        """The last error that a worker wrote; TensorFlow writes there, too."""
+        stream = self._errors[index]
+        stream.seek(0)
+        lines = stream.read().decode(errors="replace").strip().splitlines()
+        errors = [line for line in lines if line.startswith("error: ")] or lines
+        return errors[-1].replace("error: ", "", 1) if errors else ""
+
+
+def _ending(code):
+    return ("was killed by %s" % signal.Signals(-code).name if code < 0
+            else "failed with exit code %d" % code)
+
+
+def _say(text):
+    print("error: %s" % one_line(text, 2000), file=sys.stderr)
+
+
+def _end_with_parent():
+    """In a new process: is sent SIGTERM when the process that started it ends (Linux)."""
+    with contextlib.suppress(OSError, AttributeError):
+        ctypes.CDLL(None).prctl(PR_SET_PDEATHSIG, signal.SIGTERM, 0, 0, 0)
+
+
+def end_at_once(action):
+    """Does `action` as runtime.command_line.run_command does a command, and ends the process.
+
+    Python's orderly end would wait for calls that a lost worker will never answer.
+    """
+    code = 1
+    try:
+        run_command(lambda _: action())
+        code = 0
+    except SystemExit as end:
+        code = end.code if isinstance(end.code, int) else 0 if end.code is None else 1
+    except BaseException:
+        import traceback
+        traceback.print_exc()
+    finally:
+        sys.stdout.flush()
+        sys.stderr.flush()
+        time.sleep(LEAVING_SECONDS)
+        os._exit(code)
