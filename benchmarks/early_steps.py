@@ -13,13 +13,10 @@ import argparse
 import csv
 from pathlib import Path
 
-from matplotlib.backends.backend_agg import FigureCanvasAgg
-from matplotlib.figure import Figure
-
 import data_loader
 from config import resolve
 from methods.table import RECIPES
-from reports.style import BLUE, VERMILLION
+from reports.style import BLUE, VERMILLION, make_figure
 from runtime.tensorflow import make_session, tf
 from training import schedule
 from training.augmentation import augmented
@@ -80,7 +77,7 @@ def first_steps(config, dataset, train, steps):
 
 def draw(rows, path):
     """One panel a quantity, one line a recipe."""
-    figure = Figure(figsize=(9.6, 9.0))
+    figure = make_figure((9.6, 9.0))
     for number, (title, name) in enumerate(PANELS, 1):
         axes = figure.add_subplot(3, 2, number)
         for recipe, colour, dashes in zip(RECIPES, (BLUE, VERMILLION), ("-", "--")):
@@ -95,7 +92,7 @@ def draw(rows, path):
             axes.set_xlabel("step")
     figure.axes[0].legend(frameon=False)
     figure.tight_layout()
-    FigureCanvasAgg(figure).print_png(str(path))
+    figure.savefig(path)
 
 
 def main():

@@ -1,16 +1,13 @@
 """A page that shows who is who in a data set: one row a person, so that wrong faces are seen."""
 
-import base64
-import io
 from pathlib import Path
 from typing import NamedTuple
 
-import jinja2
 import numpy as np
-from PIL import Image
 
 import data_loader
 from faces.image_files import image_files, printable
+from runtime.pages import data_url, render
 
 TEMPLATE = Path(__file__).with_name("contact_sheet.html")
 # Images on a page, so that a browser can show it (about 1.3 kB each); each person has at least 4
@@ -55,9 +52,8 @@ def contact_sheet(dataset, train, test):
         shown = [_shown(split, chosen, most, files.get(which, {}), which)
                  for split, chosen, which in zip((train, test), indices, ("train", "test"))]
         people.append(Person(name, len(indices[0]), len(indices[1]), *shown))
-    environment = jinja2.Environment(autoescape=True, undefined=jinja2.StrictUndefined)
-    return environment.from_string(TEMPLATE.read_text(encoding="utf-8")).render(
-        title=dataset.title, people=people, most=most,
+    return render(
+        TEMPLATE, title=dataset.title, people=people, most=most,
         shortened=any(max(person.train_count, person.test_count) > most for person in people))
 
 
@@ -67,11 +63,6 @@ def _shown(split, indices, most, files, which):
         return []
     chosen = indices[np.unique(np.linspace(0, len(indices) - 1, min(most, len(indices))).round()
                                .astype(int))]
-    return [ShownFace(printable(files.get(index, "%s image %d" % (which, index))), _data_url(image))
+    return [ShownFace(printable(files.get(index, "%s image %d" % (which, index))),
+                      data_url(image, jpeg_quality=85))
             for index, image in zip(chosen.tolist(), data_loader.displayable(split, chosen))]
-
-
-def _data_url(image):
-    stream = io.BytesIO()
-    Image.fromarray(image).save(stream, "JPEG", quality=85)
-    return "data:image/jpeg;base64," + base64.b64encode(stream.getvalue()).decode()

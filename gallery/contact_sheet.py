@@ -3,13 +3,12 @@
 import io
 from pathlib import Path
 
-import jinja2
 from PIL import Image, ImageDraw, ImageFont
 
 from gallery import results as texts
-from gallery.thumbnails import data_url
+from runtime.pages import data_url, render
 
-TEMPLATES = Path(__file__).resolve().parent / "templates"
+TEMPLATE = Path(__file__).resolve().parent / "templates" / "contact_sheet.html"
 CELL, MARGIN, LINE = 96, 12, 13  # pixels of the PNG
 MOST_CELLS = 10  # neighbours in a row of the PNG
 MOST_ROWS = 200  # faces in the PNG: pictures have a largest size
@@ -22,9 +21,6 @@ def html(gallery, results):
         gallery: gallery.gallery.Gallery.
         results: list of gallery.results.Results.
     """
-    environment = jinja2.Environment(
-        loader=jinja2.FileSystemLoader(str(TEMPLATES)), autoescape=True, trim_blocks=True,
-        lstrip_blocks=True, undefined=jinja2.StrictUndefined)
     shown = [dict(title=texts.title(result), verdict=texts.verdict_line(result.answer.verdict),
                   known=result.answer.verdict.name is not None,
                   image=data_url(result.face.thumbnail), more_ties=result.answer.more_ties,
@@ -33,8 +29,8 @@ def html(gallery, results):
                               for row, item in zip(result.answer.rows, texts.answer_dict(
                                   gallery, result.answer)["neighbours"])])
              for result in results]
-    return environment.get_template("contact_sheet.html").render(
-        gallery=str(gallery.path), faces=len(gallery), num_bits=gallery.num_bits, results=shown)
+    return render(TEMPLATE, gallery=str(gallery.path), faces=len(gallery),
+                  num_bits=gallery.num_bits, results=shown)
 
 
 def png(gallery, results):

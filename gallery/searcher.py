@@ -11,8 +11,8 @@ from gallery.answers import MOST_TOP, Judge
 from gallery.gallery import Gallery
 from gallery.index import Index
 from gallery.query_faces import check_embedder, encoder_input, find_faces
-from gallery.thumbnails import data_url
 from runtime.errors import UserError
+from runtime.pages import data_url
 
 PAGE = 24  # faces a page, unless asked for otherwise
 MOST_PAGE = 200

@@ -1,6 +1,5 @@
 """Images of faces for people: small, and sure to be shown by any browser."""
 
-import base64
 import io
 
 from PIL import Image
@@ -29,8 +28,3 @@ def thumbnail_of(image):
 def media_type(data):
     """The type of a thumbnail's bytes, as the web names it."""
     return "image/png" if data.startswith(b"\x89PNG") else "image/jpeg"
-
-
-def data_url(data):
-    """A thumbnail as an address that holds it all."""
-    return "data:%s;base64,%s" % (media_type(data), base64.b64encode(data).decode("ascii"))

@@ -1,14 +1,11 @@
-"""Templates -> pages. Each page is one file that asks for nothing else, readable on light and dark.
-
-Text goes into the templates by jinja2 with autoescape, so that no name can be taken for markup.
-"""
+"""Writes pages: each is one file that loads nothing else, for light and dark screens."""
 
 from pathlib import Path
 
-import jinja2
 from markupsafe import Markup
 
 from reports import style
+from runtime.pages import render
 
 TEMPLATES = Path(__file__).resolve().parent / "templates"
 
@@ -24,11 +21,7 @@ def write_page(folder, template, **values):
     Returns:
         The page's Path.
     """
-    environment = jinja2.Environment(
-        loader=jinja2.FileSystemLoader(str(TEMPLATES)), autoescape=True, trim_blocks=True,
-        lstrip_blocks=True, undefined=jinja2.StrictUndefined)
-    environment.globals.update(css=style.CSS)
-    folder.write_text("report.html", environment.get_template(template).render(values) + "\n")
+    folder.write_text("report.html", render(TEMPLATES / template, css=style.CSS, **values))
     return folder.path / "report.html"
 
 

@@ -8,7 +8,6 @@ The second shows ORL faces as a run of main.py on them retrieves them.
 
 from pathlib import Path
 
-import jinja2
 import numpy as np
 from matplotlib import font_manager
 from PIL import Image, ImageDraw, ImageFont
@@ -22,6 +21,7 @@ from reports import retrievals
 from reports.page import TEMPLATES
 from runtime.command_line import ArgumentParser, run_command
 from runtime.errors import UserError
+from runtime.pages import render
 from runtime.run_folder import RunFolder
 
 SHOWN = {"best": 1, "typical": 1, "worst": 2}
@@ -32,13 +32,9 @@ COLOURS = 128  # of the palette: the faces are grey
 
 def architecture():
     """The network and its losses, with the sizes of the paper's largest code: an SVG's text."""
-    environment = jinja2.Environment(loader=jinja2.FileSystemLoader(str(TEMPLATES)),
-                                     autoescape=True, trim_blocks=True, lstrip_blocks=True,
-                                     undefined=jinja2.StrictUndefined)
     config = Config()
-    return environment.get_template("architecture.svg").render(
-        num_bits=config.num_bits, block_length=config.block_length,
-        descriptor_size=config.descriptor_size) + "\n"
+    return render(TEMPLATES / "architecture.svg", num_bits=config.num_bits,
+                  block_length=config.block_length, descriptor_size=config.descriptor_size)
 
 
 def retrieval_strip(folder, count=10):

@@ -1,16 +1,14 @@
 """Which queries a page shows, and what lies nearest to each, as small pictures."""
 
-import base64
-import io
 from collections import OrderedDict
 from typing import NamedTuple
 
 import numpy as np
-from PIL import Image
 
 import data_loader
 from evaluation import vectors
 from evaluation.codes import Codes
+from runtime.pages import data_url
 
 # Queries shown of each kind: more failures than successes, since they teach more.
 SHOWN = OrderedDict([("best", 2), ("typical", 2), ("worst", 5)])
@@ -111,22 +109,12 @@ def examples(evaluation, codes, train, test, names=None, count=10):
         for index, distance, image in zip(indices, distances,
                                           data_loader.displayable(train, indices)):
             right = bool(codes.gallery_labels[index] == label)
-            items.append(Item(picture(image), name(codes.gallery_labels[index]),
+            items.append(Item(data_url(image), name(codes.gallery_labels[index]),
                               int(distance) if isinstance(codes, Codes) else "%.3f" % distance,
                               right, done=hits == relevant))
             hits += right
         found.append(Retrieval(kind, name(label),
-                               picture(data_loader.displayable(test, [query])[0]),
+                               data_url(data_loader.displayable(test, [query])[0]),
                                float(evaluation.average_precision.expected[query]), relevant,
                                items))
     return found
-
-
-def picture(image):
-    """An image, uint8 [height, width, 3], as a data URI."""
-    face = Image.fromarray(image)
-    if (image == image[..., :1]).all():
-        face = face.convert("L")  # a third of the bytes
-    stream = io.BytesIO()
-    face.save(stream, "PNG")
-    return "data:image/png;base64," + base64.b64encode(stream.getvalue()).decode("ascii")

@@ -59,13 +59,19 @@ class Drawing(NamedTuple):
     legend: tuple = ()
 
 
+def make_figure(size):
+    """A matplotlib Figure of a size in inches, whose layout needs no screen."""
+    figure = Figure(figsize=size)
+    FigureCanvasAgg(figure)
+    return figure
+
+
 def new_figure(title, x_label="", y_label="", size=SIZE):
     """(figure, axes) in the house style. Texts are shown as they are."""
     colours = dict.fromkeys(("text.color", "axes.edgecolor", "axes.labelcolor", "xtick.color",
                              "ytick.color"), INK)
     with matplotlib.rc_context(dict(colours, **{"font.size": 9, "axes.titlesize": 10})):
-        figure = Figure(figsize=size)
-        FigureCanvasAgg(figure)  # so that its layout can be computed without a screen
+        figure = make_figure(size)
         axes = figure.add_subplot(1, 1, 1)
         axes.set_title(plain(title), loc="left")
         axes.set_xlabel(plain(x_label))
