@@ -92,12 +92,12 @@ class Config:
     dataset_flag: Union[int, str] = setting(
         2, "data set: %s; or the name of one that prepare.py made"
         % ", ".join("%d %s" % (key, dataset.title) for key, dataset in sorted(DATASETS.items())))
-    data_dir: str = setting(str(ROOT / "data"), "folder that holds the data sets")
+    data_dir: str = setting(str(ROOT / "data"), "folder that holds the data sets", scope="place")
     method: str = setting("dcbh", "%s; all but dcbh change the defaults of other settings or have "
                           "no use for them" % ", ".join(METHODS), choices=tuple(METHODS))
     features_of: Optional[str] = setting(
         None, "folder of the finished run whose features %s take" % ", ".join(
-            name for name, method in METHODS.items() if method.inputs == "features"))
+            name for name, method in METHODS.items() if method.inputs == "features"), scope="place")
     num_bits: int = setting(48, "K, bits of a code; the paper has 12, 24, 36, 48", 1, 64)
     block_length: int = setting(
         6, "L, descriptor values a block (one block a bit; ddh: 4); with 2, block hashing's bits "
@@ -145,7 +145,7 @@ class Config:
     # Training
     epochs: Optional[int] = setting(
         None, "passes over the training set (release: 2000; ORL: %d; ddh: at most %d)"
-        % (DATASETS[2].epochs, METHODS["ddh"].max_epochs), 1)
+        % (DATASETS[2].epochs, METHODS["ddh"].max_epochs), 1, scope="length")
     batch_size: Optional[int] = setting(
         None, "images a step (release: 256; ORL: %d)" % DATASETS[2].batch_size, 1)
     learning_rate: float = setting(0.001, "Adam's step size", 0)
@@ -175,14 +175,15 @@ class Config:
     plain_share: float = setting(
         0.0, "share of the epochs, the last ones, without flips, shifts and erased boxes", 0, 1)
     seed: int = setting(0, "the one seed: initial weights, image order and augmentation", 0,
-                        2 ** 31 - 1)
+                        2 ** 31 - 1, scope="sample")
 
     # Evaluation
     unseen_split: Optional[int] = setting(
         None, "fold of the people that is kept out of training, to evaluate codes of people never "
-        "seen: 0 to 3", 0, 3)
+        "seen: 0 to 3", 0, 3, scope="sample")
     evaluate_every: Optional[int] = setting(
-        None, "epochs between evaluations (release: 100; ORL: %d)" % DATASETS[2].evaluate_every, 1)
+        None, "epochs between evaluations (release: 100; ORL: %d)" % DATASETS[2].evaluate_every, 1,
+        scope="length")
     weights: str = setting(
         "best", "which are evaluated: best, those of the epoch with the lowest training loss, as "
         "released; last", choices=("best", "last"))
@@ -191,9 +192,11 @@ class Config:
     flip_averaging: bool = setting(
         False, "make codes of the mean of the hash activations of an image and its mirror image; "
         "encoding then takes twice as long (released: of the image alone)")
-    encode_batch_size: int = setting(256, "images encoded at once; changes speed and memory", 1)
+    encode_batch_size: int = setting(256, "images encoded at once; changes speed and memory", 1,
+                                    scope="place")
     authors_evaluation: bool = setting(
-        False, "also compute the mAP that the authors' release would print, which takes longer")
+        False, "also compute the mAP that the authors' release would print, which takes longer",
+        scope="length")
 
     def __post_init__(self):
         for field in dataclasses.fields(self):

@@ -3,6 +3,8 @@
 Dimensions: B batch, K number of bits, L block length, D = K * L descriptor size, C identities.
 """
 
+from __future__ import annotations
+
 import zlib
 from typing import NamedTuple
 

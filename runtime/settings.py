@@ -16,16 +16,35 @@ MOST = 10 ** 18
 WHOLE_NUMBER = re.compile(r"[+-]?[0-9]{1,18}\Z")  # longer ones fit no setting and no array index
 
 
-def setting(default, help, low=None, high=None, choices=None):
-    """A field of a settings class: default, meaning with unit and source, inclusive range, choices.
+SCOPES = ("run", "place", "length", "sample")
+
+
+def setting(default, help, low=None, high=None, choices=None, scope="run"):
+    """A field of a settings class.
+
+    Args:
+        default: its value where none is given.
+        help: meaning, with unit and source.
+        low, high: inclusive range of a number, or None.
+        choices: the values that it may have, or None.
+        scope: what a change of it means. "run": other results. "sample": other results, and tables
+            take the mean over it. "length": a resumed run may change it. "place": a resumed run may
+            change it, and results stay the same.
     """
-    return dataclasses.field(
-        default=default, metadata=dict(help=help, low=low, high=high, choices=choices))
+    assert scope in SCOPES, scope
+    return dataclasses.field(default=default, metadata=dict(
+        help=help, low=low, high=high, choices=choices, scope=scope))
 
 
-def setting_names(settings_class):
-    """Names of all settings of a class, in the order of their definition."""
-    return [field.name for field in dataclasses.fields(settings_class)]
+def setting_names(settings_class, *scopes):
+    """Names of the settings of a class, in the order of their definition.
+
+    Args:
+        settings_class: a dataclass of settings.
+        scopes: of SCOPES; only settings with one of these; all settings by default.
+    """
+    return [field.name for field in dataclasses.fields(settings_class)
+            if not scopes or field.metadata["scope"] in scopes]
 
 
 def value_types(field):

@@ -1,10 +1,12 @@
-"""The one place that imports TensorFlow: which version, which noise, which device.
+"""The only module that imports TensorFlow, and only when it is first used.
 
-Everything else takes `tf` from here. It is TensorFlow's version 1 interface, tensorflow.compat.v1,
-which TensorFlow 1.14 and TensorFlow 2 both have: one graph runs under either.
+All other modules take `tf` from here. It is TensorFlow's version 1 interface, tensorflow.compat.v1,
+which TensorFlow 1.14 and TensorFlow 2 both have: one graph runs under either. The import takes
+seconds, so bad settings and data fail before it.
 """
 
 import contextlib
+import functools
 import os
 import sys
 import warnings
@@ -40,36 +42,56 @@ def gpu_hidden_or_absent():
     """Why no NVIDIA GPU can be used, as far as can be told before TensorFlow; None if one may."""
     visible = os.environ.get("CUDA_VISIBLE_DEVICES")
     if visible is not None and visible.strip() in ("", "-1"):
-        return "CUDA_VISIBLE_DEVICES=%r hides every GPU" % visible
+        return f"CUDA_VISIBLE_DEVICES={visible!r} hides every GPU"
     if not os.path.exists("/proc/driver/nvidia/version"):
         return "no NVIDIA driver is running"
     return None
 
 
-# On a CPU, TensorFlow 2 leaves its fast kernels (oneDNN) off on many processors. TensorFlow 1.14
-# knows no such variable.
-if gpu_hidden_or_absent():
-    os.environ.setdefault("TF_ENABLE_ONEDNN_OPTS", "1")
+@functools.lru_cache(maxsize=None)
+def _tensorflow():
+    """tensorflow.compat.v1, imported at the first call."""
+    # On a CPU, TensorFlow 2 leaves its fast kernels (oneDNN) off on many processors. TensorFlow
+    # 1.14 ignores this variable.
+    if gpu_hidden_or_absent():
+        os.environ.setdefault("TF_ENABLE_ONEDNN_OPTS", "1")
+    with warnings.catch_warnings(), _without_stderr():
+        warnings.simplefilter("ignore")  # numpy's FutureWarnings about TensorFlow 1.14's dtypes
+        try:
+            import tensorflow.compat.v1 as tensorflow
+        except ImportError as error:
+            raise Failed(f"TensorFlow cannot be imported ({error}); run: make run, or pip install "
+                         "-r requirements.txt (Python 3.7) or -r requirements-tf2.txt (Python "
+                         "3.10 to 3.13)")
+        tensorflow.logging.set_verbosity(tensorflow.logging.ERROR)
+        tensorflow.disable_eager_execution()  # TensorFlow 2's default; in 1.14 it is off
+    return tensorflow
 
-with warnings.catch_warnings(), _without_stderr():
-    warnings.simplefilter("ignore")  # numpy's FutureWarnings about TensorFlow 1.14's dtypes
-    try:
-        import tensorflow.compat.v1 as tf
-    except ImportError as error:
-        raise Failed("TensorFlow cannot be imported (%s); run: make run, or pip install -r "
-                     "requirements.txt (Python 3.7) or -r requirements-tf2.txt (Python 3.10 to "
-                     "3.13)" % error)
-    tf.logging.set_verbosity(tf.logging.ERROR)
-    tf.disable_eager_execution()  # TensorFlow 2's default; in 1.14 it is off
-    try:  # as released; tflearn 0.5 does not import everywhere, and is needed for this alone
-        from tflearn.layers.conv import global_avg_pool
-    except ImportError:
-        def global_avg_pool(incoming, name="GlobalAvgPool"):
-            """Mean over rows and columns: [B, height, width, channels] -> [B, channels]."""
-            return tf.reduce_mean(incoming, axis=[1, 2], name=name)
 
-__all__ = ["tf", "global_avg_pool", "make_session", "session_options", "device_line",
-           "error_reason"]
+class _LateTensorFlow:
+    """Stands for the module: an attribute's first use imports TensorFlow."""
+
+    def __getattr__(self, name):
+        return getattr(_tensorflow(), name)
+
+
+tf = _LateTensorFlow()
+
+
+def global_avg_pool(features, name):
+    """Mean over rows and columns, by tflearn as released: [B, height, width, C] -> [B, C].
+
+    tflearn 0.5 does not import under TensorFlow 2, where the same mean is taken directly.
+    """
+    _tensorflow()
+    with warnings.catch_warnings(), _without_stderr():
+        warnings.simplefilter("ignore")
+        try:
+            from tflearn.layers.conv import global_avg_pool as released
+        except ImportError:
+            def released(features, name):
+                return tf.reduce_mean(features, axis=[1, 2], name=name)
+    return released(features, name=name)
 
 
 def make_session(graph):
@@ -81,8 +103,8 @@ def session_options():
     """The tf.ConfigProto of all our sessions.
 
     On a CPU, TensorFlow 2 runs this network faster one operation after the other, each on all
-    cores, than with its own defaults (docs/performance.md). Who has set a number of threads in the
-    environment keeps it.
+    cores, than with its own defaults (docs/performance.md). A number of threads set in the
+    environment is kept.
     """
     options = tf.ConfigProto(allow_soft_placement=True)
     options.gpu_options.allow_growth = True
@@ -104,7 +126,7 @@ def device_line(session):
     """One line that says on what `session` computes, and why if that is not a GPU."""
     gpus = [device.name.split("device:")[-1] for device in session.list_devices()
             if device.device_type == "GPU"]
-    prefix = "TensorFlow %s on " % tf.VERSION
+    prefix = f"TensorFlow {tf.VERSION} on "
     if gpus:
         return prefix + ", ".join(gpus)
     reason = gpu_hidden_or_absent()
@@ -113,9 +135,9 @@ def device_line(session):
     elif reason is None:
         needs = ("CUDA 10.0 and cuDNN 7" if tf.VERSION.startswith("1.")
                  else "the packages of pip install tensorflow[and-cuda]")
-        reason = ("an NVIDIA driver is running but TensorFlow found no usable GPU; it needs %s; "
-                  "TF_CPP_MIN_LOG_LEVEL=0 shows what is missing" % needs)
-    return prefix + "CPU (%s)" % reason
+        reason = (f"an NVIDIA driver is running but TensorFlow found no usable GPU; it needs "
+                  f"{needs}; TF_CPP_MIN_LOG_LEVEL=0 shows what is missing")
+    return f"{prefix}CPU ({reason})"
 
 
 def error_reason(error):

@@ -5,6 +5,8 @@ are, then the centers' own update, then Adam on everything, the moved centers in
 the deviations: as released).
 """
 
+from __future__ import annotations
+
 import functools
 from collections import OrderedDict
 from typing import NamedTuple

@@ -7,12 +7,19 @@ from runtime.errors import Failed
 from runtime.tensorflow import error_reason, tf
 
 LOOK_SECONDS = 2.0  # between two looks at the other workers while a call lasts
-# What a collective call raises when another worker is gone or has failed; the last ones may as well
-# be an error of this worker's own, unless another one turns out to be gone within some seconds.
-PERHAPS_OWN_ERRORS = (tf.errors.InternalError, tf.errors.UnknownError)
-COLLECTIVE_ERRORS = (tf.errors.UnavailableError, tf.errors.AbortedError, tf.errors.CancelledError,
-                     tf.errors.DeadlineExceededError) + PERHAPS_OWN_ERRORS
 OWN_SECONDS = 10.0
+
+
+def perhaps_own_errors():
+    """What a collective call raises when another worker is gone, or by an error of this worker's
+    own: which of the two turns out within some seconds."""
+    return tf.errors.InternalError, tf.errors.UnknownError
+
+
+def collective_errors():
+    """All that a collective call raises when another worker is gone or has failed."""
+    return (tf.errors.UnavailableError, tf.errors.AbortedError, tf.errors.CancelledError,
+            tf.errors.DeadlineExceededError) + perhaps_own_errors()
 
 
 class LostWorker(Failed):
@@ -21,7 +28,7 @@ class LostWorker(Failed):
     exit_code = 3
 
 
-class WorkerSession(tf.Session):
+class WorkerSession:
     """A session on this worker, with calls that end when another worker is lost: `run_jointly`.
 
     TensorFlow 1.14 never ends a collective call that another worker is missing from, and 2.21 does
@@ -40,10 +47,25 @@ class WorkerSession(tf.Session):
     _left = []  # sessions with a call that never ends: Python must not wait for it at their end
 
     def __init__(self, workers, graph):
-        super().__init__(workers.target, graph=graph, config=workers.options)
+        self.graph = graph
+        self._session = tf.Session(workers.target, graph=graph, config=workers.options)
         self._cluster, self._lost = workers.cluster, False
         self._others = range(1, workers.count) if workers.index == 0 else [0]
         self.begun, self.steps = None, 0
+
+    def __enter__(self):
+        return self
+
+    def __exit__(self, *_):
+        self.close()
+
+    def run(self, fetches, feed=None):
+        """tf.Session.run of what needs no other worker."""
+        return self._session.run(fetches, feed)
+
+    def list_devices(self):
+        """As tf.Session.list_devices."""
+        return self._session.list_devices()
 
     def run_jointly(self, fetches, feed=None):
         """tf.Session.run of what needs all workers.
@@ -65,7 +87,7 @@ class WorkerSession(tf.Session):
             reason = self._lost_one(time.monotonic() - started)
             if reason and not self._changing():
                 self._lose(reason)
-        if isinstance(result[0], COLLECTIVE_ERRORS):
+        if isinstance(result[0], collective_errors()):
             self._explain(result[0])
         if isinstance(result[0], BaseException):
             raise result[0]
@@ -74,11 +96,11 @@ class WorkerSession(tf.Session):
     def close(self):
         """Closes the session, unless that would last for ever."""
         if not self._lost:
-            super().close()
+            self._session.close()
 
     def _explain(self, error):
         """Raises LostWorker if that is what is behind a call's error: after a while, it shows."""
-        own = isinstance(error, PERHAPS_OWN_ERRORS)
+        own = isinstance(error, perhaps_own_errors())
         deadline = time.monotonic() + (OWN_SECONDS if own else self._cluster.timeout)
         while time.monotonic() < deadline:
             reason = self._lost_one(0)
