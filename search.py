@@ -145,19 +145,21 @@ def serve(arguments):
     parser.add_argument("--host", default="127.0.0.1", help="address to listen on (default: "
                         "%(default)s, this machine alone); with another one a token is needed")
     parser.add_argument("--port", type=int, default=8000, help="default: %(default)s; 0: any")
+    parser.add_argument("--public_url", metavar="https://NAME", help="address under which a proxy "
+                        "shows the page to others; a token is needed then")
     _add_threshold_arguments(parser)
     _add_engine_arguments(parser, "where the codes are compared (default: the gallery's own)")
     options = parser.parse_args(arguments)
     if not 0 <= options.port < 65536:
         raise UserError("--port is %d; it must be from 0 to 65535" % options.port)
     _check_threshold(options)
-    from gallery import server as web_server  # here: the other commands need no Flask
+    from gallery import server as web_server  # here: the other commands need no Tornado
 
     server = _server(options)
     path = options.gallery or changes.newest_run(RUNS_DIR)
     gallery = _gallery(path)
     web_server.serve(
-        gallery, options.host, options.port,
+        gallery, options.host, options.port, options.public_url,
         open_index=server.open_index if server else
         lambda gallery: gallery.index(_own_engine(options)),
         make_judge=lambda gallery: _judge(gallery, options.far, options.threshold))

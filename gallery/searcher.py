@@ -1,28 +1,46 @@
-"""What the page asks of a gallery, as plain values; follows the gallery when it changes."""
+"""What the page asks of a gallery, as plain values; each answer is of the gallery as it is now."""
 
-import os
+import hashlib
+import io
+import math
 import threading
-from typing import NamedTuple
+from pathlib import Path
+from typing import NamedTuple, Optional
+
+from PIL import Image, ImageDraw
 
 from evaluation import packing
-from faces.photographs import decode_photograph, quiet_pillow
+from faces.photographs import PhotographError, decode_photograph, quiet_pillow, read_photograph
 from gallery import results
 from gallery.answers import MOST_TOP, Judge
 from gallery.gallery import Gallery
 from gallery.index import Index
 from gallery.query_faces import check_embedder, encoder_input, find_faces
-from runtime.errors import UserError
 from runtime.pages import data_url
 
 PAGE = 24  # faces a page, unless asked for otherwise
 MOST_PAGE = 200
 
 
+SHOWN_SIDE = 1600  # pixels of the longer side of a photograph that is shown
+FRAME = "#00a878"
+
+
+class NotThere(Exception):
+    """What was asked for is not there; the text says why."""
+
+
 class State(NamedTuple):
-    """One state of the gallery, and what searches it."""
+    """One state of the gallery, and what searches it.
+
+    Attributes:
+        gallery: Gallery.
+        index: Index; None of an empty gallery.
+        judge: Judge.
+    """
 
     gallery: Gallery
-    index: Index
+    index: Optional[Index]
     judge: Judge
 
 
@@ -38,25 +56,24 @@ class Searcher:
     def __init__(self, gallery, open_index, make_judge):
         self._open_index = open_index
         self._make_judge = make_judge
-        self._state = State(gallery, open_index(gallery), make_judge(gallery))
+        self._state = self._opened(gallery)
         self._encoder = gallery.open_encoder()
         self._encoding = threading.Lock()
-        # An image takes up to some hundred MB while it is unpacked and searched for faces.
-        self._reading = threading.BoundedSemaphore(os.cpu_count() or 1)
         self._changing = threading.Lock()
         check_embedder(self._encoder.metadata)
         self._encoder.warm_up()
 
-    @property
-    def state(self):
-        """The State that answers now."""
-        return self._state
+    def _opened(self, gallery):
+        index = self._open_index(gallery) if len(gallery) else None
+        return State(gallery, index, self._make_judge(gallery))
 
-    def refresh(self):
-        """Takes up a change of the gallery's; if it cannot be read, goes on with what there was."""
-        if not self._changing.acquire(False):
-            return
-        try:
+    def now(self):
+        """The State of the gallery that is on the disk.
+
+        Raises:
+            UserError: it is not there any more, or damaged.
+        """
+        with self._changing:
             old = self._state.gallery
             if not old.is_current():
                 new = Gallery.open(old.path)
@@ -64,16 +81,12 @@ class Searcher:
                     with self._encoding:
                         self._encoder.close()
                         self._encoder = new.open_encoder()
-                self._state = State(new, self._open_index(new), self._make_judge(new))
-        except UserError:
-            pass
-        finally:
-            self._changing.release()
+                self._state = self._opened(new)
+            return self._state
 
     def describe(self):
         """What the page says of the gallery, and the curve behind its threshold."""
-        self.refresh()
-        state = self._state
+        state = self.now()
         gallery, calibration = state.gallery, state.gallery.calibration
         curve = None
         if calibration:
@@ -84,22 +97,48 @@ class Searcher:
                                 for distance in range(gallery.num_bits + 1)]}
         return {"name": gallery.path.name, "faces": len(gallery),
                 "people": len(gallery.contents.names), "num_bits": gallery.num_bits,
-                "engine": state.index.name, "threshold": state.judge.threshold,
-                "why_nobody": state.judge.why_nobody(), "rate": state.judge.rate, "curve": curve,
-                "page": PAGE}
+                "engine": state.index.name if state.index else "none",
+                "threshold": state.judge.threshold, "why_nobody": state.judge.why_nobody(),
+                "rate": state.judge.rate, "curve": curve, "page": PAGE}
 
     def browse(self, offset, count):
         """Some faces of the gallery in the order of their ids."""
-        gallery = self._state.gallery
+        gallery = self.now().gallery
         rows = range(min(offset, len(gallery)), min(offset + count, len(gallery)))
-        return {"total": len(gallery), "faces": [
-            {"id": int(gallery.contents.items.ids[row]), "identity": gallery.name(row)}
-            for row in rows]}
+        return {"total": len(gallery), "faces": [self._face(gallery, row) for row in rows]}
+
+    def _face(self, gallery, row):
+        return {"id": int(gallery.contents.items.ids[row]), "identity": gallery.name(row),
+                "place": gallery.place(row), "file": gallery.photograph(row)}
 
     def thumbnail(self, face_id):
-        """The bytes of a face's thumbnail. Raises KeyError where there is none."""
-        gallery = self._state.gallery
-        return gallery.thumbnail(gallery.row_of(face_id))
+        """The bytes of a face's thumbnail. Raises NotThere where there is none."""
+        gallery = self.now().gallery
+        return gallery.thumbnail(_row_of(gallery, face_id))
+
+    def photograph(self, face_id):
+        """The photograph that a face is on, the face framed: bytes of a JPEG.
+
+        Only what was indexed is shown: a gallery from elsewhere can name any file.
+
+        Raises:
+            NotThere: there is no such face, or its photograph is gone or changed.
+        """
+        gallery = self.now().gallery
+        row = _row_of(gallery, face_id)
+        path = gallery.photograph(row)
+        if path is None:
+            raise NotThere(f"this face is no photograph's: {gallery.place(row)}")
+        try:
+            data = read_photograph(Path(path))
+            digest = hashlib.sha256(data).digest()
+            number = gallery.contents.items.photographs[row]
+            if digest != gallery.contents.photographs.digests[number].tobytes():
+                raise NotThere(f"{path} has changed since it was indexed")
+            image = decode_photograph(data)
+        except PhotographError as error:
+            raise NotThere(f"{path} {error.detail}")
+        return framed(image, gallery.contents.items.boxes[row])
 
     def query(self, data):
         """The faces of a photograph's bytes, each with its nearest faces.
@@ -107,26 +146,28 @@ class Searcher:
         Raises:
             PhotographError: it is no image, damaged, or too large.
         """
-        with self._reading, quiet_pillow():
-            metadata = self._encoder.metadata
+        self.now()  # whose encoder it is
+        metadata = self._encoder.metadata
+        with quiet_pillow():
             faces = find_faces(decode_photograph(data), metadata)
         if not faces:
             return {"faces": []}
-        codes = packing.pack(self._encode(encoder_input(faces, metadata)))
+        with self._encoding:
+            codes = packing.pack(self._encoder.encode(encoder_input(faces, metadata)))
         return {"faces": [dict(self.neighbours(packing.to_text(code)), box=list(face.box),
                                image=data_url(face.thumbnail))
                           for face, code in zip(faces, codes)]}
 
-    def neighbours_of(self, face_id, **options):
+    def neighbours_of(self, face_id, offset=0, count=PAGE, threshold=None):
         """The nearest faces of one of the gallery's; see neighbours.
 
         Raises:
-            KeyError: there is none of this id.
+            NotThere: there is none of this id.
         """
-        gallery = self._state.gallery
-        row = gallery.row_of(face_id)
-        answer = self.neighbours(packing.to_text(gallery.contents.items.codes[row]), **options)
-        return dict(answer, id=face_id, identity=gallery.name(row), place=gallery.place(row))
+        gallery = self.now().gallery
+        row = _row_of(gallery, face_id)
+        code = packing.to_text(gallery.contents.items.codes[row])
+        return dict(self.neighbours(code, offset, count, threshold), **self._face(gallery, row))
 
     def neighbours(self, code, offset=0, count=PAGE, threshold=None):
         """A page of the nearest faces of a code.
@@ -139,15 +180,40 @@ class Searcher:
         Raises:
             ValueError: the code is none.
         """
-        state = self._state
+        state = self.now()
+        packed = packing.from_text(code)
+        if state.index is None:
+            return {"verdict": None, "more_ties": 0, "neighbours": [], "code": code,
+                    "offset": offset, "total": 0}
         judge = state.judge if threshold is None else Judge(
             state.gallery, state.judge.rate, threshold, state.judge.voters)
         top = min(offset + count, MOST_TOP, len(state.gallery))
-        answer = results.answer_dict(state.gallery, judge.answer(
-            state.index, packing.from_text(code), top))
+        answer = results.answer_dict(state.gallery, judge.answer(state.index, packed, top))
         answer["neighbours"] = answer["neighbours"][offset:]
         return dict(answer, code=code, offset=offset, total=min(len(state.gallery), MOST_TOP))
 
-    def _encode(self, images):
-        with self._encoding:
-            return self._encoder.encode(images)
+
+def framed(image, box):
+    """An image with a frame around a box, no larger than a page shows it: bytes of a JPEG.
+
+    Args:
+        image: a PIL image of mode RGB.
+        box: left, top, right, bottom in pixels.
+    """
+    scale = min(1, SHOWN_SIDE / max(image.size))
+    size = [max(1, round(edge * scale)) for edge in image.size]
+    image = image.resize(size, Image.BILINEAR)
+    left, top, right, bottom = (float(edge) * scale for edge in box)
+    if all(map(math.isfinite, box)) and left <= right and top <= bottom:
+        ImageDraw.Draw(image).rectangle((left, top, right, bottom), outline=FRAME,
+                                        width=max(2, max(size) // 250))
+    stream = io.BytesIO()
+    image.save(stream, "JPEG", quality=88)
+    return stream.getvalue()
+
+
+def _row_of(gallery, face_id):
+    try:
+        return gallery.row_of(face_id)
+    except KeyError:
+        raise NotThere("the gallery holds no such face")

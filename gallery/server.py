@@ -1,28 +1,49 @@
-"""A web page that searches a gallery: Flask behind waitress, on this machine alone by default.
+"""A web page that searches a gallery: Tornado, on this machine alone by default.
 
-Who may ask: a page of ours, in a browser that came to us by a name we know (no other site's page,
-no name that points here by a trick), and, where other machines can reach us, who has the token.
-Photographs are sent as the body of a request and stay in memory; nothing is written.
+Who may ask: our own page, in a browser that came to us by a name we know (no other site's page, no
+foreign name that points here), and, where other machines can reach us, whoever has the token.
+All of that is checked before the body of a request is read. Photographs that are sent stay in
+memory; nothing of them is written.
+
+One thread reads and writes; others search and encode. Every wait for a client has an end, and
+memory and connections have limits.
 """
 
+import asyncio
+import concurrent.futures
+import contextlib
 import hmac
 import ipaddress
+import json
 import logging
+import os
 import secrets
 import socket
+from pathlib import Path
+from urllib.parse import urlsplit
 
-import flask
-import waitress
+import tornado.httpserver
+import tornado.iostream
+import tornado.netutil
+import tornado.web
 
 from faces.photographs import PhotographError
-from gallery.searcher import MOST_PAGE, PAGE, Searcher
+from gallery.searcher import MOST_PAGE, PAGE, NotThere, Searcher
 from gallery.thumbnails import media_type
 from runtime.errors import UserError
 
 MOST_BYTES = 20 * 1000 * 1000  # of an uploaded photograph
-THREADS = 8
+MOST_UPLOADED = 200 * 1000 * 1000  # bytes of all photographs that are being sent or wait
+MOST_CONNECTIONS = 500
+HEADER_SECONDS = 20  # until a request's header is there; an idle connection ends after them, too
+BODY_SECONDS = 60  # until the body is there
+ANSWER_SECONDS = 120  # until the client has taken the answer
+# What a refused client still sends is read and dropped for so long, so that it sees the answer.
+REFUSED_SECONDS, REFUSED_BYTES = 5, 2 * MOST_BYTES
+SEARCHES = 4  # at once
 COOKIE = "gallery_token"
 UPLOAD_TYPE = "application/octet-stream"  # which another site's page may not send without asking
+JSON_TYPE = "application/json"  # nor this one
 HEADERS = {
     "Content-Security-Policy": (
         "default-src 'none'; script-src 'self'; style-src 'self'; img-src 'self' data:; "
@@ -33,64 +54,65 @@ HEADERS = {
     "X-Content-Type-Options": "nosniff",
     "Cache-Control": "no-store",
 }
+ROOM = Path(__file__).resolve().parent
+PAGES = {  # address -> type and file
+    "/": ("text/html; charset=utf-8", ROOM / "templates" / "search.html"),
+    "/static/search.css": ("text/css; charset=utf-8", ROOM / "static" / "search.css"),
+    "/static/search.js": ("text/javascript; charset=utf-8", ROOM / "static" / "search.js"),
+}
 
 
-def serve(gallery, host, port, open_index, make_judge):
+def serve(gallery, host, port, public_url, open_index, make_judge):
     """Serves until it is interrupted.
 
     Args:
         gallery: gallery.gallery.Gallery.
         host: address to listen on; other than this machine's own it takes a token.
         port: 0 for any that is free.
+        public_url: address under which a proxy shows us to others, which takes a token; or None.
         open_index, make_judge: see gallery.searcher.Searcher.
 
     Raises:
         UserError: the address cannot be listened on.
     """
-    check_free(host, port)  # before the encoder is opened, which takes seconds
+    public_url = public_url and check_public_url(public_url)
+    sockets = listen(host, port)  # before the encoder is opened, which takes seconds
+    port = sockets[0].getsockname()[1]
+    token = None if is_loopback(host) and not public_url else secrets.token_urlsafe(24)
     searcher = Searcher(gallery, open_index, make_judge)
-    token = None if is_loopback(host) else secrets.token_urlsafe(24)
-    access = Access(token)
-    server = make_server(create_app(searcher, access), host, port)
-    port = port_of(server)
-    access.allow(host, port)
-    shown = "[%s]" % host if ":" in host else host
-    print("%s: %d faces\nhttp://%s:%d/%s\nstop with Ctrl-C" % (
-        gallery.path, len(gallery), shown, port, "?token=" + token if token else ""), flush=True)
+    ending = f"?token={token}" if token else ""
+    print(f"{gallery.path}: {len(gallery)} faces")
+    for address in addresses(host, port, public_url):
+        print(f"{address}/{ending}")
+    print("stop with Ctrl-C", flush=True)
+    with contextlib.suppress(KeyboardInterrupt):
+        asyncio.run(serve_forever(searcher, Access(host, port, public_url, token), sockets))
+
+
+async def serve_forever(searcher, access, sockets):
+    """Answers requests that come in by some sockets, until it is cancelled."""
+    logging.getLogger("tornado.general").setLevel(logging.ERROR)  # a line a malformed request
+    connections = _Connections()
+    server = _Server(_application(searcher, access, connections),
+                     idle_connection_timeout=HEADER_SECONDS, body_timeout=BODY_SECONDS,
+                     max_header_size=1 << 14, max_body_size=1 << 62)  # ours differ by address
+    server.connections = connections
+    server.add_sockets(sockets)
     try:
-        server.run()
+        await asyncio.Event().wait()
     finally:
-        server.close()
+        server.stop()
+        await server.close_all_connections()
 
 
-def check_free(host, port):
-    """Raises UserError for an address that cannot be listened on."""
+def listen(host, port):
+    """Sockets that listen on an address. Raises UserError where that cannot be."""
     try:
-        family, kind, protocol, _, address = socket.getaddrinfo(
-            host, port, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE)[0]
-        with socket.socket(family, kind, protocol) as tried:
-            tried.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-            tried.bind(address)
-    except OSError as error:
-        raise UserError("cannot listen on %s, port %d (%s); name another --port or --host"
-                        % (host, port, error.strerror or error))
-
-
-def make_server(app, host, port):
-    """A waitress server that keeps requests in memory. It does not run yet."""
-    logging.getLogger("waitress.queue").setLevel(logging.ERROR)  # a line a request that waits
-    return waitress.create_server(
-        app, host=host, port=port, threads=THREADS, ident=None, connection_limit=200,
-        channel_timeout=60, max_request_body_size=MOST_BYTES,
-        # Beyond these sizes waitress would put bodies into files.
-        inbuf_overflow=4 * MOST_BYTES, outbuf_overflow=4 * MOST_BYTES)
-
-
-def port_of(server):
-    """The port that a waitress server listens on."""
-    # A name can stand for several addresses: then there is a socket for each.
-    several = getattr(server, "effective_listen", None)
-    return int(several[0][1] if several else server.effective_port)
+        return tornado.netutil.bind_sockets(port, host)
+    except (OSError, UnicodeError) as error:
+        reason = getattr(error, "strerror", None) or error
+        raise UserError(f"cannot listen on {host}, port {port} ({reason}); name another --port or "
+                        "--host")
 
 
 def is_loopback(host):
@@ -101,147 +123,413 @@ def is_loopback(host):
         return host == "localhost"
 
 
+def check_public_url(url):
+    """A --public_url as browsers name an origin. Raises UserError for what is none."""
+    problem = UserError(f"--public_url is {url:.100}; it must be the address of the page, without "
+                        "anything after the name and port: https://faces.example.org")
+    try:
+        parts = urlsplit(url)
+        name, port = parts.hostname.encode("idna").decode(), parts.port
+    except (ValueError, AttributeError):  # no port; no name at all
+        raise problem
+    if parts.scheme not in ("http", "https") or "@" in parts.netloc or not name or (
+            parts.path not in ("", "/") or parts.query or parts.fragment):
+        raise problem
+    usual = port in (None, {"http": 80, "https": 443}[parts.scheme])
+    return f"{parts.scheme}://{_bracketed(name)}" + ("" if usual else f":{port}")
+
+
+def addresses(host, port, public_url=None):
+    """The addresses that open the page, for people; the public one first."""
+    hosts = [host]
+    if host in ("", "0.0.0.0", "::"):
+        hosts = own_addresses(6 if host == "::" else 4) or [socket.gethostname()]
+    return [public_url] * bool(public_url) + [f"http://{_bracketed(name)}:{port}"
+                                              for name in hosts]
+
+
+def own_addresses(version):
+    """This machine's addresses in the networks that it reaches, which a phone there can open.
+
+    Args:
+        version: 4, or 6 for addresses of both kinds.
+    """
+    # The system chooses the address to send from; connecting a datagram socket sends nothing.
+    targets = ["192.168.0.1", "10.0.0.1", "172.16.0.1", "192.0.2.1"]
+    targets += ["fd00::1", "2001:db8::1"] if version == 6 else []
+    found = []
+    for target in targets:
+        family = socket.AF_INET6 if ":" in target else socket.AF_INET
+        try:
+            with socket.socket(family, socket.SOCK_DGRAM) as tried:
+                tried.connect((target, 9))
+                name = tried.getsockname()[0]
+        except OSError:  # no way there
+            continue
+        if name not in found and not ipaddress.ip_address(name).is_loopback:
+            found.append(name)
+    return found
+
+
+def _bracketed(host):
+    return f"[{host}]" if ":" in host else host
+
+
 class Access:
     """Who may ask.
 
     Args:
+        host, port: what is listened on.
+        public_url: origin under which a proxy shows us, of check_public_url; or None.
         token: text that a browser must have, or None.
     """
 
-    def __init__(self, token=None):
+    def __init__(self, host, port, public_url=None, token=None):
         self.token = token
-        self._hosts = set()
-
-    def allow(self, host, port):
-        """Sets the names under which we are reached; with a token any name will do."""
-        names = [host, "127.0.0.1", "localhost", "[::1]"]
-        self._hosts = {"%s:%d" % (name, port) for name in names}
-        if port == 80:
-            self._hosts |= set(names)
+        names = {_bracketed(name) for name in (host, "127.0.0.1", "localhost", "::1")}
+        self._hosts = {f"{name}:{port}" for name in names} | (names if port == 80 else set())
+        self._public_url = public_url
 
     def refusal(self, request):
         """Why a request is refused, or None.
 
         Args:
-            request: a flask.Request.
+            request: tornado.httputil.HTTPServerRequest, of which the header is there.
         """
-        if self.token is None and request.headers.get("Host", "").lower() not in self._hosts:
+        headers = request.headers
+        host = headers.get("Host", "").lower()
+        # Whoever has the token may come by any name: it is in a cookie of that name alone.
+        if self.token is None and host not in self._hosts:
             return "this name of the server is not known to it"
-        origin = request.headers.get("Origin")
-        if origin is not None and origin != "http://" + request.headers.get("Host", ""):
+        origin = headers.get("Origin")
+        own = {self._public_url} if self._is_public(host) else {self._public_url, "http://" + host}
+        if origin is not None and origin not in own:
             return "requests of other sites are refused"
-        site = request.headers.get("Sec-Fetch-Site", "same-origin")
-        if site not in ("same-origin", "none") and (
-                request.path != "/" or request.headers.get("Sec-Fetch-Mode") != "navigate"):
+        if headers.get("Sec-Fetch-Site", "same-origin") not in ("same-origin", "none") and (
+                request.path != "/" or headers.get("Sec-Fetch-Mode") != "navigate"):
             return "requests of other sites are refused"
-        if request.method == "POST" and request.mimetype != UPLOAD_TYPE:
-            return "a photograph is sent as %s" % UPLOAD_TYPE
-        if self.token is not None and not self._has_token(request.cookies.get(COOKIE, "")):
+        cookie = request.cookies.get(COOKIE)
+        if self.token is not None and not self.is_token(cookie.value if cookie else ""):
             return "the address with the token opens the page"
         return None
 
-    def brings_token(self, request):
-        """Whether the address itself has the token."""
-        return self.token is not None and self._has_token(request.args.get("token", ""))
+    def is_token(self, given):
+        """Whether a text is the token."""
+        return self.token is not None and hmac.compare_digest(
+            given.encode("utf-8", "replace"), self.token.encode())
 
-    def _has_token(self, given):
-        return hmac.compare_digest(given.encode("utf-8", "replace"), self.token.encode())
+    def is_secure(self, request):
+        """Whether a browser came by the proxy's TLS, so that its cookie need not go without."""
+        return self._is_public(request.headers.get("Host", "").lower()) and (
+            self._public_url.startswith("https:"))
+
+    def _is_public(self, host):
+        return self._public_url is not None and host == urlsplit(self._public_url).netloc
 
 
-def create_app(searcher, access):
-    """The Flask application.
+class _Connections:
+    """The open connections: when there are too many, the one that has waited longest is closed.
 
-    Args:
-        searcher: gallery.searcher.Searcher.
-        access: Access.
+    So nobody shuts the page for others with connections that ask for nothing, or half of it.
     """
-    app = flask.Flask(__name__)
-    app.config["MAX_CONTENT_LENGTH"] = MOST_BYTES
 
-    @app.before_request
-    def check_access():
-        if flask.request.path == "/" and access.brings_token(flask.request):
-            answer = flask.redirect("/")
-            answer.set_cookie(COOKIE, access.token, httponly=True, samesite="Strict")
-            return answer
-        reason = access.refusal(flask.request)
-        return _error(403, reason) if reason else None
+    def __init__(self):
+        self._waiting = {}  # streams on whose clients we wait, longest first -> None
+        self._asking = set()  # streams whose requests we have whole
 
-    @app.after_request
-    def add_headers(answer):
-        answer.headers.update(HEADERS)
-        return answer
+    def opened(self, stream):
+        """Counts a new connection."""
+        self._waiting = {known: None for known in self._waiting if not known.closed()}
+        self._asking = {known for known in self._asking if not known.closed()}
+        while self._waiting and len(self._waiting) + len(self._asking) >= MOST_CONNECTIONS:
+            self._pop_longest().close()
+        self._waiting[stream] = None
 
-    @app.errorhandler(PhotographError)
-    def refuse_photograph(error):
-        if error.code == "too_large":
-            return _error(413, error.detail)
-        return _error(415, "this is no photograph that can be read, or a damaged one")
+    def asks(self, stream):
+        """A connection's request is whole."""
+        self._waiting.pop(stream, None)
+        self._asking.add(stream)
 
-    @app.errorhandler(UserError)
-    def report_failure(error):
-        return _error(503, str(error))
+    def answered(self, stream):
+        """A connection's request is answered: we wait for its next one."""
+        self._asking.discard(stream)
+        self._waiting[stream] = None
 
-    @app.errorhandler(KeyError)
-    def refuse_id(_):
-        return _error(404, "the gallery holds no such face")
-
-    @app.errorhandler(ValueError)
-    def refuse_value(error):
-        return _error(400, str(error))
-
-    _add_pages(app, searcher)
-    return app
+    def _pop_longest(self):
+        longest = next(iter(self._waiting))
+        del self._waiting[longest]
+        return longest
 
 
-def _add_pages(app, searcher):
-    """Adds what can be asked for."""
+class _Uploads:
+    """The memory that photographs take which are being sent, or wait until they are searched.
 
-    @app.route("/")
-    def page():
-        return flask.render_template("search.html")
+    Beyond MOST_UPLOADED bytes the upload that has been silent longest is ended.
+    """
 
-    @app.route("/api/gallery")
-    def gallery():
-        return flask.jsonify(dict(searcher.describe(), most_bytes=MOST_BYTES))
+    def __init__(self):
+        self._sizes = {}  # handler -> bytes; who sent last comes last
 
-    @app.route("/api/faces")
-    def faces():
-        return flask.jsonify(searcher.browse(_number("offset", 0, 10 ** 9),
-                                             _number("count", PAGE, MOST_PAGE)))
+    def received(self, handler, count):
+        """Counts bytes of a handler's."""
+        self._sizes[handler] = self._sizes.pop(handler, 0) + count
+        while sum(self._sizes.values()) > MOST_UPLOADED:
+            # At worst that is this handler: the others wait for us, not for their clients.
+            silent = next((other for other in self._sizes if not other.is_whole), handler)
+            self.done(silent)
+            silent.request.connection.stream.close()
 
-    @app.route("/api/faces/<int:face_id>/neighbours")
-    def neighbours_of(face_id):
-        return flask.jsonify(searcher.neighbours_of(face_id, **_paging()))
-
-    @app.route("/api/faces/<int:face_id>/thumbnail")
-    def thumbnail(face_id):
-        data = searcher.thumbnail(face_id)
-        return flask.Response(data, mimetype=media_type(data))
-
-    @app.route("/api/neighbours")
-    def neighbours():
-        return flask.jsonify(searcher.neighbours(flask.request.args.get("code", ""), **_paging()))
-
-    @app.route("/api/query", methods=["POST"])
-    def query():
-        return flask.jsonify(searcher.query(flask.request.get_data(cache=False)))
+    def done(self, handler):
+        """Forgets a handler: its photograph was searched, or its connection has ended."""
+        self._sizes.pop(handler, None)
 
 
-def _paging():
-    return {"offset": _number("offset", 0, 10 ** 6), "count": _number("count", PAGE, MOST_PAGE),
-            "threshold": _number("threshold", None, 64)}
+class _Server(tornado.httpserver.HTTPServer):
+    """An HTTPServer that counts its connections."""
+
+    def handle_stream(self, stream, address):
+        self.connections.opened(stream)
+        super().handle_stream(stream, address)
 
 
-def _number(name, otherwise, most):
-    """A whole number of the request's address. Raises ValueError for anything else."""
-    text = flask.request.args.get(name)
-    if text is None:
-        return otherwise
-    if not (text.isascii() and text.isdigit()) or len(text) > 12 or int(text) > most:
-        raise ValueError("%s must be a whole number from 0 to %d" % (name, most))
-    return int(text)
+def _application(searcher, access, connections):
+    """What answers requests, by address."""
+    face = r"/api/faces/([0-9]{1,18})/"
+    routes = [(r"/api/gallery", _About), (r"/api/faces", _Faces), (face + "neighbours", _Similar),
+              (face + "thumbnail", _Thumbnail), (face + "photograph", _Photograph),
+              (r"/api/neighbours", _Neighbours), (r"/api/query", _Query)]
+    routes += [(address, _Page) for address in PAGES]
+    return tornado.web.Application(
+        routes, default_handler_class=_Nothing, log_function=lambda _: None, searcher=searcher,
+        access=access, connections=connections, uploads=_Uploads(),
+        searches=concurrent.futures.ThreadPoolExecutor(SEARCHES),
+        # An image takes up to some hundred MB while it is unpacked and searched for faces.
+        readings=concurrent.futures.ThreadPoolExecutor(os.cpu_count() or 1))
 
 
-def _error(status, reason):
-    return flask.make_response(flask.jsonify(error=reason), status)
+@tornado.web.stream_request_body
+class _Handler(tornado.web.RequestHandler):
+    """What all requests share: refusals before the body is read, errors as JSON."""
+
+    methods = ("GET",)
+    body_type = None  # of a POST
+    most_body = 0  # bytes
+
+    def initialize(self):
+        self.searcher = self.settings["searcher"]
+        self._body, self._received = [], 0
+        self._is_refused = self.is_whole = False
+        # A stream that is closed is taken away from the connection; so keep it.
+        self._stream = self.request.connection.stream
+
+    async def prepare(self):
+        """Refuses what the header shows to be wrong, before the body is read."""
+        access, length = self.settings["access"], self.request.headers.get("Content-Length", "0")
+        if self.request.path == "/" and access.is_token(self.get_query_argument("token", "")):
+            # By hand: Python 3.7 knows no SameSite.
+            self.set_header("Set-Cookie", f"{COOKIE}={access.token}; Path=/; HttpOnly; "
+                            f"SameSite=Strict{'; Secure' * access.is_secure(self.request)}")
+            self.redirect("/")
+            return
+        reason = access.refusal(self.request)
+        if reason:
+            await self._refuse(403, reason)
+        elif isinstance(self, _Nothing):
+            await self._refuse(404, "there is nothing at this address")
+        elif self.request.method not in self.methods:
+            self.set_header("Allow", ", ".join(self.methods))
+            await self._refuse(405, f"this address takes {' and '.join(self.methods)}")
+        elif self.request.method == "POST" and self.request.headers.get(
+                "Content-Type", "").split(";")[0].strip().lower() != self.body_type:
+            await self._refuse(403, f"this address takes {self.body_type}")
+        elif length.isascii() and length.isdigit() and int(length) > self.most_body:
+            await self._refuse(413, self._too_large())
+
+    def _too_large(self):
+        return f"a request to this address has at most {self.most_body:,} bytes"
+
+    async def data_received(self, chunk):
+        """Keeps a part of the body; of one that is refused, or too large, nothing."""
+        self._received += len(chunk)
+        if self._is_refused:
+            if self._received > REFUSED_BYTES:
+                self._stream.close()
+        elif self._received > self.most_body:  # it was sent in parts, without a length
+            await self._refuse(413, self._too_large())
+        else:
+            self._body.append(chunk)
+            self.settings["uploads"].received(self, len(chunk))
+
+    async def _refuse(self, status, reason):
+        """Answers with an error now, and lets what is still sent run out."""
+        self._body = []
+        self.settings["uploads"].done(self)
+        self._is_refused = True
+        headers = self.request.headers
+        sends = "Transfer-Encoding" in headers or headers.get("Content-Length", "0") != "0"
+        if not sends or "Expect" in headers:  # who expects leave to send has sent nothing
+            self._finish_error(status, reason)
+            return
+        # Whoever closes a connection with bytes unread makes the client lose the answer.
+        self.request.connection.set_body_timeout(REFUSED_SECONDS)
+        text = json.dumps({"error": reason})
+        self.set_status(status)
+        self.set_header("Content-Type", JSON_TYPE)
+        self.set_header("Content-Length", str(len(text)))
+        self.write(text)
+        with contextlib.suppress(tornado.iostream.StreamClosedError):
+            await self.flush()
+
+    async def get(self, *arguments):
+        """Answers, or ends the answer that was begun by _refuse."""
+        if self._is_refused:
+            self.finish()
+            return
+        self.is_whole = True
+        self.settings["connections"].asks(self._stream)
+        try:
+            await self.answer(*arguments)
+        except PhotographError as error:
+            if error.code == "too_large":
+                self._finish_error(413, error.detail)
+            else:
+                self._finish_error(415, "this is no photograph that can be read, or a damaged one")
+        except UserError as error:
+            self._finish_error(503, str(error))
+        except NotThere as error:
+            self._finish_error(404, str(error))
+        except ValueError as error:
+            self._finish_error(400, str(error))
+
+    head = post = delete = put = patch = options = get
+
+    async def answer(self, *arguments):
+        """Answers a request that nothing is wrong with; of an error the kind gives the status."""
+        raise NotImplementedError
+
+    async def run(self, function, *arguments, pool="searches"):
+        """The result of a function that takes its time, in another thread."""
+        return await asyncio.get_running_loop().run_in_executor(
+            self.settings[pool], function, *arguments)
+
+    def finish(self, chunk=None):
+        """Ends the answer, and the connection if the client does not take it."""
+        future = super().finish(chunk)
+        end = asyncio.get_running_loop().call_later(ANSWER_SECONDS, self._stream.close)
+        future.add_done_callback(lambda _: end.cancel())
+        return future
+
+    def on_finish(self):
+        self._body = []
+        self.settings["uploads"].done(self)
+        self.settings["connections"].answered(self._stream)
+
+    def on_connection_close(self):
+        super().on_connection_close()
+        self._body = []
+        self.settings["uploads"].done(self)
+
+    def whole_number(self, name, otherwise, most, least=0):
+        """A whole number of the request's address. Raises ValueError for anything else."""
+        text = self.get_query_argument(name, None)
+        if text is None:
+            return otherwise
+        if not text.isascii() or not text.isdigit() or len(text) > 12 or not (
+                least <= int(text) <= most):
+            raise ValueError(f"{name} must be a whole number from {least} to {most}")
+        return int(text)
+
+    def paging(self):
+        """Which part of the nearest faces is asked for."""
+        return (self.whole_number("offset", 0, 10 ** 6),
+                self.whole_number("count", PAGE, MOST_PAGE, least=1),
+                self.whole_number("threshold", None, 64))
+
+    def set_default_headers(self):
+        self.clear_header("Server")
+        for name, value in HEADERS.items():
+            self.set_header(name, value)
+
+    def compute_etag(self):
+        """None: nothing is to be kept."""
+
+    def write_error(self, status_code, **_):
+        """Errors that Tornado finds, and those of our own code (500)."""
+        self._finish_error(status_code, self._reason)
+
+    def _finish_error(self, status, reason):
+        self.set_status(status)
+        self.finish({"error": reason})
+
+
+class _Nothing(_Handler):
+    """Every address that there is not."""
+
+
+class _Page(_Handler):
+    """The page, and what belongs to it."""
+
+    async def answer(self):
+        kind, path = PAGES[self.request.path]
+        self.set_header("Content-Type", kind)
+        self.finish(path.read_bytes())
+
+
+class _About(_Handler):
+    """What the gallery is."""
+
+    async def answer(self):
+        self.finish(dict(await self.run(self.searcher.describe), most_bytes=MOST_BYTES))
+
+
+class _Faces(_Handler):
+    """Some of the gallery's faces."""
+
+    async def answer(self):
+        self.finish(await self.run(self.searcher.browse, self.whole_number("offset", 0, 10 ** 9),
+                                   self.whole_number("count", PAGE, MOST_PAGE, least=1)))
+
+
+class _Similar(_Handler):
+    """The nearest faces of one of the gallery's."""
+
+    async def answer(self, face_id):
+        self.finish(await self.run(self.searcher.neighbours_of, int(face_id), *self.paging()))
+
+
+class _Neighbours(_Handler):
+    """The nearest faces of a code."""
+
+    async def answer(self):
+        self.finish(await self.run(self.searcher.neighbours, self.get_query_argument("code", ""),
+                                   *self.paging()))
+
+
+class _Thumbnail(_Handler):
+    """The picture of a face."""
+
+    async def answer(self, face_id):
+        data = await self.run(self.searcher.thumbnail, int(face_id))
+        self.set_header("Content-Type", media_type(data))
+        self.finish(data)
+
+
+class _Photograph(_Handler):
+    """The photograph that a face is on, with a frame around the face."""
+
+    async def answer(self, face_id):
+        data = await self.run(self.searcher.photograph, int(face_id), pool="readings")
+        self.set_header("Content-Type", "image/jpeg")
+        self.finish(data)
+
+
+class _Query(_Handler):
+    """The faces of a photograph that is sent."""
+
+    methods = ("POST",)
+    body_type = UPLOAD_TYPE
+    most_body = MOST_BYTES
+
+    async def answer(self):
+        data, self._body = b"".join(self._body), []
+        self.finish(await self.run(self.searcher.query, data, pool="readings"))
