@@ -7,6 +7,8 @@ pigeonhole argument): only hashes that share a band are compared.
 import imagehash
 import numpy as np
 
+from evaluation.packing import distances
+
 # Of the 64 bits of a perceptual hash, copies of one photograph, resized or compressed again, differ
 # in few. How often chance alone comes as near shows in pairs of different people: in 1,612
 # photographs of FaceScrub 28 of 1.2 million such pairs lie within 6 bits, which leaves 2 or 3 to
@@ -19,17 +21,6 @@ PAIRS_AT_ONCE = 1 << 22  # compared at once; bounds the memory
 def perceptual_hash(image):
     """The 64-bit perceptual hash (pHash) of a PIL image, as a uint64."""
     return np.packbits(imagehash.phash(image).hash.reshape(-1)).view(">u8").astype(np.uint64)[0]
-
-
-def distances(left, right):
-    """Hamming distances of two arrays of uint64, element by element: uint64."""
-    bits = np.bitwise_xor(left, right)
-    # Counts bits of pairs, of fours and of bytes, in place; the product adds up the bytes.
-    bits -= (bits >> np.uint64(1)) & np.uint64(0x5555555555555555)
-    bits = (bits & np.uint64(0x3333333333333333)) + (
-        (bits >> np.uint64(2)) & np.uint64(0x3333333333333333))
-    bits = (bits + (bits >> np.uint64(4))) & np.uint64(0x0f0f0f0f0f0f0f0f)
-    return (bits * np.uint64(0x0101010101010101)) >> np.uint64(56)
 
 
 def near_hashes(hashes, bits=NEAR_BITS):

@@ -1,0 +1,304 @@
+"""How near a face must be to be named: a distance calibrated on faces of strangers.
+
+A gallery names a stranger if one of its faces lies within the threshold. How often that happens is
+measured with faces whose own person is left out of the gallery: for them everyone in it is a
+stranger. Faces of people that the encoder was not trained on come first, because an encoder keeps
+the people of its training set farther apart than real strangers.
+
+Copies of one photograph under two names are one person, not strangers. Two people who share a copy
+are therefore left out together.
+"""
+
+from collections import Counter, defaultdict
+from typing import NamedTuple
+
+import faiss
+import numpy as np
+from scipy.special import betaincinv
+
+from evaluation import packing
+
+NOBODY = 0  # of a probe: a person of whom the gallery holds nothing
+MOST_PROBES = 2000
+FEWEST_HELD_OUT = 20  # faces; with fewer, all are searched
+CONFIDENCE = 0.95
+# Perceptual hashes of copies, resized or compressed again, differ in few of 64 bits: see
+# faces/duplicates.py, which measured by how many.
+NEAR_BITS = 6
+NEAR_CODES = 2  # bits by which the code of a copy may lie farther than the nearest one
+MOST_SHARING = 50  # people of one copy who are linked with each other
+CLOSEST = 3  # pairs of people that are named as the reason
+
+# Whose faces were searched, from the best to the least certain.
+UNSEEN = "people that the encoder never saw and the gallery does not hold"
+HELD_OUT = "people of the gallery that the encoder was not trained on"
+QUERIES = "photographs that the gallery does not hold, of people that the encoder was trained on"
+GALLERY = "faces of the gallery, on whose people the encoder was or may have been trained"
+SOURCES = (UNSEEN, HELD_OUT, QUERIES, GALLERY)
+
+
+class Calibration(NamedTuple):
+    """What was measured, by distance d = 0..K.
+
+    Attributes:
+        source: one of SOURCES, whose faces were searched as strangers.
+        probes: how many of them, at least 1.
+        accepted: list of K + 1 counts: strangers to whom somebody lies within d.
+        known: faces that were searched with their own person in the gallery, less the face itself
+            and its copies.
+        missed: list of K + 1 counts: those of them to whom no face of their own lies within d.
+        closest: list of (person, other person, count): whose faces lie at distance 0 from whose.
+    """
+
+    source: str
+    probes: int
+    accepted: list
+    known: int
+    missed: list
+    closest: list
+
+    @classmethod
+    def checked(cls, values, num_bits):
+        """The Calibration in a dict of JSON values.
+
+        Raises:
+            ValueError: it is none of K = num_bits.
+        """
+        try:
+            found = cls(**values)
+            counts = [found.probes, found.known, *found.accepted, *found.missed]
+            if not (found.source in SOURCES and all(type(count) is int for count in counts)
+                    and found.probes > 0 and found.known >= 0
+                    and len(found.accepted) == len(found.missed) == num_bits + 1
+                    and all(0 <= count <= found.probes for count in found.accepted)
+                    and all(0 <= count <= found.known for count in found.missed)
+                    and all(type(number) is int for pair in found.closest for number in pair)
+                    and all(len(pair) == 3 for pair in found.closest)):
+                raise ValueError
+        except (TypeError, ValueError):
+            raise ValueError("its calibration is damaged")
+        return found
+
+    @property
+    def is_held_out(self):
+        """Whether the encoder was not trained on the people that stand for strangers."""
+        return self.source in (UNSEEN, HELD_OUT)
+
+    def threshold(self, rate):
+        """The largest distance at which no more than this share of strangers is named.
+
+        Returns:
+            int, or None if even distance 0 names more of them.
+        """
+        good = [distance for distance, count in enumerate(self.accepted)
+                if count <= rate * self.probes]
+        return good[-1] if good else None
+
+    def false_accept_rate(self, distance):
+        """Share of strangers named within a distance; 0 for None."""
+        return 0.0 if distance is None else self.accepted[distance] / self.probes
+
+    def highest_rate(self, distance):
+        """The rate that is not exceeded, with 95 % confidence (Clopper and Pearson)."""
+        count = 0 if distance is None else self.accepted[distance]
+        if count >= self.probes:
+            return 1.0
+        return float(betaincinv(count + 1, self.probes - count, CONFIDENCE))
+
+    def miss_rate(self, distance):
+        """Share of known people who are not found within a distance; None if unknown."""
+        if not self.known:
+            return None
+        return 1.0 if distance is None else self.missed[distance] / self.known
+
+
+def calibrate(codes, people, num_bits, probes=None, hashes=None, trained=None):
+    """Measures how far strangers and known people lie from a gallery.
+
+    Args:
+        codes: uint64 [n], of the gallery's faces whose person is known; see evaluation.packing.
+        people: int [n], their people, above 0.
+        num_bits: K.
+        probes: (codes, people), uint64 [p] and int [p], of faces that the gallery does not hold.
+            Those of NOBODY are strangers to everyone; if there are any, they alone are.
+        hashes: uint64 [n], perceptual hashes of the faces (faces.duplicates), by which copies are
+            known; None where there are none.
+        trained: bool [n], whether the encoder was, or may have been, trained on the face's person;
+            None if it may have been on all.
+
+    Returns:
+        Calibration; None if there is nobody to be a stranger: fewer than two people, after people
+        who share copies are counted as one.
+    """
+    codes, people = np.asarray(codes, np.uint64), np.asarray(people, np.int64)
+    gallery = _Gallery(codes, people, hashes)
+    rows = np.arange(len(codes))
+    source = GALLERY
+    if trained is not None and np.count_nonzero(~trained) >= FEWEST_HELD_OUT:
+        rows, source = rows[~trained], HELD_OUT
+    known = strangers = _Probes(codes, people, rows).sample(rows)
+    if probes is not None and len(probes[0]):
+        outside = _Probes(np.asarray(probes[0], np.uint64), np.asarray(probes[1], np.int64), None)
+        unseen = outside.people == NOBODY
+        strangers = known = outside.sample(np.flatnonzero(~unseen))
+        source = QUERIES
+        if unseen.any():
+            strangers, source = outside.sample(np.flatnonzero(unseen)), UNSEEN
+    if not len(gallery.entries.people):
+        return None
+    distances, others = gallery.nearest_of_others(strangers, num_bits)
+    if not (others != NOBODY).any():
+        return None
+    closest = _closest(strangers.people, others, distances)
+    distances = distances[others != NOBODY]  # of the rest, nobody is a stranger
+    own = gallery.nearest_of_own(known)
+    own = own[own >= 0]
+    steps = np.arange(num_bits + 1)
+    return Calibration(
+        source, len(distances),
+        [int(count) for count in (distances[:, None] <= steps).sum(axis=0)], len(own),
+        [int(count) for count in (own[:, None] > steps).sum(axis=0)],
+        closest)
+
+
+class _Probes(NamedTuple):
+    """Faces that are searched: codes, people, and their rows in the gallery, or None."""
+
+    codes: np.ndarray
+    people: np.ndarray
+    rows: np.ndarray
+
+    def sample(self, places):
+        """At most MOST_PROBES of some of them, the same each time."""
+        chosen = places[np.random.RandomState(0).permutation(len(places))[:MOST_PROBES]]
+        return _Probes(self.codes[chosen], self.people[chosen],
+                       None if self.rows is None else chosen)
+
+
+class _Entries(NamedTuple):
+    """Each code of each person once."""
+
+    codes: np.ndarray
+    people: np.ndarray
+
+
+class _Gallery:
+    """Labelled faces, and who shares copies with whom."""
+
+    def __init__(self, codes, people, hashes):
+        self.codes, self.people = codes, people
+        self.hashes = None if hashes is None else np.asarray(hashes, np.uint64)
+        self.order = np.lexsort((codes, people))
+        keys = np.rec.fromarrays([people[self.order], codes[self.order]], names="person,code")
+        first = np.append(True, keys[1:] != keys[:-1]) if len(keys) else np.zeros(0, bool)
+        self.starts = np.append(np.flatnonzero(first), len(keys))
+        self.entries = _Entries(np.ascontiguousarray(keys.code[first]), keys.person[first])
+        self.linked = defaultdict(set)  # person -> people who share copies
+        for group in self._groups_of_copies():
+            for person in group:
+                self.linked[person] |= set(group) - {person}
+
+    def _groups_of_copies(self):
+        """Sets of people who hold one and the same face."""
+        if self.hashes is None or not len(self.codes):
+            return []
+        order = np.lexsort((self.people, self.codes, self.hashes))
+        hashes, codes, people = self.hashes[order], self.codes[order], self.people[order]
+        starts = np.flatnonzero(np.append(True, (hashes[1:] != hashes[:-1])
+                                          | (codes[1:] != codes[:-1])))
+        ends = np.append(starts[1:], len(order))
+        several = people[starts] != people[ends - 1]
+        return [np.unique(people[start:end])[:MOST_SHARING].tolist()
+                for start, end in zip(starts[several], ends[several])]
+
+    def nearest_of_others(self, probes, num_bits):
+        """Distance of each probe to the nearest face of another person, and that person.
+
+        People who share copies with the probe's own count as the same. Distance K + 1 and NOBODY
+        where there is no other.
+        """
+        distances = np.full(len(probes.codes), num_bits + 1)
+        others = np.full(len(probes.codes), NOBODY)
+        index = faiss.IndexBinaryFlat(packing.MAX_BITS)
+        index.use_heap = False  # counting distances is faster
+        index.add(packing.as_bytes(self.entries.codes))
+        again = np.arange(len(probes.codes))
+        while len(again):
+            distances[again], others[again] = num_bits + 1, NOBODY
+            self._search(index, probes, again, distances, others)
+            linked = self._link_copies(probes, distances, others)
+            again = np.flatnonzero(np.isin(probes.people, linked))
+        return distances, others
+
+    def _search(self, index, probes, open_, distances, others):
+        """Fills in `distances` and `others` of the probes at the places `open_`."""
+        top, count = 4, len(self.entries.codes)
+        while len(open_):
+            top, left = min(top, count), []
+            # faiss takes room for `top` rows at each distance of each probe: some 250 MB a block.
+            for block in np.array_split(open_, 1 + len(open_) * top // (1 << 19)):
+                apart, rows = index.search(packing.as_bytes(probes.codes[block]), top)
+                people = self.entries.people[rows]
+                other = people != probes.people[block, None]
+                for place, person in enumerate(probes.people[block].tolist()):
+                    if person in self.linked:
+                        other[place] &= ~np.isin(people[place], sorted(self.linked[person]))
+                settled, first = other.any(axis=1), other.argmax(axis=1)
+                distances[block[settled]] = apart[settled, first[settled]]
+                others[block[settled]] = people[settled, first[settled]]
+                left.append(block[~settled])
+            if top == count:
+                break
+            open_, top = np.concatenate(left), top * 8
+
+    def _link_copies(self, probes, distances, others):
+        """Links people whose nearest face is nearly a copy of the probe; returns those people."""
+        if self.hashes is None or probes.rows is None:
+            return []
+        found = set()
+        for place in np.flatnonzero(others != NOBODY):
+            own, other = int(probes.people[place]), int(others[place])
+            if other in self.linked[own]:
+                continue
+            rows = self._rows_of(other)
+            rows = rows[packing.distances(self.codes[rows], probes.codes[place])
+                        <= distances[place] + NEAR_CODES]
+            if self._are_near(probes, place, rows).any():
+                self.linked[own].add(other)
+                self.linked[other].add(own)
+                found |= {own, other}
+        return sorted(found)
+
+    def _are_near(self, probes, place, rows):
+        """Whether faces of the gallery are nearly copies of a probe."""
+        return packing.distances(self.hashes[rows],
+                                 self.hashes[probes.rows[place]]) <= NEAR_BITS
+
+    def _rows_of(self, person):
+        """Rows of a person's faces."""
+        first, last = np.searchsorted(self.entries.people, [person, person + 1])
+        return self.order[self.starts[first]:self.starts[last]]
+
+    def nearest_of_own(self, probes):
+        """Distance of each probe to the nearest other face of its own person that is no copy.
+
+        -1 where there is none.
+        """
+        result = np.full(len(probes.codes), -1)
+        for place, person in enumerate(probes.people):
+            rows = self._rows_of(person)
+            if probes.rows is not None:
+                rows = rows[rows != probes.rows[place]]
+                if self.hashes is not None:
+                    rows = rows[~self._are_near(probes, place, rows)]
+            if len(rows):
+                result[place] = packing.distances(self.codes[rows], probes.codes[place]).min()
+        return result
+
+
+def _closest(people, others, distances):
+    """The pairs of people whose faces most often lie at distance 0 from each other."""
+    pairs = Counter(tuple(sorted(pair)) for pair in zip(
+        people[distances == 0].tolist(), others[distances == 0].tolist()) if NOBODY not in pair)
+    best = sorted(pairs, key=lambda pair: (-pairs[pair], pair))[:CLOSEST]
+    return [(*pair, pairs[pair]) for pair in best]

@@ -1,0 +1,1102 @@
+"""A gallery's folder: one SQLite file, and the encoder that made its codes.
+
+    GALLERY/gallery.db       photographs, faces, people (the tables are in MIGRATIONS)
+    GALLERY/encoder/         the run's exported encoder (methods/export.py)
+    GALLERY/lists.npz        inverted lists of a large gallery; made again when they are stale
+
+Reading:
+
+    with Gallery.open(path) as gallery:
+        gallery.ids, gallery.codes, gallery.people      # arrays, a row a face, by ascending id
+        gallery.version                                 # str; another one after every change
+        gallery.is_current()                            # compares it with the disk; microseconds
+        gallery.faces([7, 8])                           # names, photographs, boxes
+        gallery.thumbnail(7)                            # bytes of a JPEG or PNG
+        gallery.info["num_bits"]                        # what the gallery is; see INFO
+
+A Gallery is one state. After a change, open it again: an id that was removed since raises KeyError
+in `faces` and `thumbnail`. One Gallery serves several threads.
+
+Changing (gallery/indexing.py and gallery/people.py have the changes that commands make):
+
+    with Writer(path) as writer:
+        person = writer.person("Ann")
+        photograph = writer.add_photograph(...)
+        writer.add_face(photograph, ...)
+        writer.commit()                                 # without it, nothing has changed
+
+A change is one transaction with synchronous=FULL: killed at any moment, a process leaves the old
+state or the new one. The file is in WAL mode, so readers never wait for a writer, and removed
+content is overwritten (secure_delete). There is one writer at a time, by the folder's lock. Where
+the folder cannot be written, SQLite is told that the file is immutable.
+
+Everything in a gallery may have been written by somebody else: it is checked, and used as data.
+"""
+
+import contextlib
+import functools
+import hashlib
+import itertools
+import json
+import os
+import re
+import secrets
+import shutil
+import sqlite3
+import stat
+import threading
+import unicodedata
+from pathlib import Path
+from typing import NamedTuple, Optional
+
+import numpy as np
+
+from evaluation import packing
+from evaluation.threshold import Calibration, calibrate
+from runtime import files
+from runtime.errors import Failed, UserError, one_line
+from runtime.output_folder import MARKER, OutputFolder
+
+FILE = "gallery.db"
+LISTS = "lists.npz"
+APPLICATION = 0x44434248  # "DCBH", in the file's header
+NOBODY = 0  # in `people`: nobody has said who this is
+LOCK_SECONDS = 30  # that SQLite waits where another process opens, closes or recovers the file
+MOST_THUMBNAIL = 1 << 20  # bytes
+# Calibrated again once more than one labelled face in so many has changed.
+CALIBRATED_FACES = 1000
+ENCODER = re.compile(r"encoder(-[0-9]{1,9})?\Z")
+ENCODER_FILE = re.compile(
+    r"(encoder\.json|projection\.npz|saved_model/(saved_model|fingerprint)\.pb|"
+    r"saved_model/variables/variables\.(index|data-[0-9]{5}-of-[0-9]{5}))\Z")
+
+# One entry a version of the tables: user_version counts those that a file has been through.
+MIGRATIONS = [
+    """
+    CREATE TABLE info (name TEXT PRIMARY KEY, value TEXT NOT NULL) STRICT, WITHOUT ROWID;
+    -- Folders that the gallery is made of.
+    CREATE TABLE sources (path BLOB PRIMARY KEY) STRICT, WITHOUT ROWID;
+    CREATE TABLE people (id INTEGER PRIMARY KEY AUTOINCREMENT, name TEXT NOT NULL UNIQUE) STRICT;
+    -- What folders and lists call people: a renamed or merged person keeps its labels.
+    CREATE TABLE labels (
+        label TEXT PRIMARY KEY,
+        person INTEGER NOT NULL REFERENCES people ON DELETE CASCADE) STRICT, WITHOUT ROWID;
+    CREATE INDEX labels_of_person ON labels (person);
+    CREATE TABLE photographs (
+        id INTEGER PRIMARY KEY AUTOINCREMENT,
+        path BLOB NOT NULL UNIQUE,
+        sha256 BLOB NOT NULL,
+        size INTEGER NOT NULL,
+        time INTEGER NOT NULL,          -- of the last change, nanoseconds
+        label TEXT,                     -- of the person, by folder or list
+        other_disk INTEGER NOT NULL,    -- whether it lay on another disk than its source
+        found INTEGER NOT NULL,         -- faces found, also those that are not kept
+        removed TEXT NOT NULL,          -- numbers of faces that were removed, with commas
+        reason TEXT NOT NULL) STRICT;   -- why no face is kept; empty where one is
+    CREATE INDEX photographs_by_content ON photographs (sha256);
+    CREATE TABLE faces (
+        id INTEGER PRIMARY KEY AUTOINCREMENT,
+        photograph INTEGER REFERENCES photographs ON DELETE CASCADE,  -- NULL: a data set's image
+        number INTEGER NOT NULL,        -- which face of its photograph, or the data set's row
+        person INTEGER REFERENCES people,
+        by_hand INTEGER NOT NULL,       -- whether somebody named this very face
+        code INTEGER NOT NULL,          -- evaluation.packing, as a signed number
+        hash INTEGER NOT NULL,          -- perceptual hash of the face, likewise
+        box_left REAL NOT NULL, box_top REAL NOT NULL,
+        box_right REAL NOT NULL, box_bottom REAL NOT NULL) STRICT;
+    CREATE INDEX faces_of_photograph ON faces (photograph);
+    CREATE INDEX faces_of_person ON faces (person);
+    -- A table of its own, so that codes are read without it.
+    CREATE TABLE face_images (
+        face INTEGER PRIMARY KEY REFERENCES faces ON DELETE CASCADE,
+        thumbnail BLOB NOT NULL,
+        embedding BLOB) STRICT;         -- float16
+    -- Codes of faces that the gallery does not hold, to calibrate the threshold with.
+    CREATE TABLE probes (
+        code INTEGER NOT NULL,
+        person INTEGER REFERENCES people ON DELETE CASCADE) STRICT;  -- NULL: a stranger
+    CREATE INDEX probes_of_person ON probes (person);
+    -- Photographs that stay out, by salted hashes of their paths and contents.
+    CREATE TABLE removed_photographs (
+        path BLOB PRIMARY KEY, content BLOB NOT NULL,
+        size INTEGER NOT NULL, time INTEGER NOT NULL) STRICT, WITHOUT ROWID;
+    CREATE INDEX removed_by_content ON removed_photographs (content);
+    -- Files below the sources that are no photographs to read, and why.
+    CREATE TABLE left_out (
+        path BLOB PRIMARY KEY, reason TEXT NOT NULL, count INTEGER NOT NULL) STRICT, WITHOUT ROWID;
+    """,
+]
+
+# What a gallery is: rows of the table info, as JSON.
+INFO = {
+    "id": str,                              # hexadecimal, of the gallery
+    "change": int,                          # counts the changes
+    "method": str, "num_bits": int, "crop": (dict, type(None)), "dataset": str, "run": str,
+    "encoder": str, "encoder_id": str,      # its folder, and whose it is
+    "encoder_files": dict,                  # {name: sha256}
+    "engine": (str, type(None)),            # None: the one that suits
+    "people": str,                          # "folders", "none" or a list's path
+    "faces": str,                           # see indexing.FACES
+    "calibration": (dict, type(None)), "uncalibrated": int,
+    "lists": (dict, type(None)),            # of the file of lists: crc32 of the codes, recall
+    "unused": list,                         # folders of encoders to remove
+}
+
+
+class Face(NamedTuple):
+    """One face of a gallery.
+
+    Attributes:
+        id: int; an id is never given twice.
+        name: str of the person, or None.
+        photograph: str, path; None for an image of a data set.
+        number: int, which face of its photograph, from 0; of a data set, the image's row.
+        box: (left, top, right, bottom) in pixels of the photograph.
+        place: str that says where the face comes from.
+    """
+
+    id: int
+    name: Optional[str]
+    photograph: Optional[str]
+    number: int
+    box: tuple
+    place: str
+
+
+class Photograph(NamedTuple):
+    """A photograph as the gallery knows it; see the table `photographs`."""
+
+    id: int
+    path: str
+    sha256: bytes
+    size: int
+    time: int
+    label: Optional[str]
+    other_disk: bool
+    found: int
+    removed: str
+    reason: str
+
+
+class Gallery:
+    """One state of a gallery. Get one by `open`.
+
+    Attributes:
+        path: Path of the folder.
+        info: dict, see INFO.
+        version: str, another one after every change.
+        ids: int64 [n], ascending.
+        codes: uint64 [n], see evaluation.packing.
+        people: int64 [n], ids of people; NOBODY where nobody has said who it is.
+        names: {id of a person: str}.
+        calibration: evaluation.threshold.Calibration, or None.
+    """
+
+    def __init__(self, path, connection, status, immutable):
+        self.path = path
+        self._connection = connection
+        self._status = status
+        self._immutable = immutable
+        self._lock = threading.RLock()
+
+    @classmethod
+    def open(cls, path):
+        """The gallery in a folder, as it is now.
+
+        Raises:
+            UserError: there is none, or it is damaged.
+        """
+        path = Path(path)
+        check_folder(path)
+        for _ in range(3):
+            gallery = cls(path, *_connect(path / FILE))
+            try:
+                with errors(path / FILE):
+                    gallery._load()
+                if not gallery._immutable or gallery.is_current():
+                    return gallery
+            except BaseException:
+                gallery.close()
+                raise
+            gallery.close()
+        raise Failed(f"{path} changes too fast to be read; try again")
+
+    def _load(self):
+        with _transaction(self._connection, "BEGIN"):
+            self.info = read_info(self._connection)
+            self.version = _version(self.info)
+            self.ids, self.codes, self.people = _read_faces(self._connection)
+            self.names = dict(self._connection.execute("SELECT id, name FROM people"))
+        self.calibration = self.info["calibration"] and Calibration.checked(
+            self.info["calibration"], self.num_bits)
+
+    def __enter__(self):
+        return self
+
+    def __exit__(self, *_):
+        self.close()
+
+    def close(self):
+        """Closes the file."""
+        with self._lock:
+            self._connection.close()
+
+    def __len__(self):
+        return len(self.ids)
+
+    @property
+    def num_bits(self):
+        """K."""
+        return self.info["num_bits"]
+
+    def is_current(self):
+        """Whether the gallery on the disk is still in this state.
+
+        Raises:
+            UserError: it is not there any more.
+        """
+        with self._lock, errors(self.path / FILE):
+            status = _status(self.path / FILE)
+            if self._immutable or status[:2] != self._status[:2]:
+                return status == self._status
+            return _version({name: _read_value(self._connection, name)
+                             for name in ("id", "change")}) == self.version
+
+    def row_of(self, face_id):
+        """The row of an id in the arrays. Raises KeyError where there is none."""
+        row = int(self.ids.searchsorted(face_id))
+        if row == len(self.ids) or self.ids[row] != face_id:
+            raise KeyError(face_id)
+        return row
+
+    def name(self, row):
+        """Name of the person of the face in a row of the arrays, or None."""
+        return self.names.get(int(self.people[row]))
+
+    def faces(self, ids):
+        """The Faces of some ids, in their order. Raises KeyError for an id that is not there."""
+        found = {}
+        ids = [int(face_id) for face_id in ids]
+        with self._lock, errors(self.path / FILE):
+            for start in range(0, len(ids), 500):
+                some = ids[start:start + 500]
+                for row in self._connection.execute(
+                        "SELECT faces.id, people.name, photographs.path, number, box_left, "
+                        "box_top, box_right, box_bottom FROM faces "
+                        "LEFT JOIN people ON people.id = faces.person "
+                        "LEFT JOIN photographs ON photographs.id = faces.photograph "
+                        f"WHERE faces.id IN ({', '.join('?' * len(some))})", some):
+                    found[row[0]] = self._face(*row)
+        return [found[face_id] for face_id in ids]
+
+    def _face(self, face_id, name, path, number, *box):
+        if path is None:
+            place = f"{self.info['dataset']}, image {number}"
+        else:
+            path = os.fsdecode(path)
+            place = f"{path}, face {number + 1}" if number else path
+        return Face(face_id, name, path, number, tuple(map(float, box)), place)
+
+    def thumbnail(self, face_id):
+        """The bytes of a face's thumbnail, a JPEG or PNG.
+
+        Raises:
+            KeyError: there is no such face.
+            UserError: the file is damaged.
+        """
+        with self._lock, errors(self.path / FILE):
+            row = self._connection.execute(
+                "SELECT thumbnail FROM face_images WHERE face = ? AND length(thumbnail) <= ?",
+                (int(face_id), MOST_THUMBNAIL)).fetchone()
+        if row is None:
+            raise KeyError(face_id)
+        if not row[0].startswith((b"\x89PNG", b"\xff\xd8")):
+            raise _damaged(self.path / FILE, f"the thumbnail of face {face_id} is no image")
+        return row[0]
+
+    def counts(self):
+        """{"photographs": count, "people": count, "faces": count, "named": count}."""
+        with self._lock, errors(self.path / FILE):
+            photographs, = self._connection.execute("SELECT count(*) FROM photographs").fetchone()
+        return {"photographs": photographs, "people": len(self.names), "faces": len(self),
+                "named": int(np.count_nonzero(self.people != NOBODY))}
+
+    def left_out(self):
+        """Files below the sources without a face in the gallery: list of (path, reason, count)."""
+        with self._lock, errors(self.path / FILE):
+            rows = self._connection.execute(
+                "SELECT path, reason, count FROM left_out UNION ALL "
+                "SELECT path, reason, 1 FROM photographs WHERE reason != '' "
+                "ORDER BY path").fetchall()
+        return [(os.fsdecode(path), reason, count) for path, reason, count in rows]
+
+    def sources(self):
+        """Paths (str) of the folders that the gallery is made of."""
+        with self._lock, errors(self.path / FILE):
+            return _read_sources(self._connection)
+
+    def open_encoder(self):
+        """The encoder that made the codes.
+
+        Raises:
+            UserError: it is damaged, or not that one any more.
+        """
+        from methods.export import Encoder
+
+        check_encoder(self.path, self.info)
+        folder = self.path / self.info["encoder"]
+        encoder = Encoder.open(folder)
+        if (encoder.metadata["num_bits"] != self.num_bits
+                or encoder_id(encoder.metadata) != self.info["encoder_id"]):
+            encoder.close()
+            raise _damaged(folder, "it is not the encoder of this gallery")
+        return encoder
+
+    def check(self):
+        """Reads everything. Raises UserError for what is damaged first."""
+        check_encoder(self.path, self.info)
+        with self._lock, errors(self.path / FILE):
+            for pragma in ("integrity_check", "foreign_key_check"):
+                problem = self._connection.execute(f"PRAGMA {pragma}").fetchone()
+                if problem not in (None, ("ok",)):
+                    raise _damaged(self.path / FILE, one_line(problem[0], 100))
+        for face_id in self.ids:
+            self.thumbnail(face_id)
+
+
+class Writer:
+    """A change of a gallery, whole or not at all; `commit` makes it happen.
+
+    Use as a context: it holds the folder's lock.
+
+    Args:
+        path: the gallery's folder.
+        make: whether to make the gallery where there is none, or replace a damaged one.
+
+    Attributes:
+        info: dict, see INFO; `commit` stores it. Empty in a gallery that was just made.
+
+    Raises:
+        UserError: there is no gallery, the folder holds something else, or is being written to.
+    """
+
+    def __init__(self, path, make=False):
+        self.path = Path(path)
+        if make:
+            self.folder = OutputFolder.create(self.path, "gallery")
+        else:
+            check_folder(self.path)
+            self.folder = OutputFolder(self.path)
+            self.folder.lock()
+        self._connection = None
+        try:
+            self._open(make)
+        except BaseException:
+            self._close()
+            raise
+
+    def _open(self, make):
+        path = self.path / FILE
+        if make:
+            try:
+                if path.exists():
+                    self._connect()
+            except Failed:
+                raise
+            except UserError:  # damaged, and what is made now takes its place
+                self._disconnect()
+                for ending in ("", "-wal", "-shm"):
+                    with contextlib.suppress(FileNotFoundError), files.writing(path):
+                        os.unlink(f"{path}{ending}")
+            if not path.exists():
+                with errors(path), files.writing(path):
+                    _make(path)
+        if self._connection is None:
+            self._connect()
+        with errors(path):
+            self._begin()
+
+    def _connect(self):
+        self._connection = _connect(self.path / FILE, write=True)[0]
+        with errors(self.path / FILE):
+            is_made = self._connection.execute("SELECT count(*) FROM info").fetchone()[0]
+            self.info = read_info(self._connection) if is_made else {}
+
+    def _begin(self):
+        self._connection.execute("BEGIN IMMEDIATE")
+        self._changes = self._connection.total_changes
+        self._people = {}
+
+    def __enter__(self):
+        return self
+
+    def __exit__(self, *_):
+        self._close()
+
+    def _close(self):
+        self._disconnect()
+        self.folder.unlock()
+
+    def _disconnect(self):
+        if self._connection is not None:
+            with contextlib.suppress(sqlite3.Error):
+                if self._connection.in_transaction:
+                    self._connection.execute("ROLLBACK")
+                # What was removed leaves the log, too; and a copy of the folder is complete.
+                self._connection.execute("PRAGMA wal_checkpoint(TRUNCATE)")
+            self._connection.close()
+            self._connection = None
+
+    def commit(self, go_on=False):
+        """Makes the change happen.
+
+        Args:
+            go_on: whether another change follows.
+        """
+        with errors(self.path / FILE):
+            if self._connection.total_changes != self._changes:
+                self._run("DELETE FROM people WHERE NOT EXISTS "
+                          "(SELECT 1 FROM faces WHERE person = people.id)")
+                self._calibrate()
+                self.info["change"] += 1
+            self._write_info()
+            self._connection.execute("COMMIT")
+            if go_on:
+                self._begin()
+
+    def _write_info(self):
+        files.check_fields(self.info, INFO, "the gallery")
+        for name in INFO:
+            self._run("INSERT INTO info VALUES (?, ?) ON CONFLICT (name) DO UPDATE SET value = "
+                      "excluded.value WHERE value != excluded.value",
+                      name, json.dumps(self.info[name], sort_keys=True))
+
+    def _calibrate(self):
+        """Measures the threshold's curve again, unless hardly any face has changed since."""
+        changed = self.info["uncalibrated"]
+        if changed and changed * CALIBRATED_FACES >= self.count_faces():
+            self.info["calibration"] = read_calibration(
+                self._connection, self.info["num_bits"],
+                trained_names(self.path / self.info["encoder"]))
+            self.info["uncalibrated"] = 0
+
+    def _run(self, sql, *values):
+        with errors(self.path / FILE):
+            return self._connection.execute(sql, values)
+
+    def _all(self, sql, *values):
+        with errors(self.path / FILE):
+            return self._connection.execute(sql, values).fetchall()
+
+    def _faces_change(self, count):
+        self.info["uncalibrated"] += count
+
+    # Asking
+
+    def count_faces(self):
+        """How many faces there are."""
+        return self._all("SELECT count(*) FROM faces")[0][0]
+
+    def sources(self):
+        """Paths (str) of the folders that the gallery is made of."""
+        return _read_sources(self._connection)
+
+    def photographs(self, folder=None):
+        """Photographs below a folder (a str), or all: {path: Photograph}."""
+        where, values = _below(folder)
+        return {photograph.path: photograph for photograph in map(_photograph, self._all(
+            f"SELECT * FROM photographs WHERE {where}", *values))}
+
+    def same_content(self, sha256):
+        """Photographs of one content: list of Photographs."""
+        return list(map(_photograph, self._all(
+            "SELECT * FROM photographs WHERE sha256 = ? ORDER BY id", sha256)))
+
+    def find_person(self, name):
+        """Id of the person of a name, or None."""
+        rows = self._all("SELECT id FROM people WHERE name = ?", name)
+        return rows[0][0] if rows else None
+
+    def people_names(self):
+        """Names of all people, sorted."""
+        return [name for name, in self._all("SELECT name FROM people ORDER BY name")]
+
+    def faces_of(self, person):
+        """Ids of a person's faces."""
+        return [face for face, in self._all("SELECT id FROM faces WHERE person = ?", person)]
+
+    def has_face(self, face_id):
+        """Whether there is a face of this id."""
+        return -2 ** 63 <= face_id < 2 ** 63 and bool(
+            self._all("SELECT 1 FROM faces WHERE id = ?", face_id))
+
+    def shared_contents(self):
+        """Photographs that two people's folders or lists claim: [(path, name, path, name)]."""
+        return [(os.fsdecode(path), name, os.fsdecode(other), other_name)
+                for path, name, other, other_name in self._all(
+                    "SELECT a.path, p.name, b.path, q.name FROM photographs a "
+                    "JOIN photographs b ON a.sha256 = b.sha256 AND a.id < b.id "
+                    "JOIN labels l ON l.label = a.label JOIN labels m ON m.label = b.label "
+                    "JOIN people p ON p.id = l.person JOIN people q ON q.id = m.person "
+                    "WHERE l.person != m.person AND a.reason = '' ORDER BY a.path")]
+
+    def was_removed(self, path, size, time, sha256=None):
+        """Whether a photograph was removed: by its path, size and time, or by its content."""
+        if sha256 is None:
+            return bool(self._all(
+                "SELECT 1 FROM removed_photographs WHERE path = ? AND size = ? AND time = ?",
+                self._salted(os.fsencode(path)), size, time))
+        return bool(self._all("SELECT 1 FROM removed_photographs WHERE content = ?",
+                              self._salted(sha256)))
+
+    def has_removed(self):
+        """Whether any photograph was removed."""
+        return bool(self._all("SELECT 1 FROM removed_photographs LIMIT 1"))
+
+    def _salted(self, value):
+        return hashlib.sha256(self.info["id"].encode() + value).digest()
+
+    # Changing
+
+    def start(self, metadata, encoder):
+        """Empties the gallery for the codes of another encoder. Ids are not given again.
+
+        Args:
+            metadata: dict, the encoder's.
+            encoder: name of its folder, below the gallery's.
+        """
+        for table in ("faces", "photographs", "people", "sources", "left_out",
+                      "removed_photographs"):
+            self._run(f"DELETE FROM {table}")
+        old = self.info.get("encoder")
+        unused = set(self.info.get("unused", ())) - {encoder} | ({old} - {encoder, None})
+        self.info = {
+            "id": self.info.get("id") or secrets.token_hex(8),
+            "change": self.info.get("change", 0),
+            "method": metadata["method"], "num_bits": metadata["num_bits"],
+            "crop": metadata["crop"], "dataset": metadata["dataset"],
+            "run": os.path.basename(str(metadata.get("run", "")).rstrip("/")),
+            "encoder": encoder, "encoder_id": encoder_id(metadata),
+            "encoder_files": describe_encoder(self.path / encoder),
+            "engine": None, "people": "folders", "faces": "auto", "calibration": None,
+            "uncalibrated": 0, "lists": None, "unused": sorted(unused)}
+
+    def set_sources(self, folders):
+        """Replaces the folders (str) that the gallery is made of."""
+        if sorted(folders) != sorted(self.sources()):
+            self._run("DELETE FROM sources")
+            for folder in folders:
+                self._run("INSERT INTO sources VALUES (?)", os.fsencode(folder))
+
+    def set_left_out(self, folder, items):
+        """Replaces what is known of files below a folder (str) that are left out.
+
+        Args:
+            folder: str.
+            items: list of (path, reason, count).
+        """
+        rows = {os.fsencode(path): (reason, count) for path, reason, count in items}
+        where, values = _below(folder)
+        old = {path: (reason, count) for path, reason, count in self._all(
+            f"SELECT path, reason, count FROM left_out WHERE {where}", *values)}
+        if rows != old:
+            self._run(f"DELETE FROM left_out WHERE {where}", *values)
+            for path, (reason, count) in rows.items():
+                self._run("INSERT OR REPLACE INTO left_out VALUES (?, ?, ?)", path, reason, count)
+
+    def person(self, label):
+        """Id of the person that folders or lists call by a label; made where there is none.
+
+        Args:
+            label: str, or None.
+
+        Returns:
+            int; None for None.
+        """
+        if label is None:
+            return None
+        if label not in self._people:
+            rows = self._all("SELECT person FROM labels WHERE label = ?", label)
+            if rows:
+                self._people[label] = rows[0][0]
+            else:
+                self._people[label] = self.make_person(label)
+                self._run("INSERT INTO labels VALUES (?, ?)", label, self._people[label])
+        return self._people[label]
+
+    def make_person(self, name):
+        """Id of the person of a name; made where there is none."""
+        found = self.find_person(name)
+        return found if found is not None else self._run(
+            "INSERT INTO people (name) VALUES (?)", name).lastrowid
+
+    def add_photograph(self, path, sha256, size, time, label, other_disk, found, removed="",
+                       reason=""):
+        """Adds a photograph; see the table. Returns its id."""
+        return self._run(
+            "INSERT INTO photographs (path, sha256, size, time, label, other_disk, found, removed,"
+            " reason) VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?)", os.fsencode(path), sha256, size, time,
+            label, int(other_disk), found, removed, reason).lastrowid
+
+    def add_face(self, photograph, number, person, code, image_hash, thumbnail,
+                 box=(0, 0, 0, 0), embedding=None):
+        """Adds a face; returns its id.
+
+        Args:
+            photograph: id, or None for an image of a data set.
+            number: int, see Face.
+            person: id, or None.
+            code, image_hash: uint64 numbers, of the face.
+            thumbnail: bytes of a JPEG or PNG.
+            box: (left, top, right, bottom).
+            embedding: float array, or None.
+        """
+        face = self._run(
+            "INSERT INTO faces (photograph, number, person, by_hand, code, hash, box_left, "
+            "box_top, box_right, box_bottom) VALUES (?, ?, ?, 0, ?, ?, ?, ?, ?, ?)", photograph,
+            number, person, _signed(code), _signed(image_hash), *map(float, box)).lastrowid
+        self._run("INSERT INTO face_images VALUES (?, ?, ?)", face, thumbnail,
+                  None if embedding is None else np.asarray(embedding, np.float16).tobytes())
+        self._faces_change(person is not None)
+        return face
+
+    def add_probe(self, code, person):
+        """Adds the code of a face that calibrates the threshold and that the gallery lacks."""
+        self._run("INSERT INTO probes VALUES (?, ?)", _signed(code), person)
+        self._faces_change(1)
+
+    def move_photograph(self, photograph, path, size, time, label, other_disk):
+        """Files a photograph under another path, or another label: its faces follow.
+
+        Faces that somebody named by hand keep their names.
+
+        Args:
+            photograph: id.
+            path: str, or None for the one it has.
+        """
+        self._run("UPDATE photographs SET path = coalesce(?, path), size = ?, time = ?, label = ?,"
+                  " other_disk = ? WHERE id = ?", None if path is None else os.fsencode(path),
+                  size, time, label, int(other_disk), photograph)
+        self._faces_change(self._run(
+            "UPDATE faces SET person = ? WHERE photograph = ? AND by_hand = 0 AND person IS NOT ? "
+            "AND number = (SELECT min(number) FROM faces WHERE photograph = ?)",
+            self.person(label), photograph, self.person(label), photograph).rowcount)
+
+    def park_photographs(self, photographs):
+        """Takes the paths of some photographs (ids) away until they are moved."""
+        for photograph in photographs:
+            self._run("UPDATE photographs SET path = ? WHERE id = ?",
+                      b"\0%d" % photograph, photograph)
+
+    def copy_faces(self, photograph, other):
+        """Copies the faces of a photograph (an id) to another one of the same content."""
+        label, = self._all("SELECT label FROM photographs WHERE id = ?", other)[0]
+        for face, number in self._all("SELECT id, number FROM faces WHERE photograph = ? "
+                                      "ORDER BY number", photograph):
+            copy = self._run(
+                "INSERT INTO faces (photograph, number, person, by_hand, code, hash, box_left, "
+                "box_top, box_right, box_bottom) SELECT ?, number, ?, 0, code, hash, box_left, "
+                "box_top, box_right, box_bottom FROM faces WHERE id = ?",
+                other, self.person(label) if number == 0 else None, face).lastrowid
+            self._run("INSERT INTO face_images SELECT ?, thumbnail, embedding FROM face_images "
+                      "WHERE face = ?", copy, face)
+            self._faces_change(1)
+
+    def remove_photographs(self, photographs):
+        """Removes photographs (ids) with their faces; they are new if they are found again."""
+        for photograph in photographs:
+            self._faces_change(self._all("SELECT count(*) FROM faces WHERE photograph = ?",
+                                         photograph)[0][0])
+            self._run("DELETE FROM photographs WHERE id = ?", photograph)
+
+    def remove_faces(self, faces):
+        """Removes faces (ids). A photograph whose last face goes stays out; see shut_out."""
+        touched = set()
+        for face in faces:
+            for photograph, number in self._all(
+                    "SELECT photograph, number FROM faces WHERE id = ?", face):
+                self._run("DELETE FROM faces WHERE id = ?", face)
+                self._faces_change(1)
+                if photograph is not None:
+                    touched.add(photograph)
+                    self._run("UPDATE photographs SET removed = removed || ? WHERE id = ?",
+                              f"{number},", photograph)
+        self.shut_out([photograph for photograph in sorted(touched) if not self._all(
+            "SELECT 1 FROM faces WHERE photograph = ? LIMIT 1", photograph)])
+
+    def shut_out(self, photographs):
+        """Removes photographs (ids) with their faces, and keeps them out until they change."""
+        for photograph in photographs:
+            for path, sha256, size, time in self._all(
+                    "SELECT path, sha256, size, time FROM photographs WHERE id = ?", photograph):
+                self._run("INSERT OR REPLACE INTO removed_photographs VALUES (?, ?, ?, ?)",
+                          self._salted(path), self._salted(sha256), size, time)
+        self.remove_photographs(photographs)
+
+    def let_in(self, path, sha256):
+        """Forgets that a photograph was removed."""
+        self._run("DELETE FROM removed_photographs WHERE path = ? OR content = ?",
+                  self._salted(os.fsencode(path)), self._salted(sha256))
+
+    def name_face(self, face, person):
+        """Says by hand who a face (an id) is; None for nobody."""
+        self._faces_change(self._run(
+            "UPDATE faces SET person = ?, by_hand = 1 WHERE id = ? AND (person IS NOT ? OR "
+            "by_hand = 0)", person, face, person).rowcount)
+
+    def rename_person(self, person, name):
+        """Gives a person (an id) a name that nobody has. Folders keep meaning the same person."""
+        self._run("UPDATE people SET name = ? WHERE id = ?", name, person)
+        self._people = {}
+
+    def merge_people(self, person, into):
+        """Makes one person of two (ids); what folders call either of them means `into`."""
+        for table in ("labels", "probes"):
+            self._run(f"UPDATE {table} SET person = ? WHERE person = ?", into, person)
+        self._faces_change(self._run("UPDATE faces SET person = ? WHERE person = ?",
+                                     into, person).rowcount)
+        self._people = {}
+
+    # The encoder's folder
+
+    def take_encoder(self, temporary):
+        """Moves an exported encoder (a Path) to where it stays; returns its folder's name.
+
+        It is noted first, so that it is removed if the change never happens.
+        """
+        taken = set(self.info.get("unused", ())) | {self.info.get("encoder")}
+        name = next(name for name in itertools.chain(
+            ["encoder"], (f"encoder-{number}" for number in itertools.count(2)))
+            if name not in taken and not os.path.lexists(self.path / name))
+        if self.info:
+            self.info["unused"].append(name)
+            self.commit(go_on=True)
+        with files.writing(self.path / name):
+            os.rename(temporary, self.path / name)
+        return name
+
+    def remove_unused(self):
+        """Removes the encoders that the gallery has no use for."""
+        for name in self.info["unused"]:
+            folder = self.path / name
+            if folder.is_dir() and not folder.is_symlink() and OutputFolder(
+                    folder).kind() == "encoder":
+                shutil.rmtree(folder, ignore_errors=True)
+        if self.info["unused"]:
+            self.info["unused"] = []
+            self.commit(go_on=True)
+
+
+# Opening and checking
+
+
+def is_gallery(path):
+    """Whether there is a gallery in a folder, whole or damaged."""
+    return Path(path, FILE).is_file()
+
+
+def check_folder(path):
+    """Raises UserError that says what is in a folder (a Path) if that is no gallery."""
+    if not path.is_dir():
+        raise UserError(f"{path}: no such gallery; python search.py index makes one")
+    if (path / FILE).is_file():
+        return
+    if (path / "gallery.json").is_file():
+        raise UserError(f"{path} is a gallery of an older version; index again: python search.py "
+                        f"index RUN --images DIR --out {path}")
+    kind = OutputFolder(path).kind() if (path / MARKER).exists() else None
+    if kind not in ("gallery", None):
+        raise UserError(f"{path} is not a gallery but holds a {kind}")
+    raise UserError(f"{path} is no gallery: it has no {FILE}; index again: python search.py index "
+                    f"RUN --out {path}")
+
+
+@contextlib.contextmanager
+def errors(path):
+    """Turns SQLite's errors into one line that names the file."""
+    try:
+        yield
+    except sqlite3.OperationalError as error:
+        if "locked" in str(error) or "busy" in str(error):
+            raise Failed(f"{path} is in use by another process; try again")
+        raise Failed(f"{path} cannot be used: {error}")
+    except (sqlite3.DatabaseError, OverflowError) as error:
+        raise _damaged(path, error)
+
+
+def _damaged(path, why):
+    folder = path.parent
+    return UserError(f"{path} is damaged ({why}); index again: python search.py index RUN --images "
+                     f"DIR --out {folder}")
+
+
+def _status(path):
+    """What tells one file, and one state of it, from another."""
+    try:
+        status = os.stat(path)
+    except OSError as error:
+        raise UserError(f"{path} cannot be read: {error.strerror}")
+    if not stat.S_ISREG(status.st_mode):
+        raise UserError(f"{path} is not a file")
+    return status.st_dev, status.st_ino, status.st_mtime_ns, status.st_size
+
+
+def _connect(path, write=False):
+    """(connection, status, whether it is opened as immutable) of a gallery.db, checked."""
+    status = _status(path)
+    uri = path.absolute().as_uri()
+    with errors(path):
+        for immutable in (False, True):
+            connection = sqlite3.connect(
+                f"{uri}?mode=rw{'&immutable=1' * immutable}", uri=True, timeout=LOCK_SECONDS,
+                isolation_level=None, check_same_thread=False)
+            try:
+                connection.execute("PRAGMA trusted_schema = OFF")
+                connection.execute("PRAGMA foreign_keys = ON")
+                connection.execute("PRAGMA synchronous = FULL")
+                connection.execute("PRAGMA secure_delete = ON")
+                _check_schema(connection, path, write)
+                if not write:
+                    connection.execute("PRAGMA query_only = ON")
+                return connection, status, immutable
+            except sqlite3.OperationalError:
+                connection.close()
+                log = path.with_name(path.name + "-wal")
+                if immutable or write:
+                    raise
+                if log.exists() and log.stat().st_size:
+                    raise Failed(f"{path} has changes that were not finished, and its folder "
+                                 "cannot be written; copy the folder elsewhere")
+            except BaseException:
+                connection.close()
+                raise
+
+
+def _check_schema(connection, path, write):
+    """Raises UserError unless a file has our tables and nothing else; migrates an older one."""
+    version = connection.execute("PRAGMA user_version").fetchone()[0]
+    if connection.execute("PRAGMA application_id").fetchone()[0] != APPLICATION:
+        raise _damaged(path, "it is no gallery")
+    if version > len(MIGRATIONS):
+        raise UserError(f"{path} was made by a later version of this program")
+    found = connection.execute("SELECT type, name, sql FROM sqlite_schema WHERE name NOT LIKE "
+                               "'sqlite\\_%' ESCAPE '\\' ORDER BY name").fetchall()
+    if found != _schema(version):
+        raise _damaged(path, "its tables are not those of a gallery")
+    if version < len(MIGRATIONS):
+        if not write:
+            raise UserError(f"{path} was made by an older version; python search.py add brings it "
+                            "up to date")
+        _migrate(connection, version, len(MIGRATIONS))
+
+
+@functools.lru_cache(maxsize=None)
+def _schema(version):
+    """What sqlite_schema holds after so many migrations."""
+    with contextlib.closing(sqlite3.connect(":memory:", isolation_level=None)) as connection:
+        _migrate(connection, 0, version)
+        return connection.execute("SELECT type, name, sql FROM sqlite_schema WHERE name NOT LIKE "
+                                  "'sqlite\\_%' ESCAPE '\\' ORDER BY name").fetchall()
+
+
+def _migrate(connection, start, stop):
+    with _transaction(connection, "BEGIN IMMEDIATE"):
+        for script in MIGRATIONS[start:stop]:
+            for statement in re.sub(r"--.*", "", script).split(";"):
+                if statement.strip():
+                    connection.execute(statement)
+        connection.execute(f"PRAGMA user_version = {int(stop)}")
+
+
+def _make(path):
+    """Makes an empty gallery.db, whole or not at all."""
+    temporary = files.temporary_path(path)
+    try:
+        with contextlib.closing(sqlite3.connect(str(temporary), isolation_level=None)) as made:
+            made.execute(f"PRAGMA application_id = {APPLICATION}")
+            made.execute("PRAGMA journal_mode = WAL")
+            _migrate(made, 0, len(MIGRATIONS))
+        os.replace(temporary, path)
+    finally:
+        for ending in ("", "-wal", "-shm"):
+            with contextlib.suppress(OSError):
+                os.unlink(f"{temporary}{ending}")
+
+
+@contextlib.contextmanager
+def _transaction(connection, begin):
+    connection.execute(begin)
+    try:
+        yield
+    except BaseException:
+        with contextlib.suppress(sqlite3.Error):
+            connection.execute("ROLLBACK")
+        raise
+    connection.execute("COMMIT")
+
+
+# Rows and values
+
+
+def read_info(connection):
+    """The table info as a dict, checked. Raises sqlite3.DatabaseError if it is damaged."""
+    try:
+        info = {name: json.loads(value) for name, value in connection.execute(
+            "SELECT name, value FROM info WHERE length(value) < 10000000")}
+        files.check_fields(info, INFO, "the gallery")
+        if not 1 <= info["num_bits"] <= packing.MAX_BITS:
+            raise ValueError(f"its codes have {info['num_bits']} bits")
+        names = [info["encoder"]] + info["unused"]
+        if not all(isinstance(name, str) and ENCODER.match(name) for name in names):
+            raise ValueError("it names no folder of an encoder")
+        if not all(ENCODER_FILE.match(name) for name in info["encoder_files"]):
+            raise ValueError("it names no file of an encoder")
+        if not re.match(r"[0-9a-f]{16}\Z", info["id"]):
+            raise ValueError("it has no id")
+    except (ValueError, RecursionError) as error:
+        raise sqlite3.DatabaseError(one_line(error, 200))
+    return info
+
+
+def _read_value(connection, name):
+    row = connection.execute("SELECT value FROM info WHERE name = ?", (name,)).fetchone()
+    return row and json.loads(row[0])
+
+
+def _version(info):
+    return f"{info['id']}-{info['change']}"
+
+
+def _read_sources(connection):
+    return [os.fsdecode(path) for path, in connection.execute("SELECT path FROM sources "
+                                                              "ORDER BY path")]
+
+
+def _read_faces(connection):
+    """(ids, codes, people) of all faces, by ascending id."""
+    return _columns(connection, "faces", "id", "code", f"coalesce(person, {NOBODY})")
+
+
+def _columns(connection, table, *columns):
+    """Columns of whole numbers as int64 arrays; `code` and `hash` as uint64."""
+    count = connection.execute(f"SELECT count(*) FROM {table}").fetchone()[0]
+    rows = connection.execute(f"SELECT {', '.join(columns)} FROM {table} ORDER BY rowid")
+    try:
+        values = np.fromiter(itertools.chain.from_iterable(rows), np.int64, count * len(columns))
+    except (TypeError, ValueError) as error:
+        raise sqlite3.DatabaseError(f"table {table}: {error}")
+    values = values.reshape(count, len(columns))
+    return [np.ascontiguousarray(values[:, place]).view(
+        np.uint64 if name in ("code", "hash") else np.int64)
+        for place, name in enumerate(columns)]
+
+
+def read_calibration(connection, num_bits, trained_names):
+    """What calibrates the threshold of a gallery: see evaluation.threshold.
+
+    Args:
+        connection: of the gallery.
+        num_bits: K.
+        trained_names: set of names of people that the encoder was trained on, or None if unknown.
+
+    Returns:
+        Calibration as a dict, or None.
+    """
+    codes, people, hashes = _columns(connection, "faces", "code", f"coalesce(person, {NOBODY})",
+                                     "hash")
+    known = people != NOBODY
+    codes, people, hashes = codes[known], people[known], hashes[known]
+    probes = _columns(connection, "probes", "code", f"coalesce(person, {NOBODY})")
+    trained = None
+    if trained_names is not None:
+        learned = [person for person, in connection.execute(
+            "SELECT DISTINCT person FROM faces WHERE photograph IS NULL AND person IS NOT NULL")]
+        learned += [person for label, person in connection.execute(
+            "SELECT label, person FROM labels") if label in trained_names]
+        trained = np.isin(people, learned)
+    found = calibrate(codes, people, num_bits, probes, hashes, trained)
+    return found and found._asdict()
+
+
+def _photograph(row):
+    row = Photograph(*row)
+    return row._replace(path=os.fsdecode(row.path), other_disk=bool(row.other_disk))
+
+
+def _below(folder):
+    """(condition, values) of paths below a folder (a str), or of all for None."""
+    if folder is None:
+        return "1", ()
+    start = os.fsencode(folder).rstrip(b"/") + b"/"
+    return "path >= ? AND path < ?", (start, start[:-1] + b"0")  # "0" follows "/"
+
+
+def _signed(number):
+    """An unsigned 64-bit number as SQLite holds it."""
+    return int(np.uint64(number).astype(np.int64))
+
+
+def clean_name(text):
+    """A person's name as the gallery keeps it: printable, in Unicode's composed form."""
+    text = text.encode("utf-8", "surrogateescape").decode("utf-8", "replace")
+    return unicodedata.normalize("NFC", one_line(text, 1000))
+
+
+# The encoder
+
+
+def encoder_id(metadata):
+    """A text that is equal for equal encoders: of one run, and of one state of its weights.
+
+    Settings count where they shape the codes and differ from the released value. Others, and how a
+    data set is named, do not: `data` is a digest of the data.
+
+    Args:
+        metadata: an encoder.json.
+    """
+    from config import Config
+    from runtime.settings import setting_names
+
+    released = Config().to_dict()
+    shaping = set(setting_names(Config, "run", "sample")) - {"dataset_flag", "recipe"}
+    settings = {name: value for name, value in metadata["settings"].items()
+                if name in shaping and value != released[name]}
+    starts = [entry.get("start") for entry in metadata.get("provenance") or []]
+    identity = [metadata["method"], metadata["num_bits"], settings, metadata["mean"],
+                metadata["std"], metadata.get("pixel_range"), metadata.get("crop"),
+                metadata.get("data"), metadata.get("epoch"), starts[:1]]
+    return hashlib.sha256(json.dumps(identity, sort_keys=True).encode()).hexdigest()[:32]
+
+
+def trained_names(folder):
+    """Names of the people that an encoder in a folder (a Path) was trained on: set, or None."""
+    identities = files.read_json(folder / "encoder.json").get("identities")
+    return {clean_name(str(name)) for name in identities} if isinstance(
+        identities, list) else None
+
+
+def describe_encoder(folder):
+    """{name: sha256} of the files of an encoder's folder (a Path)."""
+    names = sorted(path.relative_to(folder).as_posix() for path in folder.rglob("*")
+                   if path.is_file())
+    return {name: _sha256(folder / name) for name in names if ENCODER_FILE.match(name)}
+
+
+def check_encoder(path, info):
+    """Raises UserError if a file of a gallery's encoder is missing or damaged."""
+    for name, digest in info["encoder_files"].items():
+        file = path / info["encoder"] / name
+        if not file.is_file():
+            raise UserError(f"{file} is missing; index again: python search.py index RUN --images "
+                            f"DIR --out {path}")
+        if _sha256(file) != digest:
+            raise UserError(f"{file} is damaged; index again: python search.py index RUN --images "
+                            f"DIR --out {path}")
+
+
+def _sha256(path):
+    digest = hashlib.sha256()
+    with files.reading(path), open(path, "rb") as stream:
+        for chunk in iter(lambda: stream.read(1 << 20), b""):
+            digest.update(chunk)
+    return digest.hexdigest()
