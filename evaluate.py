@@ -20,7 +20,7 @@ from evaluation import vectors
 from evaluation.codes import load_codes
 from evaluation.saving import save_evaluation
 from experiments.run import Run, write_report
-from reports import console, report, runs
+from reports import columns, page, runs
 from runtime.command_line import ArgumentParser, run_command
 from runtime.errors import UserError
 from runtime.output_folder import OutputFolder
@@ -37,11 +37,11 @@ def evaluate_run(path, data_dir, options):
     options["authors_evaluation"] |= bool(folder.read_settings().get("authors_evaluation"))
     data, codes, unseen_codes, metadata = encode.encode_run(folder, data_dir)
     evaluation = save_evaluation(folder, codes, metadata, unseen_codes, **options)
-    page = write_report(Run(data.config, data.dataset, folder, data.train, data.test, data.digest,
+    path = write_report(Run(data.config, data.dataset, folder, data.train, data.test, data.digest,
                             data.names, data.unseen), codes, evaluation)
     weights = ", weights of epoch %d" % metadata["epoch"] if "epoch" in metadata else ""
-    print("%s%s\n%s" % (folder, weights, console.results_table(evaluation.results)))
-    print("report: %s" % page)
+    print("%s%s\n%s" % (folder, weights, columns.results_text(evaluation.results)))
+    print("report: %s" % path)
 
 
 def export_run(path, data_dir, out):
@@ -57,8 +57,8 @@ def evaluate_file(path, out, options):
     codes = load_codes(path)
     folder = OutputFolder.create(out, "evaluation")
     evaluation = save_evaluation(folder, codes, {"codes": str(path)}, **options)
-    page = report.write_report(folder, evaluation, codes)
-    print("%s\n%s\nreport: %s" % (path, console.results_table(evaluation.results), page))
+    report = page.write_report(folder, evaluation, codes)
+    print("%s\n%s\nreport: %s" % (path, columns.results_text(evaluation.results), report))
 
 
 def compare_runs(paths, out, options):
@@ -70,8 +70,8 @@ def compare_runs(paths, out, options):
     results = OrderedDict((run.name, run.evaluation.results) for run in compared)
     folder = OutputFolder.create(out, "comparison")
     folder.write_json("comparison.json", results)
-    page = report.write_comparison(folder, compared)
-    print("%s\nreport: %s" % (console.comparison_table(results), page))
+    path = page.write_comparison(folder, compared)
+    print("%s\nreport: %s" % (columns.comparison_text(results), path))
 
 
 def parse_command_line(arguments):

@@ -11,7 +11,9 @@ from evaluation.codes import Codes
 from evaluation.saving import save_evaluation
 from faces import mislabelled
 from methods.projections import encode_projected
-from reports import console, report
+from reports import columns, page
+from reports.runs import read_record
+from reports.summary import closing_notes
 from runtime.provenance import noting_end
 from runtime.run_folder import RunFolder
 
@@ -57,7 +59,7 @@ def finish_run(run, encode, tensorflow, device, network_start=None):
             run.config, run.dataset, run.train, run.test, run.unseen)
         evaluation = evaluate(run, codes, metadata, unseen_codes)
         path = write_report(run, codes, evaluation)
-    print_results(evaluation, path)
+    print_results(run, codes, evaluation, path)
 
 
 def evaluate(run, codes, metadata, unseen_codes=None):
@@ -85,10 +87,13 @@ def write_report(run, codes, evaluation):
         suspects = [OrderedDict(zip(titles, row)) for row in rows]
         run.folder.write_table("suspects.csv", OrderedDict(zip(
             mislabelled.COLUMNS, zip(*rows) if rows else [[]] * len(titles))))
-    return report.write_report(run.folder, evaluation, codes, (run.train, run.test), run.names,
+    return page.write_report(run.folder, evaluation, codes, (run.train, run.test), run.names,
                                suspects=suspects)
 
 
-def print_results(evaluation, path):
-    """Prints the results and where the report is."""
-    print("%s\nreport: %s" % (console.results_table(evaluation.results), path), flush=True)
+def print_results(run, codes, evaluation, path):
+    """Prints the results, what they mean for the run's use, and where the report is."""
+    print(columns.results_text(evaluation.results))
+    for note in closing_notes(read_record(run.folder.path), codes):
+        print("note: " + note)
+    print("report: %s" % path, flush=True)

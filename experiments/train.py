@@ -8,8 +8,7 @@ from config import METHODS
 from data_loader import given_to
 from experiments.run import evaluate, print_results, write_report
 from methods import encode
-from reports import report
-from reports.verdict import overfitting
+from reports import page
 from runtime.command_line import duration
 from runtime.errors import UserError
 from runtime.provenance import noting_end
@@ -51,10 +50,7 @@ def train_network(run, workers=None):
         except UserError as error:
             write_unfinished_report(run, str(error))
             raise
-    print_results(evaluation, path)
-    note = overfitting(run.folder.read_history())
-    if note:
-        print("note: " + note)
+    print_results(run, codes, evaluation, path)
     print("took %s in all" % duration(time.perf_counter() - started))
 
 
@@ -112,4 +108,4 @@ def statistics(run):
 def write_unfinished_report(run, *reason):
     """The page of a run that did not end well; where it can't be written, the reason counts."""
     with contextlib.suppress(UserError):
-        report.write_unfinished_report(run.folder, *reason)
+        page.write_unfinished_report(run.folder, *reason)

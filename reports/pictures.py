@@ -1,9 +1,9 @@
-"""Draws the pictures of README, in docs/pictures:
+"""Draws the pictures of README:
 
     python -m reports.pictures architecture docs/pictures/architecture.svg
     python -m reports.pictures retrievals RUN_DIR docs/pictures/retrievals.png
 
-The second shows ORL faces as a run of main.py on them retrieves them.
+The second shows what a run of main.py on ORL faces retrieves.
 """
 
 from pathlib import Path
@@ -17,7 +17,7 @@ from config import Config, resolve
 from evaluation import metrics
 from evaluation.codes import load_codes
 from methods.run_data import load_run_data
-from reports import retrievals
+from reports import ranking
 from reports.page import TEMPLATES
 from runtime.command_line import ArgumentParser, run_command
 from runtime.errors import UserError
@@ -31,17 +31,17 @@ COLOURS = 128  # of the palette: the faces are grey
 
 
 def architecture():
-    """The network and its losses, with the sizes of the paper's largest code: an SVG's text."""
+    """The network and its losses, with the sizes for the paper's longest code, as SVG text."""
     config = Config()
     return render(TEMPLATES / "architecture.svg", num_bits=config.num_bits,
                   block_length=config.block_length, descriptor_size=config.descriptor_size)
 
 
 def retrieval_strip(folder, count=10):
-    """Queries of a run, each with its nearest gallery images, as a picture.
+    """A picture of some queries of a run, each with its nearest gallery images.
 
-    A solid frame and + stand for the same person, a double frame and - for another; the Hamming
-    distance stands below. What comes after the person's last image is pale.
+    A solid frame and + mark the same person, a double frame and - another; the number is the
+    Hamming distance. Images after the person's last one are pale.
 
     Args:
         folder: RunFolder of an evaluated run.
@@ -57,7 +57,7 @@ def retrieval_strip(folder, count=10):
     train, test = data.train, data.test
     codes = load_codes(folder.path / "codes.npz")
     evaluation = metrics.evaluate_codes(codes)
-    chosen = retrievals.example_queries(evaluation.average_precision, codes.query_labels, SHOWN)
+    chosen = ranking.example_queries(evaluation.average_precision, codes.query_labels, SHOWN)
     step = FACE + GAP
     sheet = Image.new("RGB", (MARGIN + (count + 1) * step + 2 * GAP,
                               GAP + len(chosen) * (step + TEXT)), PAPER)
@@ -65,17 +65,17 @@ def retrieval_strip(folder, count=10):
     font = ImageFont.truetype(font_manager.findfont("DejaVu Sans"), 12)
     for row, (kind, query) in enumerate(chosen):
         top = GAP + row * (step + TEXT)
-        draw.multiline_text((GAP, top + 14), "%s\nAP %.3f" % (
-            kind, evaluation.average_precision.expected[query]), INK, font, spacing=6)
+        ap = evaluation.average_precision.expected[query]
+        draw.multiline_text((GAP, top + 14), f"{kind}\nAP {ap:.3f}", INK, font, spacing=6)
         _draw_face(sheet, data_loader.displayable(test, [query])[0], MARGIN, top, QUERY, False)
         draw.text((MARGIN, top + FACE + 2), "query", INK, font)
-        indices, distances = retrievals.nearest(codes, query, count)
+        indices, distances = ranking.nearest(codes, query, count)
         faces = data_loader.displayable(train, indices)
         missing = np.count_nonzero(codes.gallery_labels == codes.query_labels[query])
         for column, (index, distance, face) in enumerate(zip(indices, distances, faces), 1):
             right = codes.gallery_labels[index] == codes.query_labels[query]
             colour = RIGHT if right else WRONG if missing else QUERY
-            if not right and not missing:  # no image of the person is left to come
+            if not right and not missing:  # all images of the person have come before
                 face = 255 - (255 - face) // 3
             left = MARGIN + 2 * GAP + column * step
             _draw_face(sheet, face, left, top, colour, not right)
@@ -101,7 +101,7 @@ def main(arguments):
     parser = ArgumentParser(description=__doc__)
     parser.add_argument("picture", choices=("architecture", "retrievals"))
     parser.add_argument("paths", nargs="+", metavar="PATH",
-                        help="of retrievals the run's folder; then the file to write")
+                        help="for retrievals the run's folder; then the file to write")
     options = parser.parse_args(arguments)
     if len(options.paths) != (1 if options.picture == "architecture" else 2):
         raise UserError("name %sthe file to write" % (
@@ -111,10 +111,10 @@ def main(arguments):
         if options.picture == "architecture":
             out.write_text(architecture(), encoding="utf-8")
         else:
-            retrieval_strip(RunFolder.open(options.paths[0])).save(str(out), "PNG", optimize=True)
+            retrieval_strip(RunFolder.open(options.paths[0])).save(out, "PNG", optimize=True)
     except (OSError, ValueError) as error:
-        raise UserError("%s cannot be written: %s" % (out, error))
-    print("%s: %.1f kB" % (out, out.stat().st_size / 1000))
+        raise UserError(f"{out} cannot be written: {error}")
+    print(f"{out}: {out.stat().st_size / 1000:.1f} kB")
 
 
 if __name__ == "__main__":

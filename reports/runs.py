@@ -1,27 +1,22 @@
-"""What a page says about runs beside their numbers: title, status, settings, what differs."""
+"""What a page says of runs beside their results: title, status, settings, what differs."""
 
-from collections import OrderedDict
 from typing import NamedTuple
 
 import numpy as np
 
-from config import DATASETS, METHODS
+from config import DATASETS, METHODS, Config
 from evaluation import vectors
 from evaluation.metrics import Evaluation
 from evaluation.saving import unseen_results
 from reports.columns import COST, column
 from runtime.run_folder import RunFolder
+from runtime.settings import setting_names
 
-# Settings that bear on a projection (a method that trains no network).
-PROJECTION_SETTINGS = ("dataset_flag", "data_dir", "method", "features_of", "num_bits", "seed",
-                       "unseen_split", "authors_evaluation")
-# Settings that say where and how fast, not what.
-IMMATERIAL = ("data_dir", "encode_batch_size", "authors_evaluation")
-PROVENANCE = OrderedDict([
-    ("tensorflow", "TensorFlow"), ("device", "device"), ("python", "Python"), ("numpy", "numpy"),
-    ("machine", "machine"), ("git_revision", "git revision"),
-    ("git_dirty", "uncommitted changes"), ("data", "data (digest)"),
-    ("command_line", "command line"), ("start", "start"), ("end", "end"), ("ended_by", "status")])
+PROVENANCE = {
+    "tensorflow": "TensorFlow", "device": "device", "python": "Python", "numpy": "numpy",
+    "machine": "machine", "git_revision": "git revision", "git_dirty": "uncommitted changes",
+    "data": "data (digest)", "command_line": "command line", "start": "start", "end": "end",
+    "ended_by": "status"}
 COMPARED_PROVENANCE = ("tensorflow", "device", "python", "numpy", "machine", "git_revision",
                        "git_dirty", "data")
 
@@ -45,7 +40,7 @@ class ComparedRun(NamedTuple):
 
 
 class RunRecord(NamedTuple):
-    """What a folder says of the run in it; all are empty where it holds none.
+    """What a folder says of the run in it; all of it is empty if it holds none.
 
     Attributes:
         settings: dict.
@@ -59,15 +54,15 @@ class RunRecord(NamedTuple):
 
 
 def compared_run(name, evaluation, codes):
-    """The ComparedRun of a run's folder `name`, with what its results.json says of its cost.
+    """The ComparedRun of the run in folder `name`, with the cost that its results.json states.
 
-    Codes of people never seen, where it has any, are evaluated here, too.
+    Its codes of people never seen, if any, are evaluated here, too.
 
     Raises:
         UserError: its settings or provenance cannot be read.
     """
     record = read_record(name)
-    results = OrderedDict(evaluation.results)
+    results = dict(evaluation.results)
     if (RunFolder(name).path / "results.json").is_file():
         saved = RunFolder(name).read_results()
         results.update((key, value) for key, value in saved.items()
@@ -80,7 +75,7 @@ def compared_run(name, evaluation, codes):
 
 
 def read_record(path):
-    """The RunRecord of a folder. Raises UserError where a file of it is damaged."""
+    """The RunRecord of a folder. Raises UserError if a file of it is damaged."""
     folder = RunFolder(path)
     if not (folder.path / "config.json").is_file():
         return RunRecord({}, [], [])
@@ -88,19 +83,18 @@ def read_record(path):
 
 
 def applicable_settings(settings):
-    """The settings that bear on a run: of a projection few, and none that another turns off.
+    """The settings that affect a run: a dict, in the same order.
+
+    Few affect a method without training, and none that another one turns off.
 
     Args:
         settings: dict of all settings.
-
-    Returns:
-        OrderedDict, in the same order.
     """
-    method = METHODS.get(settings.get("method"))
-    if method and method.features is None:
-        return OrderedDict((name, value) for name, value in settings.items()
-                           if name in PROJECTION_SETTINGS
-                           and (name != "features_of" or value is not None))
+    if not _trains(settings):
+        kept = {"dataset_flag", "method", "num_bits", *setting_names(Config, "place", "sample")}
+        if settings.get("features_of") is None:  # no network encodes anything
+            kept -= {"features_of", "encode_batch_size"}
+        return {name: value for name, value in settings.items() if name in kept}
     left_out = {"features_of"}
     if settings.get("center_weight") == 0:
         left_out.add("center_alpha")
@@ -108,11 +102,23 @@ def applicable_settings(settings):
         left_out.add("quantization_target")
     if settings.get("method", "dcbh") != "dcbh":
         left_out.add("multi_scale")
-    return OrderedDict((name, value) for name, value in settings.items() if name not in left_out)
+    return {name: value for name, value in settings.items() if name not in left_out}
+
+
+def takes_embeddings(settings):
+    """Whether a run of these settings works on pretrained face embeddings."""
+    method = METHODS.get(settings.get("method"))
+    return method is not None and method.inputs == "embeddings"
+
+
+def _trains(settings):
+    """Whether a run of these settings trains a network; also of a method that is not known."""
+    method = METHODS.get(settings.get("method"))
+    return method is None or bool(method.features)
 
 
 def dataset_title(settings):
-    """The data set's name for people; "" where the settings name none."""
+    """The data set's name for people; "" if the settings name none."""
     flag = settings.get("dataset_flag", "")
     for number, dataset in DATASETS.items():
         if flag in (number, str(number), dataset.name) and not isinstance(flag, bool):
@@ -121,29 +127,27 @@ def dataset_title(settings):
 
 
 def method_title(settings):
-    """The method's name for people, with another recipe than the released one; "" of no method."""
+    """The method's name for people, and its recipe if that is not the released one."""
     name, recipe = settings.get("method", ""), settings.get("recipe", "released")
     title = METHODS[name].title if name in METHODS else str(name)
-    trained = name in METHODS and METHODS[name].features
-    return "%s, %s" % (title, recipe) if trained and recipe != "released" else title
+    return f"{title}, {recipe}" if recipe != "released" and _trains(settings) else title
 
 
 def run_title(settings, size):
-    """Method, data set, size of codes (such as "48 bits") and seed, and which people were left out.
-    """
+    """Method, data set, size of codes ("48 bits"), seed, and the fold of people left out."""
     parts = [method_title(settings), dataset_title(settings), size]
     if "seed" in settings:
-        parts.append("seed %s" % settings["seed"])
+        parts.append(f"seed {settings['seed']}")
     if settings.get("unseen_split") is not None:
-        parts.append("fold %s never seen" % settings["unseen_split"])
+        parts.append(f"fold {settings['unseen_split']} never seen")
     return " \u00b7 ".join(filter(None, parts))
 
 
 def status(record, reason=None):
-    """A sentence on a run that has not finished; "" of one that has, or of no run.
+    """A sentence on a run that has not finished; "" for one that has, or if there is no run.
 
-    The page of a run is written just before its provenance says how it ended, so that all epochs
-    done count as finished; and a projection has no epochs.
+    The page is written just before the provenance says how the run ended, so a run with all its
+    epochs counts as finished, and so does a method without training.
 
     Args:
         record: a RunRecord.
@@ -153,19 +157,18 @@ def status(record, reason=None):
     if not record.entries or reason == "finished":
         return ""
     done = int(record.history[-1]["epoch"]) if record.history else 0
-    progress = "after epoch %d of %s" % (done, record.settings.get("epochs", "?"))
+    progress = f"after epoch {done} of {record.settings.get('epochs', '?')}"
     if reason is None:
-        method = METHODS.get(record.settings.get("method"))
-        if done == record.settings.get("epochs") or (method and method.features is None):
+        if done == record.settings.get("epochs") or not _trains(record.settings):
             return ""
-        return "Not finished: still training or killed, %s." % progress
-    if reason.startswith("stopped"):
-        return "%s, %s." % (reason[0].upper() + reason[1:], progress)
-    return "Failed %s. %s" % (progress, reason[0].upper() + reason[1:])
+        return f"Not finished: still training or killed, {progress}."
+    reason = reason[0].upper() + reason[1:]
+    return f"{reason}, {progress}." if reason.startswith("Stopped") else (
+        f"Failed {progress}. {reason}")
 
 
 def provenance_rows(entry):
-    """A provenance entry as a list of (title, text); what is not known is left out."""
+    """A provenance entry as a list of (title, text), without what is unknown."""
     return [(PROVENANCE.get(name, name.replace("_", " ")),
              " ".join(map(str, value)) if isinstance(value, list) else value)
             for name, value in entry.items() if value is not None]
@@ -175,7 +178,7 @@ def provenance_rows(entry):
 
 
 def differences(runs):
-    """What differs between runs: settings that apply to all of them, then provenance.
+    """What differs between runs: settings that affect all of them, then provenance.
 
     Args:
         runs: list of ComparedRuns.
@@ -185,13 +188,14 @@ def differences(runs):
     """
     rows = []
     settings = [applicable_settings(run.settings) for run in runs]
-    for name in OrderedDict.fromkeys(name for values in settings for name in values):
-        # Where a setting has no bearing on one of them, another that says so differs.
+    place = setting_names(Config, "place")
+    for name in dict.fromkeys(name for values in settings for name in values):
+        # A setting that does not affect one of them is left out: the one that says why differs.
         applies = all(name in values or name not in run.settings
                       for values, run in zip(settings, runs))
-        # A run of an older version lacks settings that others leave open.
+        # A run of an older version lacks newer settings.
         texts = ["-" if values.get(name) is None else str(values[name]) for values in settings]
-        if applies and len(set(texts)) > 1 and name not in IMMATERIAL:
+        if applies and len(set(texts)) > 1 and name not in place:
             rows.append((name, texts))
     for name in COMPARED_PROVENANCE:
         texts = [_provenance_text(name, run.provenance) for run in runs]
@@ -211,27 +215,24 @@ def _provenance_text(name, entry):
 
 
 def data_warnings(runs):
-    """Sentences that say where runs were not evaluated on the same images (often none)."""
+    """Sentences on runs that were not evaluated on the same images (often none)."""
     warnings = []
     names = [dataset_title(run.settings) for run in runs]
     if len(set(names)) > 1:
-        warnings.append("These runs are of different data sets (%s): their numbers do not compare."
-                        % ", ".join(sorted(set(filter(None, names)))))
-        return warnings
-    for split in ("gallery", "query"):
+        listed = ", ".join(sorted(set(filter(None, names))))
+        return [f"These runs are of different data sets ({listed}): their numbers do not compare."]
+    for split, images in (("gallery", "galleries"), ("query", "queries")):
         if not _all_alike([_images(run.codes, split) for run in runs]):
-            warnings.append("These runs have different %s: their numbers do not compare." % (
-                "galleries" if split == "gallery" else "queries"))
+            warnings.append(f"These runs have different {images}: their numbers do not compare.")
     digests = {run.provenance["data"] for run in runs if run.provenance.get("data")}
     if len(digests) > 1 and not warnings:
-        warnings.append("These runs were trained on different data, though under one name.")
+        warnings.append("These runs were trained on different data of the same name.")
     return warnings
 
 
 def _images(codes, split):
-    """What says of which images one split's codes are: labels, and fingerprints where known."""
-    return (getattr(codes, {"gallery": "gallery_labels", "query": "query_labels"}[split]),
-            getattr(codes, split + "_fingerprints"))
+    """What tells the images of one split: labels, and fingerprints where known."""
+    return getattr(codes, split + "_labels"), getattr(codes, split + "_fingerprints")
 
 
 def _all_alike(splits):

@@ -1,6 +1,6 @@
-"""The figures' house style: colours, axes, labels of lines, and how a figure is written out.
+"""The style of all figures: colours, axes, labels of lines, and how a figure is saved.
 
-Text and axes have the colour INK, which an SVG in a page replaces by the page's own.
+Text and axes have the colour INK, which a page replaces by its own text colour.
 """
 
 import io
@@ -16,15 +16,15 @@ from matplotlib.figure import Figure
 from matplotlib.ft2font import FT2Font
 from matplotlib.ticker import MaxNLocator
 
-INK = "#010203"  # as good as black, and found nowhere else in an SVG
+INK = "#010203"  # nearly black, and found nowhere else in an SVG
 GREY = "#8a8f98"
-# Okabe and Ito's colours, told apart with any colour vision, on white and on near-black; yellow,
-# which white swallows, is left out. Dashes and markers tell the lines apart without colour.
+# Okabe and Ito's colours, safe for any colour vision, on white and on near-black; without yellow,
+# which hardly shows on white. Dashes and markers tell the lines apart without colour.
 BLUE, VERMILLION, GREEN, PURPLE = "#0072B2", "#D55E00", "#009E73", "#CC79A7"
 ORANGE, SKY = "#E69F00", "#56B4E9"
-# What stands for a colour in a page: the page's own ink, and a blue that is lighter on dark.
+# Colours that a page replaces: by its own text colour, and by a blue that is lighter on dark.
 CSS = {INK: "currentColor", BLUE: "var(--line-blue)"}
-SIZE = 4.6, 3.3  # inches: on a phone's width a figure's letters are as large as the page's
+SIZE = 4.6, 3.3  # inches: on a phone the letters of a figure are as large as the page's
 
 
 class Line(NamedTuple):
@@ -42,13 +42,13 @@ OTHERS = Line(GREY, (), "")
 
 
 class Drawing(NamedTuple):
-    """A figure, and what is said of it.
+    """A figure and its texts.
 
     Attributes:
         name: of its file in figures/, without ending; letters, digits, - and _.
         figure: a matplotlib Figure.
         caption: sentences below it, with the numbers that matter.
-        alt: what is seen, for those who do not see it.
+        alt: description for screen readers.
         legend: list of (Line, text), shown below it.
     """
 
@@ -67,7 +67,7 @@ def make_figure(size):
 
 
 def new_figure(title, x_label="", y_label="", size=SIZE):
-    """(figure, axes) in the house style. Texts are shown as they are."""
+    """(figure, axes) in our style. Texts are shown as they are, never as formulas."""
     colours = dict.fromkeys(("text.color", "axes.edgecolor", "axes.labelcolor", "xtick.color",
                              "ytick.color"), INK)
     with matplotlib.rc_context(dict(colours, **{"font.size": 9, "axes.titlesize": 10})):
@@ -87,7 +87,7 @@ def new_figure(title, x_label="", y_label="", size=SIZE):
 def plain(text):
     """Text that matplotlib shows as it is: dollar signs start no formula.
 
-    A letter that the figures' font lacks becomes a question mark; the page around has it whole.
+    A letter that the figures' font lacks becomes a question mark; the page's own texts have it.
     """
     known = FT2Font(font_manager.findfont("DejaVu Sans")).get_charmap()
     return "".join(letter if letter == "\n" or ord(letter) in known else "?"
@@ -105,7 +105,7 @@ def whole_numbers(axis):
 
 
 def draw_line(axes, x, y, line, marks=6, **options):
-    """Draws values with a few markers; a single value is a marker, and so never invisible."""
+    """Draws values with a few markers, so that a single value shows, too."""
     every = max(1, len(x) // marks)
     return axes.plot(x, y, color=line.colour, dashes=line.dashes or (None, None),
                      marker=line.marker or None, markevery=every, markersize=4,
@@ -134,7 +134,7 @@ def label_lines(axes, labelled):
             room = np.minimum(room, gaps.min(axis=1))
         place = candidates[np.argmax(room)]
         taken.append(place)
-        # On the side that the nearest other line is not on.
+        # On the side away from the nearest other line.
         rest = np.concatenate(others) if others else place[None] - 1
         above = rest[np.argmin(np.abs(rest - place).max(axis=1))][1] > place[1]
         axes.annotate(label, place, xycoords="axes fraction", textcoords="offset points",
@@ -182,7 +182,7 @@ def _dense(path, count=80):
 def save_png(drawing, path):
     """Writes a Drawing as PNG, dark on white."""
     drawing.figure.tight_layout(pad=0.5)
-    drawing.figure.savefig(str(path), format="png", dpi=150, facecolor="white")
+    drawing.figure.savefig(path, format="png", dpi=150, facecolor="white")
 
 
 def svg(drawing):
@@ -197,6 +197,6 @@ def svg(drawing):
     text = text[text.index("<svg"):]
     for colour, css in CSS.items():
         text = text.replace(colour.lower(), css)
-    # ids are counted from 1 in each figure; a page has several
+    # Each figure counts its ids from 1, and a page has several figures.
     return re.sub(r'(\bid="|href="#|url\(#)',
                   lambda match: match.group(0) + drawing.name + "-", text)

@@ -1,10 +1,8 @@
 """What results are called, how they are written, and how runs stand beside one another."""
 
-from collections import OrderedDict
-
 import pytest
 
-from reports import columns, console
+from reports import columns
 
 
 @pytest.mark.parametrize("seconds, text", [
@@ -30,21 +28,20 @@ def test_values(name, value, text):
 
 
 def test_three_groups_hold_every_result_once():
-    results = OrderedDict(training_seconds=2.0, mAP_at_10=0.4, mAP=0.5, num_bits=12, stranger="x")
+    results = dict(training_seconds=2.0, mAP_at_10=0.4, mAP=0.5, num_bits=12, stranger="x")
     groups = columns.grouped(results)
     assert list(groups) == ["quality", "codes", "cost"]
-    assert [name for name, _, _ in groups["quality"]] == ["mAP_at_10", "mAP"] or [
-        name for name, _, _ in groups["quality"]] == ["mAP", "mAP_at_10"]
+    assert {name for name, _, _ in groups["quality"]} == {"mAP_at_10", "mAP"}
     assert sorted(name for rows in groups.values() for name, _, _ in rows) == sorted(results)
-    text = console.results_table(results)
+    text = columns.results_text(results)
     assert [line for line in text.splitlines() if not line.startswith(" ")] == list(groups)
     assert "2.0 s" in text and "0.4000" in text
 
 
-RUNS = OrderedDict([
-    ("runs/a/one", dict(mAP=0.5, top_1_accuracy=0.9, num_bits=12, training_seconds=100.0)),
-    ("runs/a/two", dict(mAP=0.75, top_1_accuracy=0.9, num_bits=12)),
-    ("runs/b", dict(mAP=0.25, top_1_accuracy=0.8, num_bits=12, training_seconds=50.0))])
+RUNS = {
+    "runs/a/one": dict(mAP=0.5, top_1_accuracy=0.9, num_bits=12, training_seconds=100.0),
+    "runs/a/two": dict(mAP=0.75, top_1_accuracy=0.9, num_bits=12),
+    "runs/b": dict(mAP=0.25, top_1_accuracy=0.8, num_bits=12, training_seconds=50.0)}
 
 
 def test_comparison_sorts_by_map_and_marks_the_best():
@@ -52,21 +49,21 @@ def test_comparison_sorts_by_map_and_marks_the_best():
     assert names == ["mAP", "top_1_accuracy", "num_bits", "training_seconds"]
     assert [row.name for row in rows] == ["runs/a/two", "runs/a/one", "runs/b"]
     assert [row.place for row in rows] == [1, 2, 3]
-    best = [[cell.best for cell in row.cells] for row in rows]
+    best = [[entry.best for entry in row.entries] for row in rows]
     # equal texts are equally good; fewer seconds are better; bits are neither
     assert best == [[True, True, False, False], [False, True, False, False],
                     [False, False, False, True]]
-    assert rows[0].cells[3].text == ""
+    assert rows[0].entries[3].text == ""
 
 
 def test_comparison_as_text_is_one_row_a_run():
-    many = OrderedDict(("runs/grid/%02d_%s" % (number, "name" * number),
-                        dict(RUNS["runs/b"], mAP=number / 20)) for number in range(15))
-    lines = console.comparison_table(many).splitlines()
+    many = {f"runs/grid/{number:02d}_{'name' * number}": dict(RUNS["runs/b"], mAP=number / 20)
+            for number in range(15)}
+    lines = columns.comparison_text(many).splitlines()
     assert len(lines) == 1 + 15 + 1  # head, runs, the folder that they share
     assert [line.split()[0] for line in lines[1:4]] == ["1", "2", "3"]
     assert [line.split()[-1] for line in lines[1:16]] == [
-        name[len("runs/grid/"):] for name in reversed(many)]
+        name[len("runs/grid/"):] for name in reversed(list(many))]
     assert lines[-1].endswith("runs/grid")
     assert max(len(line) for line in lines[:-1]) - 15 * 4 < 80
 

@@ -1,7 +1,6 @@
 """Figures: their numbers against hand-computed ones, and what of them is seen."""
 
 import re
-from collections import OrderedDict
 from xml.etree import ElementTree
 
 import numpy as np
@@ -13,7 +12,7 @@ import data_loader
 from config import find_dataset, resolve
 from evaluation import metrics
 from evaluation.codes import checked_codes
-from reports import code_figures, figures, pictures, ranking, retrievals, style
+from reports import figures, pictures, ranking, style
 from runtime.errors import UserError
 from runtime.run_folder import RunFolder
 
@@ -77,7 +76,7 @@ def test_closer_share_counts_pairs():
     pairs = [(a, b) for a, times in enumerate(same) for _ in range(times)
              for b, others in enumerate(different) for _ in range(others)]
     expected = np.mean([1.0 if a < b else 0.5 if a == b else 0.0 for a, b in pairs])
-    assert code_figures.closer_share(same, different) == pytest.approx(expected)
+    assert figures.closer_share(same, different) == pytest.approx(expected)
 
 
 @pytest.mark.parametrize("precision, recall, best", [
@@ -89,29 +88,29 @@ def test_best_radius(precision, recall, best):
 @pytest.mark.parametrize("numbers, text", [
     ([], ""), ([3], "3"), ([1, 2], "1, 2"), ([1, 2, 3, 7, 9, 10, 11], "1 to 3, 7, 9 to 11")])
 def test_ranges(numbers, text):
-    assert code_figures.ranges(numbers) == text
+    assert figures.ranges(numbers) == text
 
 
 # What is drawn
 
 
 def test_constant_bits_are_hatched_and_named():
-    assert code_figures.constant_bits(CODES) == [1]
-    balance = code_figures.bit_balance(CODES)
+    assert figures.constant_bits(CODES) == [1]
+    balance = figures.bit_balance(CODES)
     assert [bool(bar.get_hatch()) for bar in balance.figure.axes[0].patches].count(True) == 1
-    matrix = code_figures.bit_correlation_matrix(CODES)
+    matrix = figures.bit_correlation_matrix(CODES)
     # its row over the whole width, and the rest of its column
     hatched = [patch for patch in matrix.figure.axes[0].patches if patch.get_hatch()]
     assert sorted((patch.get_width(), patch.get_height()) for patch in hatched) == [(1, 2), (3, 1)]
     varied = checked_codes(-CODES.query_codes, CODES.query_labels, CODES.query_codes,
                            CODES.query_labels)
-    assert code_figures.constant_bits(varied) == [1]
+    assert figures.constant_bits(varied) == [1]
     alike = CODES._replace(gallery_codes=np.ones((4, 3), np.int8))
-    assert len(code_figures.bit_correlation_matrix(alike).figure.axes[0].patches) == 1
+    assert len(figures.bit_correlation_matrix(alike).figure.axes[0].patches) == 1
 
 
 def test_one_epoch_shows_a_mark():
-    drawings = code_figures.history([dict(epoch=1.0, total=2.0, quantization=0.0, accuracy=0.5,
+    drawings = figures.history([dict(epoch=1.0, total=2.0, quantization=0.0, accuracy=0.5,
                                           seconds=1.0, images_per_second=9.0)])
     assert [drawing.name for drawing in drawings] == ["losses", "accuracy"]
     for drawing in drawings:
@@ -123,7 +122,7 @@ def test_one_epoch_shows_a_mark():
 def test_map_over_epochs_skips_epochs_without_evaluation():
     rows = [dict(epoch=float(epoch), total=3.0 / epoch, accuracy=0.1 * epoch,
                  mAP=0.2 * epoch if epoch % 2 == 0 else None) for epoch in range(1, 6)]
-    drawing = code_figures.history(rows)[-1]
+    drawing = figures.history(rows)[-1]
     assert drawing.name == "map_over_epochs"
     line, = drawing.figure.axes[0].lines
     assert line.get_xdata().tolist() == [2, 4]
@@ -132,7 +131,7 @@ def test_map_over_epochs_skips_epochs_without_evaluation():
 
 
 def test_many_lines_are_grey_but_the_named():
-    names = ["m%d" % number for number in range(15)]
+    names = [f"m{number}" for number in range(15)]
     styled = figures.line_styles(names, ["m3", "m9"])
     assert list(styled)[-2:] == ["m3", "m9"]  # over the grey ones
     assert {styled[name] for name in names if name not in ("m3", "m9")} == {style.OTHERS}
@@ -172,7 +171,7 @@ def test_far_outliers_do_not_squeeze_the_dots():
     low, high = figures.dot_range(values)
     assert 0.9 < low < 0.95 and 0.99 < high <= 1.02
     assert figures.dot_range([0.5])[0] < 0.5 < figures.dot_range([0.5])[1]
-    drawing = figures.dot_plot("dots", "mAP", [("m%d" % number, value, 0.01) for number, value
+    drawing = figures.dot_plot("dots", "mAP", [(f"m{number}", value, 0.01) for number, value
                                                in enumerate(values)] + [("none", None, None)], 0.03)
     assert "0.040" in [text.get_text() for text in drawing.figure.axes[0].texts]  # the arrow's
 
@@ -180,9 +179,9 @@ def test_far_outliers_do_not_squeeze_the_dots():
 def test_names_are_no_formulas(tmp_path):
     names = [r"a$\x$", "_under", "$$", r"\$5^2$"]
     drawing = figures.precision_recall(
-        OrderedDict((name, CURVE) for name in names), labels=OrderedDict(zip(names, "1234")))
-    assert [text for _, text in drawing.legend] == ["%d %s" % (number, name) for number, name
-                                                    in enumerate(names, 1)]
+        {name: CURVE for name in names}, labels=dict(zip(names, "1234")))
+    assert [text for _, text in drawing.legend] == [
+        f"{number} {name}" for number, name in enumerate(names, 1)]
     dots = figures.dot_plot("dots", "x $y$", [(name, 0.5, None) for name in names])
     for one in (drawing, dots):
         style.save_png(one, tmp_path / "figure.png")  # a formula would be refused
@@ -190,7 +189,7 @@ def test_names_are_no_formulas(tmp_path):
 
 
 def test_svg_takes_the_pages_colours_and_has_ids_of_its_own():
-    first, second = [style.svg(figures.at_n(OrderedDict([("", CURVE)]), which))
+    first, second = [style.svg(figures.at_n({"": CURVE}, which))
                      for which in ("precision", "recall")]
     assert "currentColor" in first and style.INK not in first
     ids = [set(re.findall(r'\bid="([^"]+)"', text)) for text in (first, second)]
@@ -215,7 +214,7 @@ def test_direct_labels_stay_apart():
 
 
 def test_nearest_keeps_gallery_order_inside_ties():
-    indices, distances = retrievals.nearest(CODES, 0, 3)
+    indices, distances = ranking.nearest(CODES, 0, 3)
     assert indices.tolist() == [0, 1, 3] and distances.tolist() == [0, 1, 1]
 
 
@@ -223,13 +222,13 @@ def test_example_queries():
     values = np.array([0.9, 0.1, 0.5, 0.6, 0.4, 1.0, 0.0, 0.55, 0.2])
     ap = metrics.AveragePrecision(values, values, values)
     # by AP: 5 0 3 7 2 4 8 1 6; the middle is 2
-    two = OrderedDict([("best", 2), ("typical", 2), ("worst", 2)])
-    assert retrievals.example_queries(ap, np.arange(9), two) == [
+    two = {"best": 2, "typical": 2, "worst": 2}
+    assert ranking.example_queries(ap, np.arange(9), two) == [
         ("best", 5), ("best", 0), ("typical", 2), ("typical", 7), ("worst", 6), ("worst", 1)]
     labels = np.array([1, 2, 3, 4, 5, 1, 2, 7, 8])  # 5 and 0 are one person, so are 6 and 1
-    assert retrievals.example_queries(ap, labels, two) == [
+    assert ranking.example_queries(ap, labels, two) == [
         ("best", 5), ("best", 3), ("typical", 2), ("typical", 7), ("worst", 6), ("worst", 8)]
-    kinds = [kind for kind, _ in retrievals.example_queries(ap, np.zeros(9))]
+    kinds = [kind for kind, _ in ranking.example_queries(ap, np.zeros(9))]
     assert len(kinds) == 9 and kinds.count("worst") > kinds.count("best")
 
 

@@ -1,7 +1,7 @@
 """Pages as a browser shows them: Chromium, headless, at three widths, on dark, and printed."""
 
 import json
-from collections import Counter, OrderedDict
+from collections import Counter
 
 import headless_chromium
 import numpy as np
@@ -13,7 +13,8 @@ from config import resolve
 from evaluation import floats, metrics
 from evaluation.codes import checked_codes
 from evaluation.saving import unseen_results
-from reports import report, runs, tables
+from reports import runs, tables
+from reports.page import write_comparison, write_report, write_unfinished_report
 from runtime.output_folder import OutputFolder
 from runtime.run_folder import RunFolder
 
@@ -51,7 +52,7 @@ def folder(tmp_path_factory):
             command_line=["python", "main.py", "--run_dir", "x" * 200], end=None,
             ended_by=ended_by)])
         for epoch in range(1, epochs + 1):
-            made.append_history(OrderedDict(
+            made.append_history(dict(
                 epoch=epoch, total=3.0 / epoch, quantization=0.1, accuracy=0.1 * epoch, mAP="",
                 images_per_second=9.5, seconds=1.5))
         return made
@@ -64,20 +65,18 @@ def folder(tmp_path_factory):
             evaluation.results.update(unseen_results(found, others))
             made.write_arrays("unseen_codes.npz", **{
                 key: array for key, array in others._asdict().items() if array is not None})
-        report.write_report(made, evaluation, found, splits, NAMES, **options)
+        write_report(made, evaluation, found, splits, NAMES, **options)
 
-    suspects = [OrderedDict([("photograph", name), ("named", name), ("distance", 3.5)])
-                for name in NAMES]
-    write("run", 1.2, "finished", 5, suspects=suspects, unseen=True,
-          baselines=OrderedDict((name, dict(mAP=0.5)) for name in NAMES))
+    suspects = [dict(photograph=name, named=name, distance=3.5) for name in NAMES]
+    write("run", 1.2, "finished", 5, suspects=suspects, unseen=True)
     found = codes(1.2)
     found = floats.Floats(found.gallery_codes.astype(float), found.gallery_labels,
                           found.query_codes.astype(float), found.query_labels)
-    report.write_report(run_folder("floats", "finished", 0, method="float", features_of="x" * 150),
+    write_report(run_folder("floats", "finished", 0, method="float", features_of="x" * 150),
                         floats.evaluate_floats(found), found, splits, NAMES)
     write("collapsed", 9.0, "finished", 5, constant=range(12))
     write("stopped", 2.0, "stopped by SIGTERM", 1, suspects=[])
-    report.write_unfinished_report(
+    write_unfinished_report(
         run_folder("diverged", "error: epoch 3, step 2: the total loss is nan", 2),
         epoch=3, step=2, term="quantization")
 
@@ -88,7 +87,7 @@ def folder(tmp_path_factory):
             run = run_folder("%s_runs/%d %s" % (name, number, NAMES[number % 4].replace("/", "")),
                              "finished", 1, seed=number)
             compared.append(runs.compared_run(run.path, metrics.evaluate_codes(found), found))
-        report.write_comparison(OutputFolder.create(path / name, "comparison"), compared)
+        write_comparison(OutputFolder.create(path / name, "comparison"), compared)
 
     comparison("comparison", 4)
     comparison("many", 10)
@@ -99,11 +98,11 @@ def folder(tmp_path_factory):
             cell = RunFolder(path / "cells" / ("%d_%d" % (number, bits)))
             cell.path.mkdir(parents=True)
             (cell.path / "curves_at_n.csv").write_text("n,precision,recall\n1,0.5,0.25\n2,0.25,1\n")
-            cells.append(tables.Run("orl", name, bits, 0, dict(
+            cells.append(tables.GridRun("orl", name, bits, 0, dict(
                 mAP=0.1 + 0.1 * number, training_seconds=9.0, parameters=7901234), cell))
     tables.write_tables(grid, tables.Table(
-        ["orl", "facescrub"], OrderedDict((name, name) for name in NAMES + ["dcbh"]), [12, 48],
-        cells), ["line <b>of</b> metadata"])
+        ["orl", "facescrub"], {name: name for name in NAMES + ["dcbh"]}, [12, 48], cells),
+        ["line <b>of</b> metadata"])
     return path
 
 
@@ -162,7 +161,7 @@ def test_page_in_a_browser(folder, browser, page):
 
 
 @pytest.mark.parametrize("page, where", [
-    ("run", ".face span, .face img, .retrieval p, .baselines span, td"),
+    ("run", ".face span, .face img, .retrieval p, td"),
     ("comparison", "tr .first"), ("grid", "tr .first")])
 def test_names_are_shown_as_they_are(folder, browser, page, where):
     browser.open(folder / page / "report.html")
@@ -179,16 +178,17 @@ def test_what_the_pages_say_first(folder, browser):
         browser.open(folder / page / "report.html")
         return browser.run("[...document.querySelectorAll('.banner')].map(e => e.innerText)")
 
-    assert banners("run") == []
-    assert any("one and the same code" in text for text in banners("collapsed"))
+    text, = banners("run")
+    assert "known people" in text
+    assert any("collapsed" in text for text in banners("collapsed"))
     assert "1 of 5" in banners("stopped")[0]
     text, = banners("diverged")
     assert "2 of 5" in text and "the total loss is nan" in text
     assert browser.run("document.querySelectorAll('figure').length") == 2
     browser.open(folder / "run" / "report.html", 1280)
-    verdict = browser.run("document.querySelector('.verdict').innerText")
-    assert "4 people, 16 gallery images, 8 queries" in verdict
-    assert browser.run("document.querySelector('.verdict').getBoundingClientRect().bottom") < 900
+    summary = browser.run("document.querySelector('.summary').innerText")
+    assert "4 people, 16 gallery images, 8 queries" in summary
+    assert browser.run("document.querySelector('.summary').getBoundingClientRect().bottom") < 900
     # the bar's length is the number beside it
     share = browser.run("document.querySelector('.fill').offsetWidth / "
                         "document.querySelector('.bar').clientWidth")
@@ -198,8 +198,8 @@ def test_what_the_pages_say_first(folder, browser):
 
 def test_pages_without_a_browser(folder):
     """What can be said of the text alone, for machines without Chromium."""
-    for page in PAGES:
-        text = (folder / page / "report.html").read_text(encoding="utf-8")
+    for name in PAGES:
+        text = (folder / name / "report.html").read_text(encoding="utf-8")
         assert "<b>Ann</b>" not in text and "<script" not in text and "@import" not in text
         assert "http" not in text.replace("http://www.w3.org/", "")
-        assert ("never seen in training" in text) == (page == "run")
+        assert ("never seen in training" in text) == (name == "run")

@@ -1,7 +1,5 @@
 """What pages say of runs: title, status, settings that apply, differences, warnings."""
 
-from collections import OrderedDict
-
 import numpy as np
 import pytest
 
@@ -34,7 +32,9 @@ def test_only_settings_that_apply():
     assert "multi_scale" not in runs.applicable_settings(settings(method="ddh"))
     projection = runs.applicable_settings(settings(method="itq"))
     assert set(projection) == {"dataset_flag", "data_dir", "method", "num_bits", "seed",
-                               "unseen_split", "authors_evaluation"}
+                               "unseen_split"}
+    on_features = runs.applicable_settings(settings(method="feature_itq", features_of="run"))
+    assert set(on_features) == {*projection, "features_of", "encode_batch_size"}
     assert runs.applicable_settings({}) == {}
 
 
@@ -68,7 +68,7 @@ def test_status(ended_by, epochs_done, method, parts):
 
 
 def test_differences_name_settings_and_versions_alone():
-    rows = OrderedDict(runs.differences([
+    rows = dict(runs.differences([
         compared("a", values=dict(seed=1, encode_batch_size=2), tensorflow="1.14.0", python="3.7"),
         compared("b", values=dict(seed=2), tensorflow="2.21.0", python="3.7"),
         compared("c", values=dict(seed=2, method="itq"), tensorflow=None)]))

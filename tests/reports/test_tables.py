@@ -1,7 +1,6 @@
 """Tables of a grid: means, the best of a column, published figures, the page."""
 
 import json
-from collections import OrderedDict
 
 import pytest
 
@@ -10,7 +9,7 @@ from runtime.errors import UserError
 from runtime.output_folder import OutputFolder
 from runtime.run_folder import RunFolder
 
-TITLES = OrderedDict([("dcbh", "DCBH, as released"), ("ddh", "DDH"), ("itq", "ITQ on pixels")])
+TITLES = {"dcbh": "DCBH, as released", "ddh": "DDH", "itq": "ITQ on pixels"}
 MAPS = {("dcbh", 12): (0.5, 0.7), ("ddh", 12): (0.6,), ("itq", 12): (0.4, 0.2),
         ("dcbh", 48): (0.9, 0.9), ("ddh", 48): (0.9,)}
 
@@ -38,25 +37,25 @@ def table(tmp_path):
                 + [dict(git_revision="abc", git_dirty=True, machine="m", device="d", python="3.7",
                         tensorflow="2", numpy="1", start="2026-02-01", end="2026-02-02",
                         data="1", command_line=["x"], ended_by="finished")]))
-            runs.append(tables.Run("orl", method, bits, seed, dict(
+            runs.append(tables.GridRun("orl", method, bits, seed, dict(
                 mAP=value, training_seconds=60.0 + seed, parameters=1500), RunFolder(path)))
     return tables.Table(["orl", "youtube_faces"], TITLES, [12, 24, 48], runs)
 
 
-def cells(shown):
-    return {title: [(cell.text, cell.best) for cell in row] for title, row, _ in shown.rows}
+def entries(shown):
+    return {title: [(entry.text, entry.best) for entry in row] for title, row, _ in shown.rows}
 
 
 def test_means_deviations_and_the_best(table):
-    assert cells(tables.grid_table(table, "orl", tables.METRICS[0])) == {
+    assert entries(tables.grid_table(table, "orl", tables.MAP)) == {
         # sample standard deviation of 0.5 and 0.7: 0.1 * sqrt(2)
         "DCBH, as released": [("0.6000 \u00b1 0.1414", True), ("", False), ("0.9000", False)],
         "DDH": [("0.6000", True), ("", False), ("0.9000", False)],  # equally good are all the best
         "ITQ on pixels": [("0.3000 \u00b1 0.1414", False), ("", False), ("", False)]}
-    training = cells(tables.grid_table(table, "orl", next(
+    training = entries(tables.grid_table(table, "orl", next(
         metric for metric in tables.METRICS if metric.keys == ("training_seconds",))))
     assert training["DDH"] == [("1 min 00 s", True), ("", False), ("1 min 00 s", True)]
-    parameters = cells(tables.grid_table(table, "orl", tables.METRICS[-1]))
+    parameters = entries(tables.grid_table(table, "orl", tables.METRICS[-1]))
     assert parameters["DDH"][0] == ("1.5 k", False)  # all alike: none is the best
 
 
