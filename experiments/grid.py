@@ -257,7 +257,7 @@ def finished_runs(out):
     """The finished runs in a grid's folder, whichever command made them.
 
     Returns:
-        List of tables.Run, in the order of data set, method, code length, seed and fold. Those
+        List of tables.GridRun, in the order of data set, method, code length, seed and fold. Those
         with a fold stand under a data set's name of their own (tables.section_name).
     """
     runs = []
@@ -270,7 +270,7 @@ def finished_runs(out):
         results = finished_results(folder)
         if results:
             num_bits, seed, fold = [part and int(part) for part in cell.groups()]
-            runs.append(tables.Run(tables.section_name(dataset, fold), method, num_bits, seed,
+            runs.append(tables.GridRun(tables.section_name(dataset, fold), method, num_bits, seed,
                                    results, folder, fold))
         elif (path / "results.json").exists() and folder.holds_run():
             print("note: %s is not finished, or a file of it is damaged: not in the tables" % path)
