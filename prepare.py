@@ -33,7 +33,7 @@ import signal
 from pathlib import Path
 
 from config import DATASET_NAME, DATASETS, IMAGE_SIZE, ROOT, find_dataset
-from faces.cropping import CHOICES, METHODS
+from faces.cropping import CHOICES, CROPS
 from faces.describe import describe, report_lines
 from faces.duplicates import NEAR_BITS
 from faces.outcomes import SPLITS, TEST, TRAIN
@@ -59,7 +59,7 @@ def parse_command_line(arguments):
     parser.add_argument("--lists", nargs="+", type=Path, metavar="FILE", help="FaceScrub's lists")
     parser.add_argument("--verify_sha256", action="store_true",
                         help="skip photographs whose hash is not the list's")
-    parser.add_argument("--crop", choices=METHODS, help=(
+    parser.add_argument("--crop", choices=CROPS, help=(
         "detect: find faces, align them by eyes, nose and mouth; box: the source's box or "
         "--crop_box; none: the whole image (default: %s)" % ", ".join(
             "%s %s" % pair for pair in sorted(DEFAULT_CROPS.items()))))

@@ -21,8 +21,10 @@ from PIL import Image
 
 from config import IMAGE_SIZE
 from faces.cropping import Cropper, box_crop, detect_crop
+from faces.detection import Face
 from faces.outcomes import Rejected
-from faces.reading import Face, read_faces
+from faces.photographs import photograph_of
+from faces.reading import read_faces
 from faces.sources import Photo, find_photos
 from faces.splits import read_sampled, split_faces
 
@@ -34,11 +36,13 @@ class ScalingCropper(Cropper):
         super().__init__(crop)
         self._longest = longest
 
-    def crop(self, image, box=None, sha256=None):
+    def crop(self, photograph, box=None):
         if self._longest:
+            image = photograph.image
             factor = self._longest / max(image.size)
-            image = image.resize([round(side * factor) for side in image.size], Image.BICUBIC)
-        return super().crop(image, box, sha256)
+            photograph = photograph_of(image.resize(
+                [round(side * factor) for side in image.size], Image.BICUBIC))
+        return super().crop(photograph, box)
 
 
 def measure_detection(folder, longest, workers):
@@ -89,11 +93,12 @@ def measure_duplicates(number):
     values = rng.randn(number, 12).dot(rng.randn(12, 64)) + 0.7 * rng.randn(number, 64)
     bits = values > np.median(values, axis=1)[:, None]
     hashes = np.packbits(bits, axis=1).view(">u8").astype(np.uint64)[:, 0]
-    rows = rng.randint(0, 256, (number, 12)).astype(np.uint8)
+    pixels = rng.randint(0, 256, (number, 2, 2, 3)).astype(np.uint8)
     equal = rng.permutation(number)[:4000]
-    hashes[equal], rows[equal] = hashes[equal[0]], rows[equal[0]]
+    hashes[equal], pixels[equal] = hashes[equal[0]], pixels[equal[0]]
     photos = [Photo(Path(str(index)), "person%d" % (index % 1000)) for index in range(number)]
-    faces = [Face(row, value, "", (0, 0, 1, 1)) for row, value in zip(rows, hashes)]
+    faces = [Face((0, 0, 1, 1), pixels=face, hash=value)
+             for face, value in zip(pixels, hashes)]
     start, cpu = time.time(), time.process_time()
     outcomes, _, near = split_faces(photos, faces, 0, 5, 10, drop_near_duplicates=True)
     return {"photographs": number, "pairs": len(near), "dropped": sum(

@@ -4,7 +4,7 @@ import numpy as np
 
 # Where the five landmarks lie in a square of 112 pixels: the reference points that ArcFace (Deng et
 # al., CVPR 2019) and its successors align to. They are those of SphereFace (Liu et al., CVPR 2017)
-# for 96 x 112 pixels, 8 pixels further right. Order: as faces.detection.Detection's.
+# for 96 x 112 pixels, 8 pixels further right. Order: as faces.detection.Face's.
 TEMPLATE_SIZE = 112
 TEMPLATE = ((38.2946, 51.6963), (73.5318, 51.5014), (56.0252, 71.7366),
             (41.5493, 92.3655), (70.7299, 92.2041))

@@ -5,38 +5,27 @@ that a query that comes later is cut as the gallery was (crop_like).
 """
 
 import functools
+import json
 import math
-from typing import NamedTuple, Optional
 
 import numpy as np
 from PIL import Image
 
 from faces import alignment, detection
+from faces.cache import Cache
+from faces.detection import Face
 from faces.outcomes import Rejected
+from faces.photographs import Photograph, decoding_description, photograph_of
 from runtime.errors import UserError
 
-VERSION = 1  # of the whole way; goes up when the same photograph would give other pixels
-METHODS = ("detect", "box", "none")
+# Of the whole way; goes up when the same photograph would give other pixels. Version 1 did not turn
+# photographs that lie on their side or head; the others give the same pixels.
+VERSION, READABLE_VERSIONS = 2, (1, 2)
+CROPS = ("detect", "box", "none")
 CHOICES = ("largest", "all", "only")  # of several faces
 # Of a source that tells where the face is, only so much around that place is searched, as a share
 # of the box on each side; and the face has to overlap it by this much of their union.
 SEARCH_MARGIN, LEAST_OVERLAP = 0.5, 0.1
-
-
-class CroppedFace(NamedTuple):
-    """One face.
-
-    Attributes:
-        face: uint8 [size, size, 3].
-        box: (left, top, right, bottom) in pixels of the photograph.
-        landmarks: five (x, y), see faces.detection.Detection; None if none were sought.
-        score: of the detector, 0..1; None if there was none.
-    """
-
-    face: np.ndarray
-    box: tuple
-    landmarks: Optional[tuple] = None
-    score: Optional[float] = None
 
 
 def detect_crop(size, margin=0.0):
@@ -67,18 +56,17 @@ def box_crop(size, box=None, fraction=1.0):
             "box": list(box) if isinstance(box, tuple) else box}
 
 
-def crop_like(crop, image):
+def crop_like(crop, photograph):
     """Cuts the faces out of a photograph as those of a data set were.
 
     Args:
         crop: the `crop` of a data set's manifest; None (not known) takes the whole image.
-        image: a PIL image, or uint8 [height, width, 3], RGB, the right way up
-            (faces.photographs.open_photograph).
+        photograph: a faces.photographs.Photograph, a PIL image, or uint8 [height, width, 3], RGB.
 
     Returns:
-        List of CroppedFaces, the largest first; empty where no face is found. Where the crop is a
-        box it has one item: that part of the image, or the whole where each photograph of the
-        source had a box of its own or the box lies outside.
+        List of faces.detection.Face, the largest first; empty where no face is found. Where the
+        crop is a box it has one item: that part of the image, or the whole where each photograph
+        of the source had a box of its own or the box lies outside.
 
     Raises:
         UserError: `crop` is damaged, or of another version of this program.
@@ -86,14 +74,23 @@ def crop_like(crop, image):
     if crop is None:
         crop = box_crop(32)
     check_crop(crop)
-    if isinstance(image, np.ndarray):
-        image = Image.fromarray(image)
-    image = image.convert("RGB")
-    cropper = Cropper(crop, faces="all")
-    found = cropper.crop(image)
-    if isinstance(found, Rejected):
-        return [] if found.code == "no_face" else Cropper(box_crop(crop["size"])).crop(image)
-    return found
+    if not isinstance(photograph, Photograph):
+        photograph = photograph_of(photograph)
+    found = Cropper(crop, faces="all").crop(photograph)
+    if isinstance(found, Rejected) and found.code == "crop_outside":
+        found = Cropper(box_crop(crop["size"])).crop(photograph)
+    return [] if isinstance(found, Rejected) else found
+
+
+def detection_cache(folder):
+    """The Cache of detections in a folder; see Cropper.
+
+    Args:
+        folder: Path.
+    """
+    return Cache(folder, "detections", {
+        "decoding": decoding_description(), "detector": detection.detector_description(),
+        "version": VERSION})
 
 
 class Cropper:
@@ -102,7 +99,7 @@ class Cropper:
     Args:
         crop: as detect_crop or box_crop make it.
         faces: which of several: "largest", "all", or "only" (a photograph with more is rejected).
-        cache: a faces.detection_cache.DetectionCache, or None.
+        cache: of detection_cache, or None.
     """
 
     def __init__(self, crop, faces="largest", cache=None):
@@ -111,62 +108,97 @@ class Cropper:
         self._cache = cache
         self._detector = _detector() if crop["method"] == "detect" else None
 
-    def crop(self, image, box=None, sha256=None):
+    def crop(self, photograph, box=None):
         """The faces of one photograph.
 
         Args:
-            image: a PIL image of mode RGB.
-            box: where the source says the face is, or None.
-            sha256: hash of its file, by which detections are kept; or None.
+            photograph: a faces.photographs.Photograph.
+            box: where the source says the face is, in pixels of the photograph, or None.
 
         Returns:
-            List of CroppedFaces, or Rejected.
+            List of faces.detection.Face with their pixels, or Rejected.
         """
         if self._detector is None:
-            return self._cut(image, box)
-        pixels = np.asarray(image)
-        found = self._detections(pixels, box, sha256)
-        if isinstance(found, Rejected):
-            return found
-        size, margin = self.crop_settings["size"], self.crop_settings["margin"]
-        return [CroppedFace(alignment.align(pixels, face.landmarks, size, margin), *face)
-                for face in found]
+            faces = self._cut(photograph, box)
+        else:
+            faces = self._find(photograph, box)
+        if photograph.incomplete and not isinstance(faces, Rejected):
+            faces = [face._replace(incomplete=True) for face in faces
+                     if _lies_in(photograph.image_box(face.box), photograph)]
+        if photograph.incomplete and (isinstance(faces, Rejected) or not faces):
+            return Rejected("incomplete")
+        return faces
 
-    def _cut(self, image, box):
+    def _cut(self, photograph, box):
         settings = self.crop_settings
         if box is None and isinstance(settings["box"], list):
             box = settings["box"]
-        inside = box_inside(image.size, box, settings["fraction"])
+        inside = box_inside(photograph.size, box, settings["fraction"])
         if inside is None:
-            return Rejected("crop_outside", "the image is %dx%d" % image.size)
+            return Rejected("crop_outside", "the image is %dx%d" % photograph.size)
         size = settings["size"]
-        return [CroppedFace(np.asarray(image.crop(inside).resize((size, size), Image.BILINEAR)),
-                            inside)]
+        part = photograph.image.crop(_whole_pixels(photograph.image_box(inside)))
+        return [Face(inside, pixels=np.asarray(part.resize((size, size), Image.BILINEAR)))]
 
-    def _detections(self, pixels, box, sha256):
+    def _find(self, photograph, box):
+        faces = self._detections(photograph, box)
+        if isinstance(faces, Rejected):
+            return faces
+        pixels = np.asarray(photograph.image)
+        size, margin = self.crop_settings["size"], self.crop_settings["margin"]
+        return [face._replace(number=number, pixels=alignment.align(
+            pixels, photograph.image_points(face.landmarks), size, margin))
+            for number, face in enumerate(faces)]
+
+    def _detections(self, photograph, box):
         region = None
         if box is not None:
-            height, width = pixels.shape[:2]
-            region = box_inside((width, height), box, 1 + 2 * SEARCH_MARGIN)
+            region = box_inside(photograph.size, box, 1 + 2 * SEARCH_MARGIN)
             if region is None:
-                return Rejected("crop_outside", "the image is %dx%d" % (width, height))
-        found = self._cache.get(sha256, region) if self._cache and sha256 else None
-        if found is None:
-            left, top, right, bottom = region or (0, 0, pixels.shape[1], pixels.shape[0])
-            found = [face.shifted(left, top)
-                     for face in self._detector.detect(pixels[top:bottom, left:right])]
-            if self._cache and sha256:
-                self._cache.put(sha256, region, found)
+                return Rejected("crop_outside", "the image is %dx%d" % photograph.size)
+        found = self._kept_or_detected(photograph, region)
         if not found:
             return Rejected("no_face" if box is None else "no_face_in_box")
         if box is not None:
             best = max(found, key=lambda face: overlap(face.box, box))
             if overlap(best.box, box) < LEAST_OVERLAP:
-                return Rejected("no_face_in_box", "%d found beside it" % len(found))
+                return Rejected("no_face_in_box", f"{len(found)} found beside it")
             return [best]
         if self._faces == "only" and len(found) > 1:
-            return Rejected("several_faces", "%d found" % len(found))
+            return Rejected("several_faces", f"{len(found)} found")
         return found if self._faces == "all" else found[:1]
+
+    def _kept_or_detected(self, photograph, region):
+        """The Faces in a part of a photograph, a box, or in all of it (None)."""
+        cache = self._cache if photograph.sha256 else None
+        kept = cache.get(photograph.sha256, region) if cache else None
+        if kept is not None:
+            return [Face(tuple(box), tuple(map(tuple, landmarks)), score, turned)
+                    for box, landmarks, score, turned in json.loads(kept.decode())]
+        pixels, left, top = np.asarray(photograph.image), 0, 0
+        if region is not None:
+            left, top, right, bottom = _whole_pixels(photograph.image_box(region))
+            pixels = pixels[top:bottom, left:right]
+        found = [face.moved(left, top, photograph.shrunk)
+                 for face in self._detector.detect(pixels)]
+        if cache:
+            cache.put(json.dumps([face[:4] for face in found]).encode(),
+                      photograph.sha256, region)
+        return found
+
+
+def _whole_pixels(box):
+    """The smallest box of whole pixels around a box."""
+    left, top, right, bottom = box
+    return (math.floor(left), math.floor(top), math.ceil(right), math.ceil(bottom))
+
+
+def _lies_in(box, photograph):
+    """Whether a box lies in the part of an incomplete photograph that was read."""
+    width, height = photograph.image.size
+    left, top, right, bottom = photograph.read
+    return (max(box[0], 0) >= left and max(box[1], 0) >= top
+            and min(box[2], width) <= right and min(box[3], height) <= bottom)
 
 
 @functools.lru_cache(maxsize=None)
@@ -205,17 +237,17 @@ def check_crop(crop):
         method, size = crop["method"], crop["size"]
         numbers = [size, crop["margin"] if method == "detect" else crop["fraction"]]
         box = crop.get("box")
-        good = (method in METHODS and type(size) is int and 0 < size <= 1024
+        good = (method in CROPS and type(size) is int and 0 < size <= 1024
                 and all(type(value) in (int, float) and math.isfinite(value) for value in numbers)
                 and (box in (None, "listed") or len(box) == 4 and all(
                     type(value) is int for value in box)))
         version = crop["version"]
     except (KeyError, TypeError, AttributeError) as error:
-        raise UserError("the data set's manifest does not say how faces were cropped (%r); "
-                        "prepare it again" % error)
+        raise UserError("the data set's manifest does not say how faces were cropped "
+                        f"({error!r}); prepare it again")
     if not good:
         raise UserError("the data set's manifest has a damaged crop; prepare it again")
-    if version != VERSION or (method == "detect"
+    if version not in READABLE_VERSIONS or (method == "detect"
                               and crop.get("detector") != detection.detector_description()):
         raise UserError("the data set's faces were cropped by another version of the detector or "
-                        "of the crop (%s) than is installed; prepare it again" % version)
+                        f"of the crop ({version}) than is installed; prepare it again")

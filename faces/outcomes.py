@@ -15,6 +15,7 @@ SPLITS = ((TRAIN, TEST), (UNSEEN_GALLERY, UNSEEN_QUERIES))
 REASONS = OrderedDict([
     ("unreadable", "unreadable as an image"),
     ("too_large", "more pixels than are read, a threat to memory"),
+    ("incomplete", "incomplete, and no face in the part that is there"),
     ("wrong_size", "not of the size that the source's photographs have"),
     ("wrong_sha256", "sha256 differs from the list's"),
     ("crop_outside", "the crop lies outside the image"),

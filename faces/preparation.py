@@ -6,10 +6,9 @@ from typing import NamedTuple
 
 from config import DATASETS, IMAGE_SIZE
 from faces import embedding, embedding_stage, splits, writing
-from faces.cropping import Cropper, box_crop, detect_crop
-from faces.detection_cache import DetectionCache
+from faces.cropping import Cropper, box_crop, detect_crop, detection_cache
 from faces.outcomes import LEFT_OUT, REASONS, SPLITS, Outcome
-from faces.reading import read_faces
+from faces.reading import condition_notes, read_faces
 from faces.sources import find_photos
 from runtime.errors import UserError
 
@@ -59,7 +58,7 @@ def prepare_dataset(options):
     embedded_by = embedding.embedding_description() if options.embedding else None
     photos, notes = find_photos(options.source, options.images, options.lists or (),
                                 options.labels)
-    cache = DetectionCache(options.data_dir) if crop["method"] == "detect" else None
+    cache = detection_cache(options.data_dir) if crop["method"] == "detect" else None
     cropper = Cropper(crop, options.faces, cache)
 
     def read(some):
@@ -95,7 +94,7 @@ def prepare_dataset(options):
         manifest = writing.write_dataset(folder, photos, faces, outcomes, names, near,
                                          options.seed, _manifest(options, crop, embedded_by),
                                          embeddings, unseen_names)
-    notes += outcome_notes(outcomes)
+    notes += condition_notes(faces) + outcome_notes(outcomes)
     return Preparation(target, manifest, outcomes, notes,
                        _problems(options, photos, outcomes, near))
 

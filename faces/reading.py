@@ -2,41 +2,20 @@
 
 import contextlib
 import os
+from collections import Counter
 from concurrent.futures import ThreadPoolExecutor
-from typing import NamedTuple, Optional
 
-import numpy as np
 from PIL import Image
 from tqdm import tqdm
 
 from faces import photographs
+from faces.detection import Face
 from faces.duplicates import perceptual_hash
 from faces.outcomes import Rejected
 
 
-class Face(NamedTuple):
-    """What is kept of a photograph.
-
-    Attributes:
-        row: uint8 [3 * size * size], one image in the order channel, row, column.
-        hash: uint64, the perceptual hash of the face.
-        sha256: hash of the file.
-        box: (left, top, right, bottom) in pixels of the photograph.
-        landmarks, score: see faces.cropping.CroppedFace.
-        number: of several faces of one photograph, which; from 0, the largest first.
-    """
-
-    row: np.ndarray
-    hash: np.uint64
-    sha256: str
-    box: tuple
-    landmarks: Optional[tuple] = None
-    score: Optional[float] = None
-    number: int = 0
-
-
 def read_face(photo, cropper, verify_sha256=False):
-    """Reads one photograph and cuts its face out. Runs in several threads at once.
+    """Reads one photograph and cuts its faces out. Runs in several threads at once.
 
     Args:
         photo: a faces.sources.Photo.
@@ -44,24 +23,22 @@ def read_face(photo, cropper, verify_sha256=False):
         verify_sha256: whether the file must have the hash that the source's list gives.
 
     Returns:
-        A Face, or Rejected; where the cropper takes all faces and there are several, a list of
-        Faces.
+        A faces.detection.Face or Rejected; where the cropper takes all faces and there are
+        several, a list of Faces.
     """
     try:
-        image, sha256 = photographs.open_photograph(photo.path)
+        photograph = photographs.open_photograph(photo.path)
     except photographs.PhotographError as error:
         return Rejected(error.code, error.detail)
-    if verify_sha256 and photo.sha256 and sha256 != photo.sha256.lower():
+    if verify_sha256 and photo.sha256 and photograph.sha256 != photo.sha256.lower():
         return Rejected("wrong_sha256")
-    if photo.size and image.size != photo.size:
-        return Rejected("wrong_size", "%dx%d" % image.size)
-    cropped = cropper.crop(image, photo.box, sha256)
-    if isinstance(cropped, Rejected):
-        return cropped
-    faces = [Face(found.face.transpose(2, 0, 1).reshape(-1),
-                  perceptual_hash(Image.fromarray(found.face)), sha256, found.box,
-                  found.landmarks, found.score, number)
-             for number, found in enumerate(cropped)]
+    if photo.size and photograph.size != photo.size:
+        return Rejected("wrong_size", "%dx%d" % photograph.size)
+    found = cropper.crop(photograph, photo.box)
+    if isinstance(found, Rejected):
+        return found
+    faces = [face._replace(hash=perceptual_hash(Image.fromarray(face.pixels)),
+                           sha256=photograph.sha256) for face in found]
     return faces if len(faces) > 1 else faces[0]
 
 
@@ -89,6 +66,38 @@ def read_faces(photos, cropper, verify_sha256=False, workers=None):
         finally:
             results.close()  # after an interruption, the photos that are not begun are not read
     return read_photos, faces
+
+
+def count_conditions(faces):
+    """How many photographs were turned, and how many are incomplete, of those that have faces.
+
+    Args:
+        faces: Faces (and, which do not count, Rejected or None); a photograph may have several.
+
+    Returns:
+        Counter with some of the keys "turned" (of which "turned 90", "turned 180", "turned 270",
+        in degrees counterclockwise) and "incomplete".
+    """
+    counts = Counter()
+    for face in faces:
+        if isinstance(face, Face) and face.number == 0:
+            counts.update(["turned", f"turned {face.turned}"] if face.turned else [])
+            counts.update(["incomplete"] if face.incomplete else [])
+    return counts
+
+
+def condition_notes(faces):
+    """Lines for people that say what count_conditions counts."""
+    counts, notes = count_conditions(faces), []
+    if counts["turned"]:
+        each = ", ".join(f"{counts[f'turned {degrees}']} by {degrees}" for degrees in (
+            90, 180, 270) if counts[f"turned {degrees}"])
+        notes.append(f"{counts['turned']} photographs lay on their side or head and were turned "
+                     f"({each} degrees counterclockwise)")
+    if counts["incomplete"]:
+        notes.append(f"{counts['incomplete']} photographs are incomplete files; their faces lie "
+                     "in the part that is there")
+    return notes
 
 
 @contextlib.contextmanager

@@ -226,12 +226,11 @@ def _all_photographs(folder):
 def _passed_over(others, hidden):
     """Notes on files that are no photographs and on hidden files and folders."""
     notes = []
-    heif = sum(path.suffix.lower() in photographs.HEIF_EXTENSIONS for path in others)
-    if heif:
-        notes.append("%d HEIC or AVIF photographs were passed over; the package pillow-heif reads "
-                     "them (pip install pillow-heif)" % heif)
-    if len(others) > heif:
-        notes.append("%d files are no photographs by their ending" % (len(others) - heif))
+    avif = sum(path.suffix.lower() in photographs.AVIF_EXTENSIONS for path in others)
+    if avif:
+        notes.append(f"{avif} AVIF photographs were passed over: this Pillow cannot read them")
+    if len(others) > avif:
+        notes.append(f"{len(others) - avif} files are no photographs by their ending")
     folders = [path.name for path in hidden if path.is_dir()]
     if folders:
         notes.append("%d hidden folders were passed over: %s; rename them without the dot to use "

@@ -12,9 +12,9 @@ from collections import OrderedDict
 
 import numpy as np
 
+from faces.detection import Face
 from faces.embedding_files import embeddings_file
 from faces.outcomes import SPLITS
-from faces.reading import Face
 from faces.splits import seed_for
 from runtime.errors import UserError
 

@@ -168,8 +168,8 @@ def _read_ahead(photographs, metadata, workers):
 
 def _read(photograph, metadata):
     try:
-        image, digest = open_photograph(Path(photograph.path))
-        found = find_faces(image, metadata)
+        opened = open_photograph(Path(photograph.path))
+        found = find_faces(opened, metadata)
     except PhotographError as error:
         return Reading([], "too large" if error.code == "too_large" else "no whole image", "")
-    return Reading(found, "" if found else "no face found", digest)
+    return Reading(found, "" if found else "no face found", opened.sha256)

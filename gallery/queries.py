@@ -61,11 +61,11 @@ def _all_photographs(paths):
 def _faces_of(path, metadata, unread):
     """The faces of one photograph; where there are none, the reason goes to `unread`."""
     try:
-        image, _ = open_photograph(Path(path))
+        photograph = open_photograph(Path(path))
     except PhotographError as error:
         unread.append((path, error.detail))
         return []
-    faces = find_faces(image, metadata)
+    faces = find_faces(photograph, metadata)
     if not faces:
         unread.append((path, "no face was found"))
     return faces

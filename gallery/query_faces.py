@@ -28,11 +28,11 @@ class QueryFace(NamedTuple):
     embedding: Optional[np.ndarray] = None
 
 
-def find_faces(image, metadata):
+def find_faces(photograph, metadata):
     """The faces of a photograph, the largest first.
 
     Args:
-        image: a PIL image of mode RGB, the right way up.
+        photograph: a faces.photographs.Photograph.
         metadata: the encoder's: its crop says how faces are cut out. Where that is not known the
             whole image is the face; for ORL's grey faces it is taken without colour.
 
@@ -43,17 +43,20 @@ def find_faces(image, metadata):
         UserError: the encoder takes embeddings, and dlib's packages are not installed.
     """
     if metadata["dataset"] == "orl":
-        image = image.convert("L").convert("RGB")
+        photograph = photograph._replace(image=photograph.image.convert("L").convert("RGB"))
+    faces = cropping.crop_like(metadata["crop"], photograph)
+    turned = faces[0].turned if faces else 0
+    image = photograph.turned_image(turned)
+    boxes = [photograph.turned_box(face.box, turned) for face in faces]
     found = []
-    for face in cropping.crop_like(metadata["crop"], image):
-        pixels = face.face
+    for face, box in zip(faces, boxes):
+        pixels = face.pixels
         if pixels.shape[:2] != (IMAGE_SIZE, IMAGE_SIZE):
             raise ValueError("faces are cut to %s pixels" % (pixels.shape,))
         found.append(QueryFace(pixels, tuple(float(edge) for edge in face.box),
-                               thumbnail_of(_surroundings(image, face.box))))
+                               thumbnail_of(_surroundings(image, box))))
     if found and takes_embeddings(metadata):
-        vectors = embedding.shared_embedder().embed(
-            np.asarray(image), [face.box for face in found])
+        vectors = embedding.shared_embedder().embed(np.asarray(image), boxes)
         found = [face._replace(embedding=vector) for face, vector in zip(found, vectors)]
     return found
 

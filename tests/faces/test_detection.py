@@ -4,12 +4,14 @@ import json
 
 import numpy as np
 import pytest
-from face_pictures import orl_face, photo, scene
+from face_pictures import orl_face, photo, scene, written
 from PIL import Image
 
 from config import IMAGE_SIZE
-from faces import alignment, cropping, detection
-from faces.detection_cache import DetectionCache
+from faces import alignment, cropping, detection, photographs
+from faces.outcomes import Rejected
+from faces.photographs import decode_photograph, photograph_of
+from faces.reading import condition_notes, count_conditions
 from runtime.errors import UserError
 
 PLACES = [(20 + column * 115, 20 + row * 130) for row in range(5) for column in range(8)]
@@ -21,7 +23,7 @@ def detector():
 
 
 def angle(face):
-    """The roll that a Detection's eyes show, in degrees."""
+    """The roll that a Face's eyes show, in degrees."""
     (left_x, left_y), (right_x, right_y) = face.landmarks[:2]
     return np.degrees(np.arctan2(right_y - left_y, right_x - left_x))
 
@@ -152,37 +154,38 @@ def test_which_of_several_faces():
     large = orl_face(2, 1).resize((138, 168), Image.BICUBIC)
     picture = scene([(orl_face(5, 1), (20, 20)), (large, (200, 60))])
     crop = cropping.detect_crop(IMAGE_SIZE)
-    largest, = cropping.Cropper(crop).crop(picture)
-    both = cropping.Cropper(crop, "all").crop(picture)
+    largest, = cropping.Cropper(crop).crop(photograph_of(picture))
+    both = cropping.Cropper(crop, "all").crop(photograph_of(picture))
     assert largest.box[0] > 180 and [face.box for face in both][0] == largest.box
     assert len(both) == 2
-    assert cropping.Cropper(crop, "only").crop(picture).code == "several_faces"
-    assert cropping.Cropper(crop).crop(photo(1, (200, 200))).code == "no_face"
+    assert cropping.Cropper(crop, "only").crop(photograph_of(picture)).code == "several_faces"
+    assert cropping.Cropper(crop).crop(photograph_of(photo(1, (200, 200)))).code == "no_face"
     # where the source says a face is, that one is taken
-    small, = cropping.Cropper(crop).crop(picture, box=(20, 30, 110, 130))
+    small, = cropping.Cropper(crop).crop(photograph_of(picture), box=(20, 30, 110, 130))
     assert small.box[2] < 130
-    found = cropping.Cropper(crop).crop(picture, box=(20, 200, 110, 290))
+    found = cropping.Cropper(crop).crop(photograph_of(picture), box=(20, 200, 110, 290))
     assert found.code == "no_face_in_box"
-    assert cropping.Cropper(crop).crop(picture, box=(500, 0, 600, 90)).code == "crop_outside"
+    found = cropping.Cropper(crop).crop(photograph_of(picture), box=(500, 0, 600, 90))
+    assert found.code == "crop_outside"
 
 
 def test_queries_are_cut_as_the_gallery_was():
     picture = scene([(orl_face(5, 1), (150, 90))])
     for crop in (cropping.detect_crop(32, 0.1), cropping.box_crop(32, (150, 90, 242, 202)),
                  cropping.box_crop(16, None, 0.5), cropping.box_crop(32)):
-        expected = cropping.Cropper(crop).crop(picture)
+        expected = cropping.Cropper(crop).crop(photograph_of(picture))
         kept = json.loads(json.dumps(crop))
-        for image in (picture, np.asarray(picture)):
+        for image in (picture, np.asarray(picture), photograph_of(picture)):
             again = cropping.crop_like(kept, image)
             assert len(again) == 1
-            np.testing.assert_array_equal(again[0].face, expected[0].face)
+            np.testing.assert_array_equal(again[0].pixels, expected[0].pixels)
             assert again[0].box == expected[0].box
     assert cropping.crop_like(cropping.detect_crop(32), photo(1, (100, 100))) == []
     whole, = cropping.crop_like(None, picture)
-    np.testing.assert_array_equal(whole.face,
+    np.testing.assert_array_equal(whole.pixels,
                                   np.asarray(picture.resize((32, 32), Image.BILINEAR)))
     listed, = cropping.crop_like(cropping.box_crop(32, "listed"), picture)
-    np.testing.assert_array_equal(listed.face, whole.face)
+    np.testing.assert_array_equal(listed.pixels, whole.pixels)
 
 
 @pytest.mark.parametrize("change", [
@@ -213,36 +216,129 @@ def test_overlap_by_hand():
     assert cropping.overlap((0, 0, 2, 2), (2, 0, 3, 3)) == 0
 
 
+def test_crops_of_the_version_before_are_still_repeated():
+    picture = scene([(orl_face(5, 1), (150, 90))])
+    face, = cropping.crop_like(cropping.detect_crop(32), picture)
+    before, = cropping.crop_like(dict(cropping.detect_crop(32), version=1), picture)
+    np.testing.assert_array_equal(before.pixels, face.pixels)
+
+
+# Photographs on their side or head, incomplete ones, large ones
+
+
+def as_jpeg(picture, **options):
+    """The Photograph of a picture, written as a JPEG and read."""
+    return decode_photograph(written(picture, "JPEG", quality=92, **options))
+
+
+@pytest.mark.parametrize("degrees", [90, 180, 270])
+def test_photographs_on_their_side_or_head(degrees):
+    cropper = cropping.Cropper(cropping.detect_crop(32), "all")
+    two = scene([(orl_face(3, 1), (40, 60)), (orl_face(5, 1).resize((138, 168)), (230, 90))])
+    filling = orl_face(7, 1).crop((8, 20, 84, 108))
+    small = filling.resize((48, 48), Image.BILINEAR)
+    for picture in [two, filling, small] + [
+            scene([(orl_face(person, 2), (150, 90))]) for person in range(1, 6)]:
+        upright = cropper.crop(photograph_of(picture))
+        lying = photograph_of(photographs.turn_image(picture, degrees))
+        found = cropper.crop(lying)
+        assert len(found) == len(upright) == (2 if picture is two else 1)
+        for number, (face, expected) in enumerate(zip(found, upright)):
+            assert (face.turned, expected.turned) == (360 - degrees, 0)
+            assert face.number == expected.number == number
+            # upright pixels, and boxes and landmarks in the photograph as it lies
+            assert np.corrcoef(face.pixels.ravel(), expected.pixels.ravel())[0, 1] > 0.98
+            np.testing.assert_allclose(lying.turned_box(face.box, face.turned), expected.box,
+                                       atol=0.12 * (expected.box[2] - expected.box[0]))
+            aligned = alignment.align(np.asarray(lying.image), face.landmarks, 32, 0.0)
+            np.testing.assert_array_equal(aligned, face.pixels)
+
+
+def test_landmarks_that_no_face_has_are_not_plausible():
+    landmarks = np.array(alignment.TEMPLATE)
+    upside_down = landmarks * [1, -1]  # eyes below the mouth, the left ones still on the left
+    shuffled = landmarks[[0, 4, 2, 3, 1]]
+    for factor in (0.3, 1, 20):
+        for points, plausible in ((landmarks, True), (landmarks[:, ::-1] * [1, -1], True),
+                                  (landmarks + np.random.RandomState(0).normal(0, 5, (5, 2)), True),
+                                  (upside_down, False), (shuffled, False),
+                                  (np.ones((5, 2)), False)):
+            face = detection.Face((0, 0, 9, 9), tuple(map(tuple, points * factor + 7)))
+            assert face.is_plausible() == plausible
+
+
+def test_faces_of_incomplete_files():
+    picture = scene([(orl_face(3, 1), (150, 20))])  # the face ends at 132 of 300
+    data = written(picture, "JPEG", quality=92)
+    scan = data.index(b"\xff\xda")
+    box = cropping.box_crop(32, (150, 20, 242, 132))
+    for crop in (cropping.detect_crop(32), box):
+        cropper = cropping.Cropper(crop)
+        whole, = cropper.crop(decode_photograph(data))
+        for end in (len(data) - 2, len(data) - 100):
+            face, = cropper.crop(decode_photograph(data[:end]))
+            assert face.incomplete and not whole.incomplete
+            np.testing.assert_array_equal(face.pixels, whole.pixels)
+        # of the face itself a part, or nothing, is there
+        for rows in (0.1, 0.4, 0.6):
+            photograph = decode_photograph(data[:scan + int((len(data) - scan) * rows)])
+            assert 0 < photograph.read[3] < 132
+            assert cropper.crop(photograph).code == "incomplete"
+
+
+def test_boxes_and_landmarks_of_large_photographs_are_those_of_the_full_size(monkeypatch):
+    picture = scene([(orl_face(3, 1).resize((368, 448)), (600, 360))], (1600, 1200))
+    whole = as_jpeg(picture)
+    monkeypatch.setattr(photographs, "MOST_PIXELS", 10 ** 6)
+    monkeypatch.setattr(photographs, "MOST_SHRUNK", 0.2 * 10 ** 6)
+    shrunk = as_jpeg(picture)
+    assert (whole.shrunk, shrunk.shrunk) == (1, 4)
+    for crop in (cropping.detect_crop(32), cropping.box_crop(32, (601, 361, 967, 807))):
+        for box in (None, (601, 361, 967, 807)):
+            expected, = cropping.Cropper(crop).crop(whole, box)
+            face, = cropping.Cropper(crop).crop(shrunk, box)
+            np.testing.assert_allclose(face.box, expected.box, atol=12)
+            assert np.corrcoef(face.pixels.ravel(), expected.pixels.ravel())[0, 1] > 0.98
+    face, = cropping.Cropper(cropping.detect_crop(32)).crop(shrunk)
+    expected, = cropping.Cropper(cropping.detect_crop(32)).crop(whole)
+    np.testing.assert_allclose(face.landmarks, expected.landmarks, atol=12)
+
+
+def test_what_is_counted_of_photographs():
+    faces = [detection.Face((0, 0, 1, 1), turned=90), detection.Face((0, 0, 1, 1)),
+             detection.Face((0, 0, 1, 1), turned=90, number=1), Rejected("incomplete"), None,
+             detection.Face((0, 0, 1, 1), turned=180, incomplete=True)]
+    assert count_conditions(faces) == {"turned": 2, "turned 90": 1, "turned 180": 1,
+                                       "incomplete": 1}
+    assert len(condition_notes(faces)) == 2 and condition_notes(faces[1:2]) == []
+
+
 # The cache
 
 
-def test_detections_are_kept_by_hash_and_place(tmp_path):
-    picture = scene([(orl_face(5, 1), (150, 90))])
-    cache = DetectionCache(tmp_path)
-    cropper = cropping.Cropper(cropping.detect_crop(32), cache=cache)
-    first, = cropper.crop(picture, sha256="ab")
-    in_box, = cropper.crop(picture, box=(150, 90, 242, 202), sha256="ab")
-    assert cropper.crop(photo(1, (60, 60)), sha256="cd").code == "no_face"
-    cache.close()
-    with open(str(cache.path), "ab") as stream:
-        stream.write(b'ef [[[1, 2')  # as a killed run leaves it
-    again = DetectionCache(tmp_path)
-    again.put("gh", None, [])
-    again.close()
-    kept = DetectionCache(tmp_path)
-    assert kept.get("ef", None) is None and kept.get("gh", None) == []
-    assert kept.get("cd", None) == [] and kept.get("xy", None) is None
-    found, = kept.get("ab", None)
-    assert (found.box, found.landmarks, found.score) == first[1:]
-    cropper = cropping.Cropper(cropping.detect_crop(32), cache=kept)
-    cropper._detector = object()  # which finds nothing: it is not asked
-    np.testing.assert_array_equal(cropper.crop(picture, sha256="ab")[0].face, first.face)
-    assert cropper.crop(picture, box=(150, 90, 242, 202), sha256="ab")[0].box == in_box.box
-
-
-def test_a_cache_that_cannot_be_written_does_no_harm(tmp_path):
-    (tmp_path / "file").write_text("")
-    cache = DetectionCache(tmp_path / "file")
-    cache.put("ab", None, [])
-    assert cache.get("ab", None) == []
-    cache.close()
+def test_detections_are_kept_by_file_and_place_and_how_they_were_made(tmp_path, monkeypatch):
+    picture = photograph_of(scene([(orl_face(5, 1), (150, 90))]).rotate(180))
+    picture = picture._replace(sha256="ab")
+    box, crop = (158, 98, 250, 210), cropping.detect_crop(32)
+    nothing = photograph_of(photo(1, (60, 60)))._replace(sha256="cd")
+    with cropping.detection_cache(tmp_path) as cache:
+        cropper = cropping.Cropper(crop, cache=cache)
+        first, = cropper.crop(picture)
+        in_box, = cropper.crop(picture, box)
+        assert cropper.crop(nothing).code == "no_face"
+    with cropping.detection_cache(tmp_path) as cache:
+        cropper = cropping.Cropper(crop, cache=cache)
+        cropper._detector = object()  # which finds nothing: it is not asked
+        for place, expected in ((None, first), (box, in_box)):
+            again, = cropper.crop(picture, place)
+            assert again[:5] == expected[:5] and again.turned == 180
+            np.testing.assert_array_equal(again.pixels, expected.pixels)
+        assert cropper.crop(nothing).code == "no_face"
+        with pytest.raises(AttributeError):  # now it is asked
+            cropper.crop(picture, (150, 98, 250, 210))
+    for module, name in ((photographs, "VERSION"), (detection, "BORDER"), (cropping, "VERSION"),
+                         (photographs.PIL, "__version__")):
+        with monkeypatch.context() as patch:
+            patch.setattr(module, name, 7)
+            with cropping.detection_cache(tmp_path) as cache:
+                assert cache.get("ab", None) is None

@@ -21,8 +21,8 @@ import data_loader
 import prepare
 from config import EMBEDDING_SIZE, METHODS, find_dataset, resolve
 from faces import embedding, embedding_stage
+from faces.detection import Face
 from faces.embedding_files import embeddings_file, read_embeddings
-from faces.reading import Face
 from faces.sources import Photo
 from methods.run_data import load_run_data
 from runtime.errors import Failed, UserError
@@ -128,7 +128,7 @@ def test_people_never_seen_have_embeddings_too(run, stand_in, tmp_path):
 
 def test_a_photograph_that_changed_is_refused(stand_in, tmp_path):
     path = save(photo(1), tmp_path / "1.png")
-    face = Face(None, None, "0" * 64, BOX)
+    face = Face(BOX, sha256="0" * 64)
     with pytest.raises(UserError, match="1.png has changed"):
         embedding_stage.embed_faces([Photo(path, "Ann")], [face], [0], tmp_path, workers=1)
     assert not stand_in.calls
@@ -193,7 +193,7 @@ def orl_task(person, number):
 @needs_dlib
 def test_faces_of_one_person_lie_near_one_another(tmp_path):
     tasks = [orl_task(person, number) for person in (1, 5, 9) for number in (1, 2)]
-    faces = [Face(None, None, sha256, boxes[0]) for _, sha256, boxes in tasks]
+    faces = [Face(boxes[0], sha256=sha256) for _, sha256, boxes in tasks]
     photos = [Photo(path, "?") for path, _, _ in tasks]
     found = embedding_stage.embed_faces(photos, faces, range(6), tmp_path, workers=2)
     assert found.shape == (6, 128) and found.dtype == np.float32

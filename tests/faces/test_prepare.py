@@ -1,11 +1,13 @@
 """Photographs -> pickle folders, by the command, on pictures made here."""
 
+import contextlib
 import csv
 import hashlib
 import json
 import os
 import shutil
 import signal
+import sqlite3
 import subprocess
 import sys
 import time
@@ -21,6 +23,7 @@ import data_loader
 import prepare
 from config import find_dataset, resolve
 from faces import photographs, writing
+from faces.cache import FILE
 from faces.cropping import crop_like
 from methods.run_data import load_run_data
 from runtime.errors import UserError
@@ -214,10 +217,10 @@ def test_faces_are_found_and_aligned_by_default(run, tmp_path):
     # a query that comes later gives the pixels of the gallery
     for name, row in table.items():
         if row["status"] in ("train", "test"):
-            image, _ = photographs.open_photograph(folder / name)
+            image = photographs.open_photograph(folder / name)
             rows, _ = made.rows(row["status"])
             again = crop_like(json.loads(json.dumps(crop)), image)[0]
-            np.testing.assert_array_equal(again.face.transpose(2, 0, 1).reshape(-1),
+            np.testing.assert_array_equal(again.pixels.transpose(2, 0, 1).reshape(-1),
                                           rows[int(row["row"])])
             assert len(row["landmarks"].split()) == 10 and 0.9 < float(row["score"]) <= 1
     only = run(images=folder, name="only", crop=("--faces", "only"))
@@ -423,6 +426,15 @@ def test_leftovers_of_a_killed_run_are_cleared(tmp_path, run):
     assert [folder.exists() for folder in folders] == [False, True, True, True]
 
 
+def kept_detections(folder):
+    """Keys of the values in a folder's cache."""
+    try:
+        with contextlib.closing(sqlite3.connect(f"file:{folder / FILE}?mode=ro", uri=True)) as file:
+            return file.execute("SELECT key FROM cached").fetchall()
+    except sqlite3.OperationalError:  # not there yet
+        return []
+
+
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGKILL])
 def test_interrupted_runs_leave_nothing_half_made_and_go_on_later(tmp_path, number):
     folder = face_photos(tmp_path / "scenes", people=2)
@@ -437,18 +449,17 @@ def test_interrupted_runs_leave_nothing_half_made_and_go_on_later(tmp_path, numb
         stdout=subprocess.PIPE, stderr=subprocess.PIPE, universal_newlines=True,
         preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_IGN))  # as a shell's & does
     waited = time.time() + 60
-    while not list((tmp_path / "data").glob(".face_detections_*")) and time.time() < waited:
+    while not kept_detections(tmp_path / "data") and time.time() < waited:
         time.sleep(0.05)
     process.send_signal(number)
     _, errors = process.communicate(timeout=60)
     assert process.returncode == (-number if number == signal.SIGKILL else 130)
     assert "Traceback" not in errors and not (tmp_path / "data/mine").exists()
-    cache, = (tmp_path / "data").glob(".face_detections_*")
-    kept = cache.read_bytes().count(b"\n")
+    kept = kept_detections(tmp_path / "data")
     prepare.main([str(argument) for argument in arguments])
-    assert 0 < kept < 162
+    assert 0 < len(kept) < 162
     # what was found before is not sought again
-    assert sum(len(line) > 2 for line in cache.read_bytes().split(b"\n")) == 162
+    assert len(kept_detections(tmp_path / "data")) == 162
 
 
 def test_other_sizes_are_written_but_not_for_main(run):

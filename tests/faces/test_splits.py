@@ -6,8 +6,8 @@ from pathlib import Path
 
 import numpy as np
 
+from faces.detection import Face
 from faces.outcomes import Rejected
-from faces.reading import Face
 from faces.sources import Photo
 from faces.splits import frame_queues, read_sampled, split_faces
 
@@ -19,8 +19,9 @@ def frames(person, videos, count):
 
 def face(seed):
     rng = np.random.RandomState(seed)
-    return Face(rng.randint(0, 256, 12).astype(np.uint8), np.uint64(rng.randint(0, 2 ** 62)),
-                str(seed), (0, 0, 9, 9))
+    pixels = rng.randint(0, 256, (2, 2, 3)).astype(np.uint8)
+    return Face((0, 0, 9, 9), pixels=pixels, hash=np.uint64(rng.randint(0, 2 ** 62)),
+                sha256=str(seed))
 
 
 def number(photo):

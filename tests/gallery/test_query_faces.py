@@ -13,7 +13,7 @@ from tiny_gallery import metadata
 from data_loader import load_orl
 from evaluation import packing
 from faces import cropping
-from faces.photographs import PhotographError, open_photograph
+from faces.photographs import PhotographError, open_photograph, photograph_of
 from gallery import indexing
 from gallery.gallery_writer import GalleryWriter
 from gallery.query_faces import find_faces
@@ -39,7 +39,7 @@ class Brightness:
 
 
 def test_every_face_is_a_query_of_its_own():
-    found = find_faces(two_faces(), DETECT)
+    found = find_faces(photograph_of(two_faces()), DETECT)
     assert len(found) == 2
     for face, (left, top), (width, height) in zip(found, PLACES[::-1], ((138, 168), (92, 112))):
         assert face.pixels.shape == (32, 32, 3) and face.pixels.dtype == np.uint8
@@ -47,20 +47,21 @@ def test_every_face_is_a_query_of_its_own():
         assert left < center[0] < left + width and top < center[1] < top + height
         with Image.open(io.BytesIO(face.thumbnail)) as image:
             assert image.format == "JPEG" and max(image.size) <= 96
-    assert find_faces(photo(1, (200, 200)), DETECT) == []
+    assert find_faces(photograph_of(photo(1, (200, 200))), DETECT) == []
 
 
 def test_a_known_way_of_cropping_is_repeated():
     expected, _ = load_orl(32, 3)[0]
-    face = find_faces(orl_face(3, 1), metadata())[0]
+    face = find_faces(photograph_of(orl_face(3, 1)), metadata())[0]
     np.testing.assert_array_equal(face.pixels, expected[2])
     coloured = photo(4, (92, 112))
-    grey, as_it_is = [find_faces(coloured, metadata(dataset=name))[0].pixels
+    grey, as_it_is = [find_faces(photograph_of(coloured), metadata(dataset=name))[0].pixels
                       for name in ("orl", "other")]
     assert np.all(grey == grey[:, :, :1]) and not np.all(as_it_is == as_it_is[:, :, :1])
-    assert find_faces(coloured, metadata(crop=cropping.box_crop(32)))[0].box == (0, 0, 92, 112)
+    whole, = find_faces(photograph_of(coloured), metadata(crop=cropping.box_crop(32)))
+    assert whole.box == (0, 0, 92, 112)
     with pytest.raises(UserError):  # of a version that this program does not repeat
-        find_faces(coloured, metadata(crop=dict(cropping.box_crop(32), version=0)))
+        find_faces(photograph_of(coloured), metadata(crop=dict(cropping.box_crop(32), version=0)))
 
 
 @pytest.mark.parametrize("path", ("/dev/zero", ".", "missing"))
@@ -96,7 +97,7 @@ def test_which_faces_get_a_name(tmp_path, faces, expected):
     items = contents.items
     assert [(None if number < 0 else contents.names[number], face)
             for number, face in zip(items.identities, items.faces)] == expected
-    found = find_faces(two_faces(), DETECT)
+    found = find_faces(photograph_of(two_faces()), DETECT)
     codes = packing.pack(Brightness().encode(np.stack([face.pixels for face in found])))
     assert items.codes.tolist() == [codes[face] for _, face in expected]
     assert [contents.photographs.paths[number].rsplit("/in/")[1] for number in (0, 1)] == [
