@@ -25,11 +25,11 @@ from collections import Counter
 from pathlib import Path
 from typing import NamedTuple
 
-from faces.photographs import EXTENSIONS, HEIF_EXTENSIONS
+from faces.photographs import AVIF_EXTENSIONS, EXTENSIONS
 from runtime.errors import UserError, one_line
 from runtime.output_folder import MARKER
 
-ENDINGS = EXTENSIONS + HEIF_EXTENSIONS
+ENDINGS = EXTENSIONS + AVIF_EXTENSIONS
 # Folders that cameras, storage devices and other programs keep for themselves; in lower case.
 OTHER_PROGRAMS = {
     "@eadir", "@synoresource", "@tmp", "#recycle", "#snapshot",  # Synology
