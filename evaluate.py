@@ -23,7 +23,7 @@ from experiments.run import Run, write_report
 from reports import columns, page, runs
 from runtime.command_line import ArgumentParser, run_command
 from runtime.errors import UserError
-from runtime.output_folder import OutputFolder
+from runtime.output_folder import OutputFolder, refuse_inside_output
 from runtime.run_folder import RunFolder
 
 DEFAULT_MAP_AT = 1000
@@ -48,6 +48,7 @@ def export_run(path, data_dir, out):
     """Writes a run's encoder into the folder `out`."""
     from methods.export import export_encoder  # here, as above
 
+    refuse_inside_output(out)
     metadata = export_encoder(RunFolder.open(path), out, data_dir)
     print("encoder: %s (%s, %d bits)" % (out, metadata["method"], metadata["num_bits"]))
 

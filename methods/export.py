@@ -8,8 +8,8 @@
                         the descriptor of a network
 """
 
+import contextlib
 import dataclasses
-import os
 import re
 from collections import OrderedDict
 
@@ -24,7 +24,7 @@ from methods.features import TrainedNetwork, run_network
 from methods.projections import open_run
 from methods.trained_run import open_trained_run
 from runtime.array_file import read_arrays
-from runtime.errors import UserError
+from runtime.errors import Failed, UserError
 from runtime.output_folder import OutputFolder
 from runtime.tensorflow import error_reason, make_session, tf
 from training.checkpoints import restore_best
@@ -153,17 +153,16 @@ def export_encoder(folder, path, data_dir=None):
     if method.fit:
         projection = implementation(method.fit)(values, config.num_bits, config.seed)
     has_network = bool(method.features or method.inputs == "features")
-    saved_model = out.path / (".saved_model.%d.tmp" % os.getpid())
-    if has_network:
-        state = _save_network(trained, saved_model, train, projection)
-        metadata.update(epoch=state["best_epoch"])
-    # What can fail is done: an encoder that was there has stayed whole so far. From here until the
-    # new one is whole, there is none.
-    out.remove("encoder.json")
-    if projection is not None:
-        out.write_arrays("projection.npz", **projection._asdict())
-    if has_network:
-        out.replace_subfolder("saved_model", saved_model)
+    with contextlib.ExitStack() as replacing:
+        if has_network:
+            saved_model = replacing.enter_context(out.replacing_folder("saved_model"))
+            state = _save_network(trained, saved_model, train, projection)
+            metadata.update(epoch=state["best_epoch"])
+        # What can fail is done: an encoder that was there has stayed whole so far. From here until
+        # the new one is whole, there is none.
+        out.remove("encoder.json")
+        if projection is not None:
+            out.write_arrays("projection.npz", **projection._asdict())
     out.write_json("encoder.json", metadata)
     return metadata
 
@@ -245,12 +244,15 @@ def _save_network(run, path, train, projection=None):
             for variable in tf.global_variables():
                 if variable.op.name in by_name:
                     variable.load(by_name[variable.op.name], session)
-            builder = tf.saved_model.Builder(str(path))
-            builder.add_meta_graph_and_variables(
-                session, [tf.saved_model.SERVING], strip_default_attrs=True,
-                signature_def_map={"serving_default": tf.saved_model.predict_signature_def(
-                    {inputs: given}, {"codes": codes})})
-            builder.save()
+            try:
+                builder = tf.saved_model.Builder(str(path))
+                builder.add_meta_graph_and_variables(
+                    session, [tf.saved_model.SERVING], strip_default_attrs=True,
+                    signature_def_map={"serving_default": tf.saved_model.predict_signature_def(
+                        {inputs: given}, {"codes": codes})})
+                builder.save()
+            except tf.errors.OpError as error:
+                raise Failed(f"{path} cannot be written: {error_reason(error)}")
     return state
 
 

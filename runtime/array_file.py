@@ -16,6 +16,7 @@ import zipfile
 import numpy as np
 
 from runtime.errors import UserError, one_line
+from runtime.files import regular_opener
 
 MAX_UNPACKED = 1 << 30  # bytes; codes of 64 bits for 16 million images
 MAX_HEADER = 10000  # bytes, numpy's own limit
@@ -34,6 +35,9 @@ class _Refused(Exception):
 
 class _BoundedFile(io.FileIO):
     """A file that is read in pieces of a few chunks: zipfile asks for sizes that it claims."""
+
+    def __init__(self, path):
+        super().__init__(path, opener=regular_opener)
 
     def read(self, size=-1):
         if size < 0:
@@ -58,7 +62,7 @@ def read_arrays(path, names, optional_names=()):
         UserError: unreadable, damaged, encrypted or oversized, or an array is missing or holds
             neither numbers nor strings.
     """
-    with _in_one_line(path, "not a whole .npz file"), _BoundedFile(str(path)) as stream, \
+    with _in_one_line(path, "not a whole .npz file"), _BoundedFile(path) as stream, \
             zipfile.ZipFile(stream) as archive:
         entries = _find_entries(archive, names, optional_names)
         _check_sizes(entries, os.fstat(stream.fileno()).st_size)
@@ -74,7 +78,7 @@ def read_array(path):
     Raises:
         UserError: unreadable, damaged, or no array of numbers or strings.
     """
-    with _in_one_line(path, "not a whole .npy file"), _BoundedFile(str(path)) as stream:
+    with _in_one_line(path, "not a whole .npy file"), _BoundedFile(path) as stream:
         return _read_stream(stream, os.fstat(stream.fileno()).st_size, "it")
 
 
@@ -86,8 +90,10 @@ def _in_one_line(path, damaged):
         return
     except OSError as error:
         reason = "cannot be read (%s)" % (error.strerror or error)
+    except UserError:
+        raise
     except _Refused as error:
-        reason = "%s" % error
+        reason = str(error)
     except MemoryError:
         reason = "does not fit into memory"
     except Exception as error:  # zipfile, zlib and numpy raise nearly anything for a damaged file

@@ -23,6 +23,7 @@ import numpy as np
 
 from runtime.array_stand_ins import Array, Refused
 from runtime.errors import UserError, one_line
+from runtime.files import open_regular
 from runtime.pickle_interpreter import Interpreter
 
 
@@ -42,7 +43,7 @@ def read_array_pair(path, row_length):
         UserError: unreadable, truncated, hostile, not such a pair.
     """
     try:
-        with open(str(path), "rb") as stream:
+        with open_regular(path) as stream:
             size = os.fstat(stream.fileno()).st_size
             pair = _read_pair(stream, size)
         return _check_shapes(*[_as_array(part, size) for part in pair], row_length)

@@ -1,4 +1,4 @@
-"""Files of ours: written whole or not at all, read with one clear line for what is damaged."""
+"""Files: replaced whole and flushed to the disk, read with one clear line for what is damaged."""
 
 import contextlib
 import errno
@@ -27,7 +27,7 @@ def writing(path):
         yield
     except OSError as error:
         kind = Failed if error.errno in FAILURES else UserError
-        raise kind("%s cannot be written: %s" % (path, error.strerror or error))
+        raise kind(f"{path} cannot be written: {error.strerror or error}")
 
 
 @contextlib.contextmanager
@@ -36,25 +36,112 @@ def reading(path):
     try:
         yield
     except OSError as error:
-        raise UserError("%s cannot be read: %s" % (path, error.strerror or error))
+        raise UserError(f"{path} cannot be read: {error.strerror or error}")
+
+
+def open_regular(path, mode="rb", **options):
+    """Opens a file that the user has named: a named pipe would block, a device never ends.
+
+    Args:
+        path: of the file.
+        mode, options: of the built-in `open`; for reading alone.
+
+    Raises:
+        UserError: it is missing, unreadable, or not a regular file.
+    """
+    if "\0" in str(path):
+        raise UserError(f"{str(path)!r} names no file")
+    with reading(path):
+        return open(path, mode, opener=regular_opener, **options)
+
+
+def regular_opener(path, flags):
+    """The `opener` of open_regular, for other classes of files. Raises OSError or UserError."""
+    _refuse_irregular(path, os.stat(path))  # opening a device can do something to it
+    descriptor = os.open(path, flags | getattr(os, "O_NONBLOCK", 0))
+    try:
+        _refuse_irregular(path, os.fstat(descriptor))  # it may have been replaced this moment
+    except BaseException:
+        os.close(descriptor)
+        raise
+    return descriptor
+
+
+def _refuse_irregular(path, status):
+    if not stat.S_ISREG(status.st_mode):
+        kind = "a folder" if stat.S_ISDIR(status.st_mode) else "a pipe, socket or device"
+        raise UserError(f"{path} is {kind}; name a file")
+
+
+def flush(path):
+    """Writes a file's content, or a folder's names, to the disk, where a power cut spares them."""
+    descriptor = os.open(path, os.O_RDONLY)
+    try:
+        os.fsync(descriptor)
+    except OSError as error:
+        if error.errno not in (errno.EINVAL, errno.ENOTSUP):  # some file systems know no fsync
+            raise
+    finally:
+        os.close(descriptor)
+
+
+def flush_tree(folder):
+    """Flushes a folder and everything below it."""
+    for parent, _, names in os.walk(folder, topdown=False):
+        for name in names:
+            flush(os.path.join(parent, name))
+        flush(parent)
 
 
 @contextlib.contextmanager
 def replacing(path):
-    """A temporary path that takes the place of the file `path` (a Path) at the end."""
+    """A temporary path that takes the place of the file `path` (a Path) at the end.
+
+    After a kill or a power cut at any moment, `path` is the old file or the new one, whole.
+    """
     temporary = temporary_path(path)
     with writing(path):
         try:
             yield temporary
-            os.replace(str(temporary), str(path))
-        finally:
+            flush(temporary)
+            os.replace(temporary, path)
+        except BaseException:
             with contextlib.suppress(OSError):
                 temporary.unlink()
+            raise
+        flush(path.parent)
+
+
+@contextlib.contextmanager
+def replacing_folder(path):
+    """A temporary folder that takes the place of the folder `path` (a Path) at the end.
+
+    A kill between the two renamings leaves none at `path`: for folders that a file written after
+    this one makes count. `remove_temporaries` removes what a kill leaves.
+    """
+    temporary, aside = temporary_path(path), temporary_path(path)
+    with writing(path):
+        try:
+            yield temporary
+            flush_tree(temporary)
+            if os.path.lexists(path):
+                os.rename(path, aside)
+            try:
+                os.rename(temporary, path)
+            except OSError:
+                if os.path.lexists(aside):
+                    os.rename(aside, path)
+                raise
+            flush(path.parent)
+        finally:
+            shutil.rmtree(temporary, ignore_errors=True)
+            if os.path.lexists(path):
+                shutil.rmtree(aside, ignore_errors=True)
 
 
 def temporary_path(path):
     """A Path beside `path` for what is to become it, or was it; remove_temporaries knows it."""
-    return path.with_name(".%s.%d.%d.tmp" % (path.name, os.getpid(), next(_numbers)))
+    return path.with_name(f".{path.name}.{os.getpid()}.{next(_numbers)}.tmp")
 
 
 def remove_temporaries(folder):
@@ -65,28 +152,24 @@ def remove_temporaries(folder):
     for pattern in (".*.tmp", "*/.*.tmp"):
         for leftover in folder.glob(pattern):
             match = TEMPORARY.match(leftover.name)
-            if match and not _is_alive(int(match.group("process"))):
+            if match and not is_alive(int(match.group("process"))):
                 with contextlib.suppress(OSError):
                     if leftover.is_dir() and not leftover.is_symlink():
-                        shutil.rmtree(str(leftover))
+                        shutil.rmtree(leftover)
                     else:
                         leftover.unlink()
 
 
 def read_text(path):
     """The text of a file. Raises UserError if it is missing, no file, or no text."""
-    with reading(path):
-        status = os.stat(str(path))
-        if not stat.S_ISREG(status.st_mode):  # a pipe would be waited for
-            raise UserError("%s is not a file" % path)
-        if status.st_size > MAX_TEXT_BYTES:
-            raise UserError("%s is too large to be a file of this program" % path)
-        with open(str(path), "rb") as stream:
-            content = stream.read()
+    with open_regular(path) as stream, reading(path):
+        if os.fstat(stream.fileno()).st_size > MAX_TEXT_BYTES:
+            raise UserError(f"{path} is too large to be a file of this program")
+        content = stream.read()
     try:
         return content.decode("utf-8")
     except ValueError as error:
-        raise UserError("%s is damaged: %s" % (path, error))
+        raise UserError(f"{path} is damaged: {error}")
 
 
 def read_json(path, check=None):
@@ -101,13 +184,13 @@ def read_json(path, check=None):
     """
     text = read_text(path)
     try:
-        value = json.loads(text, parse_constant=_refuse_constant)
+        value = json.loads(text, parse_constant=_refuse_constant, parse_float=_finite_float)
         if check is not None:
             check(value)
     except RecursionError:
-        raise UserError("%s is damaged: it is nested too deeply" % path)
+        raise UserError(f"{path} is damaged: it is nested too deeply")
     except ValueError as error:
-        raise UserError("%s is damaged: %s" % (path, error))
+        raise UserError(f"{path} is damaged: {error}")
     return value
 
 
@@ -120,29 +203,25 @@ def check_fields(value, fields, what):
         what: what `value` is, for the message.
     """
     if not isinstance(value, dict):
-        raise ValueError("%s is no JSON object" % what)
+        raise ValueError(f"{what} is no JSON object")
     for name, types in fields.items():
         types = types if isinstance(types, tuple) else (types,)
         found = value.get(name)
         if not isinstance(found, types) or (isinstance(found, bool) and bool not in types):
-            raise ValueError("%s %s %r" % (
-                what, "has a damaged" if name in value else "has no", name))
+            problem = "has a damaged" if name in value else "has no"
+            raise ValueError(f"{what} {problem} {name!r}")
 
 
 def is_empty_file(path):
     """Whether `path` itself, no link to it, is a file without content."""
     try:
-        status = os.lstat(str(path))
+        status = os.lstat(path)
     except (OSError, ValueError):
         return False
     return stat.S_ISREG(status.st_mode) and status.st_size == 0
 
 
-def _refuse_constant(name):
-    raise ValueError("%s is no number of JSON" % name)
-
-
-def _is_alive(process):
+def is_alive(process):
     """Whether a process of this number runs on this machine."""
     try:
         os.kill(process, 0)
@@ -151,3 +230,15 @@ def _is_alive(process):
     except PermissionError:
         pass
     return True
+
+
+def _refuse_constant(name):
+    raise ValueError(f"{name} is no number of JSON")
+
+
+def _finite_float(text):
+    """A number of JSON; 1e999 would be read as infinity."""
+    value = float(text)
+    if value in (float("inf"), float("-inf")):
+        raise ValueError(f"{text[:40]} is too large a number")
+    return value

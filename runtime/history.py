@@ -1,7 +1,7 @@
-"""history.csv: one row an epoch, appended; an empty cell is a value that there is not (yet).
+"""history.csv: one row an epoch, appended; an empty cell is a value that is missing (so far).
 
-A process that is killed while it appends leaves a last line without a line break, which counts for
-nothing. Anything else that is no row of numbers is damage, and said so.
+A process that is killed while it appends leaves a last line without a line break, which is ignored.
+Anything else that is no row of numbers is reported as damage.
 """
 
 import csv
@@ -11,7 +11,7 @@ import os
 import re
 
 from runtime.errors import UserError
-from runtime.files import read_text, replacing, writing
+from runtime.files import flush, read_text, replacing, writing
 
 COLUMNS = ("epoch", "total", "accuracy", "images_per_second", "seconds")  # more may follow
 
@@ -38,7 +38,7 @@ def read(path):
         values = {name: _value(cell) for name, cell in zip(header, row)}
         previous = result[-1]["epoch"] if result else 0
         if values["epoch"] != int(values["epoch"]) or values["epoch"] <= previous:
-            raise _damaged(path, "line %d is not of a later epoch than the line before" % number)
+            raise _damaged(path, f"line {number} is not of a later epoch than the line before")
         result.append(values)
     return result
 
@@ -58,8 +58,11 @@ def append(path, row):
         rows = [earlier + [""] * len(added) for earlier in rows]
         _write(path, header, rows + [[row.get(name, "") for name in header]])
         return
-    with writing(path), open(str(path), "a", newline="", encoding="utf-8") as stream:
-        csv.writer(stream, lineterminator="\n").writerow([row.get(name, "") for name in header])
+    with writing(path):
+        with open(path, "a", newline="", encoding="utf-8") as stream:
+            csv.writer(stream, lineterminator="\n").writerow(
+                [row.get(name, "") for name in header])
+        flush(path)
 
 
 def set_value(path, epoch, name, value):
@@ -83,7 +86,7 @@ def set_value(path, epoch, name, value):
 
 def trim(path, last_epoch):
     """Drops rows after `last_epoch`, and half a row: what a killed run had not saved."""
-    if os.path.lexists(str(path)):
+    if os.path.lexists(path):
         header, rows, _ = _read_cells(path)
         kept = [row for row in rows if _value(row[header.index("epoch")]) <= last_epoch]
         _write(path, header if kept else [], kept)
@@ -96,7 +99,7 @@ def _read_cells(path):
         (header, rows, whole): lists of text, empty where there is none; whole says whether a row
         can be appended as it is.
     """
-    if not os.path.lexists(str(path)):
+    if not os.path.lexists(path):
         return [], [], True
     text = read_text(path)
     end = text.rfind("\n") + 1
@@ -111,17 +114,17 @@ def _read_cells(path):
         raise _damaged(path, error)
     missing = [name for name in COLUMNS if name not in header]
     if missing or len(set(header)) < len(header):
-        raise _damaged(path, "it has no column %r" % missing[0] if missing else
+        raise _damaged(path, f"it has no column {missing[0]!r}" if missing else
                        "it names a column twice")
     for number, row in enumerate(rows, 2):
         try:
             if len(row) != len(header):
-                raise ValueError("it has %d columns, not %d" % (len(row), len(header)))
+                raise ValueError(f"it has {len(row)} columns, not {len(header)}")
             values = dict(zip(header, map(_value, row)))
             if any(values[name] is None for name in COLUMNS):
                 raise ValueError("a number is missing")
         except ValueError as error:
-            raise _damaged(path, "line %d: %s" % (number, error))
+            raise _damaged(path, f"line {number}: {error}")
     return header, rows, not half
 
 
@@ -134,18 +137,18 @@ def _value(cell):
     except ValueError:
         value = math.nan
     if not math.isfinite(value):
-        raise ValueError("%.40r is not a number" % cell)
+        raise ValueError(f"{cell!r:.40} is not a number")
     return value
 
 
 def _damaged(path, reason):
-    return UserError("%s is damaged: %s; repair it, or move the file away to go on without it"
-                     % (path, reason))
+    return UserError(f"{path} is damaged: {reason}; repair it, or move the file away to go on "
+                     f"without it")
 
 
 def _write(path, header, rows):
     """Replaces the file: whole or not at all."""
     with replacing(path) as temporary, open(
-            str(temporary), "w", newline="", encoding="utf-8") as stream:
+            temporary, "w", newline="", encoding="utf-8") as stream:
         if header:
             csv.writer(stream, lineterminator="\n").writerows([header] + rows)

@@ -2,15 +2,13 @@
 
 A folder counts as ours by a marker alone, a file `.dcbh.json` that says what kind of folder it is.
 Without it nothing in a folder is replaced or removed. A reader needs neither lock nor write access,
-and never sees a half-written file: each is written under another name and renamed.
+and never sees a half-written file.
 """
 
 import contextlib
 import csv
 import json
 import os
-import re
-import shutil
 import weakref
 from pathlib import Path
 
@@ -26,6 +24,7 @@ LOCK = "lock"
 VERSION = 1
 # What a folder can hold. One kind is never written into a folder of another.
 KINDS = ("run", "evaluation", "comparison", "grid", "logs", "encoder", "gallery")
+CLOSED_KINDS = ("run", "encoder", "gallery")  # nothing else of ours is made inside these
 
 _others = []  # locks of the process that this one was forked from
 
@@ -42,7 +41,7 @@ class OutputFolder:
 
     def __init__(self, path):
         if not str(path) or "\0" in str(path):
-            raise UserError("%r names no folder" % str(path))
+            raise UserError(f"{str(path)!r} names no folder")
         self.path = Path(path)
         self._lock = None
 
@@ -63,8 +62,10 @@ class OutputFolder:
             UserError: it holds anything else, is in use, or cannot be written.
         """
         if kind not in KINDS or kind == "run":
-            raise ValueError("no such kind of output: %r" % kind)
+            raise ValueError(f"no such kind of output: {kind!r}")
         folder = cls(path)
+        if kind != "encoder":  # a gallery has one of its own
+            refuse_inside_output(path)
         folder.make()
         folder._refuse_other(kind)  # first without the lock, which leaves a file
         folder.lock()
@@ -75,11 +76,10 @@ class OutputFolder:
 
     def make(self):
         """Makes the folder and its parents where they are missing."""
-        path = str(self.path)
-        if os.path.islink(path) and not os.path.exists(path):
-            raise UserError("%s is a symbolic link to nothing; remove it" % self)
-        if os.path.exists(path) and not os.path.isdir(path):
-            raise UserError("%s is a file, not a folder; name another one" % self)
+        if os.path.islink(self.path) and not os.path.exists(self.path):
+            raise UserError(f"{self} is a symbolic link to nothing; remove it")
+        if os.path.exists(self.path) and not os.path.isdir(self.path):
+            raise UserError(f"{self} is a file, not a folder; name another one")
         with writing(self.path):
             self.path.mkdir(parents=True, exist_ok=True)
 
@@ -95,12 +95,17 @@ class OutputFolder:
 
     def marker(self):
         """The marker's values as a dict; an empty one where there is none."""
-        if not os.path.lexists(str(self.path / MARKER)):
+        if not os.path.lexists(self.path / MARKER):
             return {}
-        value = self.read_json(MARKER, _check_marker)
+        try:
+            value = self.read_json(MARKER, _check_marker)
+        except UserError as error:
+            content = json.dumps({"kind": "run", "version": VERSION})
+            raise UserError(f"{error}; write {content} into it if the folder holds a run (or "
+                            f"another of {', '.join(KINDS[1:])}), or name another folder")
         if value["version"] > VERSION:
-            raise UserError("%s was made by a later version of this program (%d; this one knows "
-                            "%d)" % (self, value["version"], VERSION))
+            raise UserError(f"{self} was made by a later version of this program "
+                            f"({value['version']}; this one knows {VERSION})")
         return value
 
     def mark(self, kind, **more):
@@ -115,7 +120,7 @@ class OutputFolder:
         """Names in the folder, sorted, without what comes before the marker: lock, half a marker.
         """
         with files.reading(self.path):
-            return sorted(name for name in os.listdir(str(self.path))
+            return sorted(name for name in os.listdir(self.path)
                           if not (name.startswith("." + MARKER) and files.TEMPORARY.match(name))
                           and not (name == LOCK and is_empty_file(self.path / name)))
 
@@ -124,12 +129,12 @@ class OutputFolder:
         if found == kind:
             return
         if found is not None:
-            raise UserError("%s holds something else of this program (%s); name another folder for "
-                            "the %s" % (self, found, kind))
+            raise UserError(f"{self} holds something else of this program ({found}); name another "
+                            f"folder for the {kind}")
         names = self.entries()
-        if names and not (kind in OLD_FORMS and OLD_FORMS[kind](self.path, names)):
-            raise UserError("%s holds something that this program has not marked as its %s (%s); "
-                            "name another folder, or move it away" % (self, kind, names[0]))
+        if names:
+            raise UserError(f"{self} holds something that this program has not marked as its "
+                            f"{kind} ({names[0]}); name another folder, or move it away")
 
     # Lock
 
@@ -143,20 +148,20 @@ class OutputFolder:
             return
         path = self.path / LOCK
         with writing(self.path):
-            before = os.stat(str(self.path))
-            if os.path.lexists(str(path)) and not is_empty_file(path):
-                raise UserError("%s is no lock of this program; move it away" % path)
-            # Not bound to a thread: one may write to the folder, and another give it free.
-            lock = filelock.FileLock(str(path), timeout=0, thread_local=False)
+            before = os.stat(self.path)
+            if os.path.lexists(path) and not is_empty_file(path):
+                raise UserError(f"{path} is no lock of this program; move it away")
+            # Not bound to a thread: one may write to the folder, and another release it.
+            lock = filelock.FileLock(path, timeout=0, thread_local=False)
             try:
                 lock.acquire()
             except filelock.Timeout:
-                raise UserError("%s is in use by another process; wait for it or stop it" % self)
+                raise UserError(f"{self} is in use by another process; wait for it or stop it")
             except NotImplementedError:
-                raise UserError("%s lies on a file system without locks; name another" % self)
-            if not os.path.samestat(before, os.stat(str(self.path))):
+                raise UserError(f"{self} lies on a file system without locks; name another")
+            if not os.path.isdir(self.path) or not os.path.samestat(before, os.stat(self.path)):
                 lock.release()
-                raise UserError("%s was replaced by another process this moment" % self)
+                raise UserError(f"{self} was replaced by another process this moment")
         # When this object goes, and at the process's end before Python takes itself apart: the
         # lock's own destructor would then complain on standard error.
         self._lock = weakref.finalize(self, _release, lock, os.getpid())
@@ -164,7 +169,7 @@ class OutputFolder:
             files.remove_temporaries(self.path)
 
     def unlock(self):
-        """Gives the folder free for other processes."""
+        """Releases the folder for other processes."""
         if self._lock is not None:
             self._lock()
             self._lock = None
@@ -189,6 +194,10 @@ class OutputFolder:
                 path.parent.mkdir(exist_ok=True)
         return files.replacing(path)
 
+    def replacing_folder(self, name):
+        """A context: a temporary path that takes the place of the subfolder `name` at the end."""
+        return files.replacing_folder(self.path / name)
+
     def write_json(self, name, value):
         """Writes `value` to the file `name`, whole or not at all."""
         self.write_text(name, json.dumps(value, indent=1, allow_nan=False) + "\n")
@@ -203,18 +212,17 @@ class OutputFolder:
 
         Args:
             name: of the file.
-            columns: OrderedDict of column name -> values, all of one length.
+            columns: dict of column name -> values, all of one length.
         """
         with self.replacing(name) as temporary, open(
-                str(temporary), "w", newline="", encoding="utf-8",
-                errors="backslashreplace") as stream:
+                temporary, "w", newline="", encoding="utf-8", errors="backslashreplace") as stream:
             writer = csv.writer(stream, lineterminator="\n")
             writer.writerow(columns)
             writer.writerows(zip(*columns.values()))
 
     def write_arrays(self, name, **arrays):
         """Writes an .npz file, whole or not at all."""
-        with self.replacing(name) as temporary, open(str(temporary), "wb") as stream:
+        with self.replacing(name) as temporary, open(temporary, "wb") as stream:
             np.savez_compressed(stream, **arrays)
 
     def remove(self, name):
@@ -222,21 +230,7 @@ class OutputFolder:
         path = self.path / name
         with writing(path), contextlib.suppress(FileNotFoundError):
             path.unlink()
-
-    def replace_subfolder(self, name, temporary):
-        """Puts the folder `temporary`, which lies in this one, in place of the subfolder `name`."""
-        path = self.path / name
-        aside = files.temporary_path(path)
-        with writing(path):
-            if os.path.lexists(str(path)):
-                os.rename(str(path), str(aside))
-            try:
-                os.rename(str(temporary), str(path))
-            except OSError:
-                if os.path.lexists(str(aside)):
-                    os.rename(str(aside), str(path))
-                raise
-        shutil.rmtree(str(aside), ignore_errors=True)  # or `lock` removes it
+            files.flush(path.parent)
 
     # Reading
 
@@ -253,8 +247,21 @@ class OutputFolder:
         return files.read_json(self.path / name, check)
 
 
+def refuse_inside_output(path):
+    """Raises UserError if a folder to make lies in one of ours that has a content of its own."""
+    place = os.path.realpath(path)
+    while place != os.path.dirname(place):
+        place, kind = os.path.dirname(place), None
+        if os.path.lexists(os.path.join(place, MARKER)):
+            with contextlib.suppress(UserError):  # a damaged one further up is not our concern
+                kind = OutputFolder(place).kind()
+        if kind in CLOSED_KINDS:
+            raise UserError(f"{path} lies in {place}, which holds a {kind}; name a folder "
+                            f"elsewhere")
+
+
 def _release(lock, process):
-    """Gives a lock free, unless in a process that was forked from the one that holds it."""
+    """Releases a lock, unless in a process that was forked from the one that holds it."""
     if os.getpid() == process:
         lock.release()
     else:
@@ -264,24 +271,4 @@ def _release(lock, process):
 def _check_marker(value):
     files.check_fields(value, {"kind": str, "version": int}, "the marker")
     if value["kind"] not in KINDS:
-        raise ValueError("%.40r is no kind of folder" % value["kind"])
-
-
-# Folders of versions that wrote no marker, but surely of ours: they may be written into.
-
-
-def _is_old_grid(path, names):
-    """Whether all in a folder belongs to a grid: logs, tables, and folders of runs."""
-    def is_dataset(name):
-        return any(path.glob("%s/*/*bits_seed*/config.json" % re.sub(r"([*?[])", r"[\1]", name)))
-    known = {"logs", "figures", "tables.md", "tables.csv", "report.html"}
-    return (path / "logs").is_dir() and is_empty_file(path / LOCK) and all(
-        name in known or is_dataset(name) for name in names)
-
-
-def _are_old_logs(path, names):
-    return path.name == "logs" and all(
-        name.endswith(".log") and os.path.isfile(str(path / name)) for name in names)
-
-
-OLD_FORMS = {"grid": _is_old_grid, "logs": _are_old_logs}
+        raise ValueError(f"{value['kind']!r:.40} is no kind of folder")

@@ -74,9 +74,9 @@ def check_entries(value):
     if not isinstance(value, list) or not value:
         raise ValueError("it is no JSON array of starts")
     for number, entry in enumerate(value, 1):
-        check_fields(entry, FIELDS, "start %d" % number)
+        check_fields(entry, FIELDS, f"start {number}")
         if not all(isinstance(argument, str) for argument in entry["command_line"]):
-            raise ValueError("start %d has a damaged 'command_line'" % number)
+            raise ValueError(f"start {number} has a damaged 'command_line'")
 
 
 def keep_difference(folder, difference, number):
@@ -86,8 +86,8 @@ def keep_difference(folder, difference, number):
         Name of the file.
     """
     while True:
-        name = "uncommitted.diff" if number == 1 else "uncommitted_%d.diff" % number
-        if not os.path.lexists(str(folder.path / name)):
+        name = "uncommitted.diff" if number == 1 else f"uncommitted_{number}.diff"
+        if not os.path.lexists(folder.path / name):
             folder.write_text(name, difference)
             return name
         number += 1
@@ -111,30 +111,30 @@ def _reason(error):
     if hasattr(error, "signal_number") or isinstance(error, SystemExit):  # a stop, saved before
         return one_line(error)
     name = "" if isinstance(error, UserError) else type(error).__name__ + ": "
-    return "error: %s%s" % (name, one_line(error))
+    return f"error: {name}{one_line(error)}"
 
 
 def git_state():
     """(revision, uncommitted difference) of the source tree; (None, "") where git knows nothing."""
     def git(*arguments):
-        return subprocess.run(("git", "-C", str(ROOT)) + arguments, check=True,
+        return subprocess.run(("git", "-C", ROOT) + arguments, check=True,
                               stdin=subprocess.DEVNULL, stdout=subprocess.PIPE,
                               stderr=subprocess.DEVNULL).stdout.decode("utf-8", "replace")
     try:
         revision = git("rev-parse", "HEAD").strip()
         untracked = git("ls-files", "--others", "--exclude-standard")
         return revision, (git("diff", "HEAD")
-                          + "".join("untracked: %s\n" % name for name in untracked.splitlines()))
+                          + "".join(f"untracked: {name}\n" for name in untracked.splitlines()))
     except (OSError, subprocess.CalledProcessError):
         return None, ""
 
 
 def machine():
     """Processor, cores and memory: "AMD EPYC 7763, 2 cores, 23 GB of memory"."""
-    parts = [processor(), "%d cores" % (os.cpu_count() or 1)]
+    parts = [processor(), f"{os.cpu_count() or 1} cores"]
     try:
         size = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
-        parts.append("%.0f GB of memory" % (size / 2 ** 30))
+        parts.append(f"{size / 2 ** 30:.0f} GB of memory")
     except (AttributeError, OSError, ValueError):  # the system does not tell
         pass
     return ", ".join(parts)

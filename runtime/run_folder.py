@@ -13,19 +13,41 @@
     curves_*.csv           precision and recall at N, and within each Hamming radius
     report.html            all of it to look at; figures/: its figures as PNG
     lock                   empty; locked while a process trains
+
+A run that --overwrite replaces lies beside the new one as NAME.replaced until that is finished.
 """
 
 import contextlib
+import fnmatch
 import os
 import re
-import secrets
 import shutil
+import sys
 import threading
+from pathlib import Path
 
-from runtime import checkpoint_index, history, provenance, replacement
+from runtime import files, history, provenance, replacement
 from runtime.errors import UserError
 from runtime.files import check_fields, writing
-from runtime.output_folder import MARKER, OutputFolder
+from runtime.output_folder import LOCK, MARKER, OutputFolder, refuse_inside_output
+
+# All that a run's folder holds, by subfolder: --overwrite removes nothing else.
+CONTENTS = {
+    "": (MARKER, LOCK, "config.json", "provenance.json", "uncommitted*.diff", "history.csv",
+         "results.json", "codes.npz", "unseen_codes.npz", "floats.npz", "unseen_floats.npz",
+         "curves_*.csv", "suspects.csv", "report.html"),
+    "tensorboard": ("events.out.tfevents.*",),
+    "checkpoints": ("index.json", "*.index", "*.meta", "*.data-?????-of-?????",
+                    "*.tempstate*"),
+    "figures": ("*.png", "*.svg", "*.pdf"),
+}
+CHECKPOINT = re.compile(r"[A-Za-z0-9][A-Za-z0-9_-]{0,99}\Z")
+# A checkpoint's files, and what a TensorFlow that was killed or failed leaves of them.
+PART = re.compile(r"(?P<name>[A-Za-z0-9][A-Za-z0-9_-]*?)(?P<part>\.index|\.meta"
+                  r"|\.data-\d{5}-of-\d{5}|_temp(_[0-9a-f]+)?)(\.tempstate\d+)?\Z")
+# Of the state kept with a checkpoint; more may follow. best_loss is None before the first epoch.
+STATE = {"epoch": int, "step": int, "sums": dict, "best_epoch": int,
+         "seconds": (int, float, type(None)), "best_loss": (int, float, type(None))}
 
 
 class RunFolder(OutputFolder):
@@ -50,24 +72,22 @@ class RunFolder(OutputFolder):
             UserError: there is none at `path`.
         """
         folder = cls(path)
-        replacement.when_in_place(folder.path, folder._refuse_no_run)
-        return folder
-
-    def _refuse_no_run(self):
-        if not os.path.isdir(str(self.path)):
-            raise UserError("%s: no such run folder" % self)
-        names = self.entries()
-        if self.kind() not in ("run", None):
-            raise UserError("%s is not a run folder but holds %s" % (self, self.kind()))
+        if not os.path.isdir(folder.path):
+            raise UserError(f"{folder}: no such run folder" + folder._where_the_old_run_is())
+        names = folder.entries()
+        if folder.kind() not in ("run", None):
+            raise UserError(f"{folder} is not a run folder but holds {folder.kind()}")
         if "config.json" not in names:
-            raise UserError("%s is not a run folder: it has no config.json" % self)
+            raise UserError(f"{folder} is not a run folder: it has no config.json"
+                            + folder._where_the_old_run_is())
+        folder._note_replaced()
+        return folder
 
     @classmethod
     def create(cls, path, settings, overwrite=False):
         """A new, locked folder at `path` with the settings in it.
 
-        With overwrite, a run that is there is replaced once the new one is complete; if that fails,
-        or the process is killed, one of the two stays whole.
+        With overwrite, a run that is there is renamed to NAME.replaced; `finish` removes it.
 
         Args:
             path: the folder.
@@ -79,28 +99,26 @@ class RunFolder(OutputFolder):
                 cannot be written.
         """
         folder = cls(path)
-        replacement.recover(folder.path)
+        refuse_inside_output(path)
         folder.make()
         folder._holds_replaceable(overwrite)  # first without the lock, which leaves a file
-        folder.lock()
+        OutputFolder.lock(folder)
         if folder._holds_replaceable(overwrite):
-            folder = folder._replaced(settings)
+            folder = folder._replaced_by_new(settings)
         else:
             folder._fill(settings)
+        folder._note_replaced()
         return folder
 
     @classmethod
     def create_numbered(cls, base, settings):
         """A new, locked folder at `base` or, where that exists, base_2, base_3 and so on."""
-        base = cls(base).path
-        for path in replacement.recoverable(base):
-            with contextlib.suppress(UserError):  # it is taken all the same
-                replacement.recover(path)
+        base, number = cls(base).path, 1
+        refuse_inside_output(base)
         with writing(base):
             base.parent.mkdir(parents=True, exist_ok=True)
-            number = 1
             while True:
-                path = base if number == 1 else base.with_name("%s_%d" % (base.name, number))
+                path = base if number == 1 else base.with_name(f"{base.name}_{number}")
                 try:
                     path.mkdir()  # of two processes that try, one succeeds
                     break
@@ -112,28 +130,36 @@ class RunFolder(OutputFolder):
     def open_newest(cls, base):
         """The existing run with the highest number that `create_numbered(base)` has made."""
         base = cls(base).path
-        for path in replacement.recoverable(base):
-            replacement.recover(path)
         numbered, runs = re.compile(re.escape(base.name) + r"(?:_([0-9]+))?\Z"), []
         with contextlib.suppress(OSError):
-            for name in os.listdir(str(base.parent)):
+            for name in os.listdir(base.parent):
                 match = numbered.match(name)
                 if match and cls(base.with_name(name)).holds_run():
                     runs.append((int(match.group(1) or 1), name))
         if not runs:
-            raise UserError("%s: no run to resume; name one with --run_dir" % base)
+            raise UserError(f"{base}: no run to resume; name one with --run_dir"
+                            + cls(base)._where_the_old_run_is())
         return cls.open(base.with_name(max(runs)[1]))
 
     def lock(self):
-        """Reserves the folder, as OutputFolder.lock does, and tidies up beside it."""
+        """Reserves the folder, as OutputFolder.lock does, to go on with its run."""
         super().lock()
-        if self.kind() == "run":
-            replacement.clean(self.path, self.marker().get("replaces"))
+        if "replaced" in self.marker():  # it is wanted again: the new run must not remove it
+            self.mark("run")
 
     def holds_run(self):
         """Whether a run was begun here."""
-        return (os.path.isfile(str(self.path / "config.json"))
+        return (os.path.isfile(self.path / "config.json")
                 and self.kind() in ("run", None))
+
+    def _fill(self, settings):
+        """Makes an empty folder a run; killed on the way, it holds nothing yet."""
+        self.mark("run")
+        self.make_subfolder("checkpoints")
+        self.write_settings(settings)
+        files.flush(replacement.real_path(self.path).parent)
+
+    # Replacing a run
 
     def _holds_replaceable(self, overwrite):
         """Whether there is a run to replace; False if there is nothing.
@@ -146,46 +172,99 @@ class RunFolder(OutputFolder):
         if kind is None and not names:
             return False
         if kind is None:
-            if has_config and os.path.isdir(self.subfolder("checkpoints")):
-                raise UserError("%s holds a run of an older version, without %s, and is not "
-                                "replaced; go on with --resume, move it away, or name another "
-                                "--run_dir" % (self, MARKER))
-            raise UserError("%s holds something that is no run (%s); name another --run_dir"
-                            % (self, names[0]))
+            if has_config and os.path.isdir(self.path / "checkpoints"):
+                raise UserError(f"{self} holds a run of an older version, without {MARKER}, and is "
+                                f"not replaced; go on with --resume, move it away, or name another "
+                                f"--run_dir")
+            raise UserError(f"{self} holds something that is no run ({names[0]}); name another "
+                            f"--run_dir")
         if kind != "run":
-            raise UserError("%s holds no run but another output (%s); name another "
-                            "--run_dir" % (self, kind))
-        if all(replacement.says_nothing(self.path, name) for name in names):
+            raise UserError(f"{self} holds no run but another output ({kind}); name another "
+                            f"--run_dir")
+        if all(self._says_nothing(name) for name in names):
             return False  # killed before its settings were written
         if not overwrite:
             raise UserError(
-                "%s already holds a run; add --resume to go on with it, --overwrite to replace it, "
-                "or name another --run_dir" % self if has_config else
-                "%s holds a run without its config.json; add --overwrite to replace it, or name "
-                "another --run_dir" % self)
-        replacement.check_removable(self.path)
+                f"{self} already holds a run; add --resume to go on with it, --overwrite to "
+                f"replace it, or name another --run_dir" if has_config else
+                f"{self} holds a run without its config.json; add --overwrite to replace it, or "
+                f"name another --run_dir")
+        reason = _not_removable(replacement.real_path(self.path))
+        if reason:
+            raise UserError(f"{self} is not replaced: {reason}; move it away, or name another "
+                            f"--run_dir")
         return True
 
-    def _fill(self, settings, **marker):
-        """Makes an empty folder a run; killed on the way, it holds nothing yet."""
-        self.mark("run", **marker)
-        self.make_subfolder("checkpoints")
-        self.write_settings(settings)
+    def _says_nothing(self, name):
+        """Whether an entry of the folder is there before the run has its settings."""
+        if name == "checkpoints":
+            with contextlib.suppress(OSError):
+                return not os.listdir(self.path / name)
+        return name == MARKER or files.TEMPORARY.match(name) is not None
 
-    def _replaced(self, settings):
-        """A new, locked folder in the place of this locked one."""
-        token, place = secrets.token_hex(4), replacement.real(self.path)
-        new = type(self)(replacement.sibling(place, token, "new"))
+    def _replaced_by_new(self, settings):
+        """A new, locked folder in the place of this locked one, which is renamed."""
+        new, place = type(self)(self.path), replacement.real_path(self.path)
+        # Its own marker says what it was replaced by: nothing else of that name is ever removed.
+        self.mark("run", replaced=place.name)
+        aside = made = None
         try:
-            new.make()
-            new.lock()
-            new._fill(settings, replaces=replacement.sibling(place, token, "old").name)
-            replacement.switch(self, new, token)
+            with writing(self.path):
+                aside = replacement.set_aside(place)
+                place.mkdir()  # it fails if another process was faster
+                made = place
+            OutputFolder.lock(new)
+            new._fill(settings)
         except BaseException:
-            if new.path != self.path:
-                shutil.rmtree(str(new.path), ignore_errors=True)
+            if new._lock is not None:
+                shutil.rmtree(place, ignore_errors=True)
+            elif made:
+                with contextlib.suppress(OSError):
+                    place.rmdir()
+            if aside:
+                replacement.put_back(aside, place)
+            if not aside or not os.path.lexists(aside):
+                with contextlib.suppress(UserError):
+                    self.mark("run")
             raise
+        self.unlock()
         return new
+
+    def _replaced(self):
+        """Paths of the runs that this one replaces, and that are still there."""
+        place, found = replacement.real_path(self.path), []
+        for path in replacement.folders_aside(place):
+            with contextlib.suppress(UserError):
+                marker = OutputFolder(path).marker()
+                if marker.get("kind") == "run" and marker.get("replaced") == place.name:
+                    found.append(path)
+        return found
+
+    def _where_the_old_run_is(self):
+        """What to add to a message that there is no run here; empty if none was replaced."""
+        return "".join(f"; the run that was there is in {path}: rename it to go on with it"
+                       for path in self._replaced()[-1:])
+
+    def _note_replaced(self):
+        for path in self._replaced():
+            print(f"note: the run that {self} replaces is in {path} until the new one is finished",
+                  file=sys.stderr, flush=True)
+
+    def _remove_replaced(self):
+        """Removes the runs that this one replaces; says of one that stays why."""
+        for path in self._replaced():
+            old, reason = OutputFolder(path), _not_removable(path)
+            try:
+                if reason is None:
+                    old.lock()  # not while its process lives
+                    replacement.remove(path, last=(LOCK, MARKER))
+            except (OSError, UserError) as error:
+                reason = error
+            finally:
+                old.unlock()
+            if reason:
+                print(f"note: {path}, which {self} has replaced, stays: {reason}",
+                      file=sys.stderr, flush=True)
 
     # Settings and provenance
 
@@ -199,7 +278,7 @@ class RunFolder(OutputFolder):
 
     def provenance(self):
         """The provenance entries, one for each start (see provenance.FIELDS)."""
-        if not os.path.lexists(str(self.path / "provenance.json")):
+        if not os.path.lexists(self.path / "provenance.json"):
             return []
         return self.read_json("provenance.json", provenance.check_entries)
 
@@ -207,8 +286,8 @@ class RunFolder(OutputFolder):
         """Raises UserError if the run was begun on other data (see data_loader.data_digest)."""
         entries = self.provenance()
         if entries and entries[0].get("data") not in (None, data_digest):
-            raise UserError("%s was trained on other data than there is now under its name; train "
-                            "again in another --run_dir" % self)
+            raise UserError(f"{self} was trained on other data than there is now under its name; "
+                            f"train again in another --run_dir")
 
     def begin(self, *facts):
         """Adds a provenance entry for this process, whose end `finish` fills in.
@@ -224,12 +303,21 @@ class RunFolder(OutputFolder):
         self.write_json("provenance.json", self._entries)
 
     def finish(self, ended_by):
-        """Notes when and why this process stopped, from memory: damage meanwhile harms nothing."""
+        """Notes when and why this process stopped, from memory: damage meanwhile harms nothing.
+
+        Args:
+            ended_by: "finished" once results and report are written, which removes the runs that
+                this one replaces; else why it stopped.
+        """
         if self._entries is None:
             self._entries = self.provenance()
         if self._entries:
             self._entries[-1].update(end=provenance.now(), ended_by=ended_by)
             self.write_json("provenance.json", self._entries)
+        if ended_by == "finished":
+            self._remove_replaced()
+        else:
+            self._note_replaced()
 
     def read_results(self):
         """The run's results.json: a dict of numbers and texts, mAP among them.
@@ -265,7 +353,8 @@ class RunFolder(OutputFolder):
     def save_checkpoint(self, name, save, state, best):
         """Saves a checkpoint and then makes `last` (and `best`) stand for it.
 
-        A process killed at any moment leaves the old `last` and `best` or the new ones. May run in
+        A process killed at any moment, or a power cut, leaves the old `last` and `best` or the new
+        ones: a checkpoint is several files and counts once the index, renamed, names it. May run in
         another thread than the one that writes history and provenance; two calls wait for one
         another. Whoever restores a checkpoint in this process must wait for the thread first: the
         checkpoints that nothing stands for any more are removed at the end.
@@ -276,13 +365,16 @@ class RunFolder(OutputFolder):
             state: JSON value kept with it (see STATE).
             best: whether `best` shall stand for it too.
         """
-        if not checkpoint_index.NAME.match(name):
-            raise ValueError("%r cannot name a checkpoint" % name)
+        if not CHECKPOINT.match(name):
+            raise ValueError(f"{name!r} cannot name a checkpoint")
         folder = self.make_subfolder("checkpoints")
         with self._saving:
             try:
                 with writing(folder / name):
                     save(str(folder / name))
+                    for part in folder.glob(name + ".*"):
+                        files.flush(part)  # TensorFlow does not
+                    files.flush(folder)
                 index = self._checkpoint_index()
                 index["last"] = {"checkpoint": name, "state": state}
                 if best:
@@ -290,13 +382,13 @@ class RunFolder(OutputFolder):
                 self.write_json("checkpoints/index.json", index)
             finally:
                 with contextlib.suppress(UserError):  # one in the index was raised above
-                    checkpoint_index.remove_others(folder, self._checkpoint_index())
+                    self._remove_other_checkpoints(self._checkpoint_index())
 
     def checkpoint(self, which):
         """(path prefix, state) of `best` or `last`. Raises UserError if there is none yet."""
         index = self._checkpoint_index()
         if which not in index:
-            raise UserError("%s has no checkpoint %r yet; train on with --resume" % (self, which))
+            raise UserError(f"{self} has no checkpoint {which!r} yet; train on with --resume")
         return str(self.path / "checkpoints" / index[which]["checkpoint"]), index[which]["state"]
 
     def has_checkpoint(self):
@@ -305,25 +397,107 @@ class RunFolder(OutputFolder):
         Raises:
             UserError: the index is damaged, or there are checkpoints that it must have named.
         """
-        index, names = self._checkpoint_index(), checkpoint_index.names(self.path / "checkpoints")
+        index = self._checkpoint_index()
+        names = {match.group("name") for match in self._checkpoint_parts()
+                 if match.group("part") == ".index"}
         # A run killed before its first index has one checkpoint, and at most two rows: the second
         # epoch's comes while the first one's checkpoint is being written.
         if not index and (len(names) > 1 or (names and len(self.read_history()) > 2)):
-            raise UserError("%s is missing, but there are checkpoints; put it back, or begin "
-                            "another run" % (self.path / "checkpoints" / "index.json"))
+            raise UserError(f"{self.path / 'checkpoints/index.json'} is missing, but there are "
+                            f"checkpoints; put it back, or begin another run")
         return "last" in index
 
     def _checkpoint_index(self):
-        if not os.path.lexists(str(self.path / "checkpoints" / "index.json")):
+        if not os.path.lexists(self.path / "checkpoints/index.json"):
             return {}
         try:
-            return self.read_json("checkpoints/index.json", checkpoint_index.check)
+            return self.read_json("checkpoints/index.json", _check_index)
         except UserError as error:
-            raise UserError("%s; put it back, or begin another run" % error)
+            raise UserError(f"{error}; put it back, or begin another run")
+
+    def _checkpoint_parts(self):
+        """Matches of PART for the files in checkpoints/."""
+        with contextlib.suppress(OSError):
+            return list(filter(None, map(PART.match, os.listdir(self.path / "checkpoints"))))
+        return []
+
+    def _remove_other_checkpoints(self, index):
+        """Removes the files of all checkpoints that the index does not name."""
+        kept = {entry["checkpoint"] for entry in index.values()}
+        for match in self._checkpoint_parts():
+            path = self.path / "checkpoints" / match.group(0)
+            if match.group("name") not in kept:
+                with contextlib.suppress(OSError):
+                    if path.is_dir():
+                        shutil.rmtree(path)
+                    else:
+                        path.unlink()
+
+
+def _not_removable(path):
+    """Why a run's folder (a real Path) cannot be removed whole; None if it can.
+
+    It holds something that no run consists of, a symbolic link, a folder that may not be emptied,
+    or it is the working directory.
+    """
+    with contextlib.suppress(OSError):
+        if path in [Path.cwd()] + list(Path.cwd().parents):
+            return "it is the working directory"
+    return _foreign_content(path, "")
+
+
+def _foreign_content(folder, name):
+    """What _not_removable says of one folder; `name` is a key of CONTENTS, None below those."""
+    if not os.access(folder, os.R_OK | os.W_OK | os.X_OK):
+        return f"there is no right to empty {folder}"
+    try:
+        entries = list(os.scandir(folder))
+    except OSError as error:
+        return f"{folder} cannot be read ({error.strerror})"
+    for entry in entries:
+        reason = None
+        if entry.is_symlink():
+            reason = f"{entry.path} is a symbolic link"
+        elif entry.is_dir():
+            if name == "" and entry.name in CONTENTS:
+                reason = _foreign_content(folder / entry.name, entry.name)
+            elif name == "checkpoints" and PART.match(entry.name):
+                reason = _foreign_content(folder / entry.name, None)
+            else:
+                reason = f"{entry.path} is a folder that no run has"
+        elif not entry.is_file():
+            reason = f"{entry.path} is no file"
+        elif name is not None and not files.TEMPORARY.match(entry.name) and not any(
+                fnmatch.fnmatchcase(entry.name, pattern) for pattern in CONTENTS[name]):
+            reason = f"{entry.path} is a file that no run has"
+        if reason:
+            return reason
+    return None
 
 
 def _check_results(value):
     check_fields(value, {"mAP": (int, float)}, "the file")
     for name, result in value.items():
         if not isinstance(result, (int, float, str, type(None))):
-            raise ValueError("its %.40r is no number and no text" % name)
+            raise ValueError(f"its {name!r:.40} is no number and no text")
+
+
+def _check_index(value):
+    """Raises ValueError unless `value` is what save_checkpoint writes into the index."""
+    check_fields(value, {"last": dict, "best": (dict, type(None))}, "the file")
+    for which, entry in value.items():
+        check_fields(entry, {"checkpoint": str, "state": dict}, f"{which!r:.40}")
+        if not CHECKPOINT.match(entry["checkpoint"]):
+            raise ValueError(f"{entry['checkpoint']!r:.60} names no checkpoint")
+        state = entry["state"]
+        check_fields(state, STATE, f"the state of {which!r:.40}")
+        most = dict(epoch=10 ** 9, step=10 ** 9, best_epoch=10 ** 9,
+                    restart_epoch=state["epoch"] + 1)  # which older versions did not save
+        for name, bound in most.items():
+            number = state.get(name, 0)
+            if type(number) is not int or not 0 <= number <= bound:
+                raise ValueError(f"the state of {which!r:.40} has {name} {number!r:.40}")
+        if state.get("best_loss") is None and state["best_epoch"] > 0:
+            raise ValueError(f"the state of {which!r:.40} has no 'best_loss'")
+        if not all(type(total) in (int, float) for total in state["sums"].values()):
+            raise ValueError(f"the state of {which!r:.40} has damaged 'sums'")

@@ -49,7 +49,7 @@ def die_after(last, action):
         return call
 
     try:
-        for name in ("rename", "replace", "mkdir", "unlink", "rmdir", "open"):
+        for name in ("rename", "replace", "mkdir", "unlink", "rmdir", "open", "fsync"):
             setattr(os, name, counted(getattr(os, name)))
         action()
     except BaseException:

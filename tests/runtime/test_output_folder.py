@@ -12,7 +12,7 @@ from conftest import ROOT, tree
 
 from runtime.errors import Failed, UserError
 from runtime.files import read_json, replacing, writing
-from runtime.output_folder import KINDS, MARKER, OutputFolder
+from runtime.output_folder import KINDS, MARKER, OutputFolder, refuse_inside_output
 from runtime.run_folder import RunFolder
 
 OUTPUTS = [kind for kind in KINDS if kind != "run"]
@@ -50,8 +50,6 @@ def test_a_foreign_folder_stays_untouched(tmp_path, content):
         (path / name).write_text(text)
     before = tree(path)
     for kind in OUTPUTS:
-        if kind == "grid" and "logs/x.log" in content:
-            continue  # it is what a grid leaves that was stopped at once
         with pytest.raises(UserError):
             OutputFolder.create(path, kind)
     for overwrite in (False, True):
@@ -94,30 +92,6 @@ def test_a_damaged_marker_is_refused(tmp_path, marker):
         with pytest.raises(UserError, match="later version" if "2" in marker else "damaged"):
             action()
     assert tree(path) == before
-
-
-def test_old_grids_and_their_logs_go_on(tmp_path):
-    grid = tmp_path / "grid[1]"
-    for name in ("orl/dcbh/12bits_seed0", "weird[x]/itq/8bits_seed1"):
-        (grid / name).mkdir(parents=True)
-        (grid / name / "config.json").write_text("{}")
-    (grid / "logs").mkdir()
-    (grid / "logs/orl_dcbh.log").write_text("epoch 1")
-    (grid / "tables.md").write_text("# Tables")
-    (grid / "lock").touch()
-    before = tree(grid)
-    folder = OutputFolder.create(grid, "grid")
-    logs = OutputFolder.create(folder.path / "logs", "logs")
-    assert (folder.kind(), logs.kind()) == ("grid", "logs")
-    assert before.items() <= tree(grid).items()
-    for foreign in ("thesis.tex", "photos/a/b/c.jpg"):
-        other = tmp_path / "other"
-        (other / "logs").mkdir(parents=True, exist_ok=True)
-        (other / "lock").touch()
-        (other / foreign).parent.mkdir(parents=True, exist_ok=True)
-        (other / foreign).touch()
-        with pytest.raises(UserError):
-            OutputFolder.create(other, "grid")
 
 
 def test_paths_that_are_no_folder(tmp_path):
@@ -191,13 +165,37 @@ def test_leftovers_of_killed_writers_go_and_living_ones_stay(tmp_path):
 def test_a_subfolder_is_replaced_as_a_whole(tmp_path):
     folder = OutputFolder.create(tmp_path / "out", "encoder")
     for content in ("first", "second"):
-        folder.make_subfolder("made")
-        folder.write_text("made/weights", content)
-        folder.replace_subfolder("saved_model", folder.path / "made")
-        assert (folder.path / "saved_model/weights").read_text() == content
-    with pytest.raises(UserError):
-        folder.replace_subfolder("saved_model/weights", folder.path / "missing")
-    assert set(tree(folder.path)) == {".dcbh.json", "lock", "saved_model", "saved_model/weights"}
+        with folder.replacing_folder("saved_model") as temporary:
+            (temporary / "variables").mkdir(parents=True)
+            (temporary / "variables/weights").write_text(content)
+        assert (folder.path / "saved_model/variables/weights").read_text() == content
+    with pytest.raises(Failed), folder.replacing_folder("saved_model") as temporary:
+        temporary.mkdir()
+        (temporary / "half").write_text("third")
+        raise OSError(28, "No space left on device")
+    with pytest.raises(UserError), folder.replacing_folder("saved_model/variables/weights/x"):
+        pass
+    assert set(tree(folder.path)) == {".dcbh.json", "lock", "saved_model", "saved_model/variables",
+                                      "saved_model/variables/weights"}
+
+
+def test_nothing_is_made_inside_a_folder_with_a_content_of_its_own(tmp_path):
+    for kind in ("gallery", "encoder", "run"):
+        if kind == "run":
+            RunFolder.create(tmp_path / kind, {}).unlock()
+        else:
+            OutputFolder.create(tmp_path / kind, kind).unlock()
+        before = tree(tmp_path)
+        for inside in (tmp_path / kind / "x", tmp_path / kind / "x/y"):
+            for action in (lambda path: OutputFolder.create(path, "evaluation"),
+                           lambda path: RunFolder.create(path, {}),
+                           lambda path: RunFolder.create_numbered(path, {}),
+                           refuse_inside_output):
+                with pytest.raises(UserError, match=kind):
+                    action(inside)
+        assert tree(tmp_path) == before
+    OutputFolder.create(tmp_path / "grid", "grid")
+    RunFolder.create(tmp_path / "grid/orl/12bits", {})
 
 
 def test_writing_is_whole_or_not_at_all(tmp_path):

@@ -3,7 +3,6 @@
 import os
 import shutil
 import tempfile
-import threading
 from pathlib import Path
 
 import pytest
@@ -31,9 +30,70 @@ def test_a_run_is_replaced_only_when_asked_to(tmp_path, damage):
     folder = RunFolder.create(path, {"seed": 8}, overwrite=True)
     assert folder.path == path and folder.read_settings() == {"seed": 8}
     assert set(tree(path)) == {MARKER, "lock", "config.json", "checkpoints"}
-    assert os.listdir(str(tmp_path)) == ["run"]
+    before.pop(MARKER)
+    assert before.items() <= tree(tmp_path / "run.replaced").items()
     with pytest.raises(UserError, match="in use"):
         RunFolder.create(path, {}, overwrite=True)
+    folder.finish("finished")
+    assert os.listdir(str(tmp_path)) == ["run"]
+
+
+def test_the_old_run_stays_until_the_new_one_is_finished(tmp_path, capsys):
+    """Two replacements end early; every command that opens the run says where the old ones are."""
+    path = make_run(tmp_path / "run").path
+    asides = [tmp_path / "run.replaced", tmp_path / "run.replaced_2"]
+    for seed, count in ((8, 1), (9, 2)):
+        folder = RunFolder.create(path, {"seed": seed}, overwrite=True)
+        folder.begin(None, "CPU", "digest")
+        capsys.readouterr()
+        folder.finish("stopped by SIGINT")
+        assert [str(aside) in capsys.readouterr().err for aside in asides[:1]] == [True]
+        folder.unlock()
+        RunFolder.open(path)
+        assert capsys.readouterr().err.count("run.replaced") == count
+    assert [RunFolder.open(aside).read_settings()["seed"] for aside in asides] == [7, 8]
+    folder.lock()
+    folder.finish("finished")
+    assert os.listdir(str(tmp_path)) == ["run"] and folder.read_settings() == {"seed": 9}
+
+
+def test_only_what_is_surely_ours_is_removed_in_the_end(tmp_path, capsys):
+    """Folders of the user's own named like the one that is set aside, notes in that one, ..."""
+    (tmp_path / "run.replaced").mkdir()
+    (tmp_path / "run.replaced/thesis.tex").write_text("the user's")
+    make_run(tmp_path / "run.replaced_2")  # never replaced
+    path = make_run(tmp_path / "run").path
+    kept = tree(tmp_path)
+    for _ in range(2):
+        folder = RunFolder.create(path, {"seed": 8}, overwrite=True)
+        assert (tmp_path / "run.replaced_3").is_dir()
+        (tmp_path / "run.replaced_3/notes.txt").write_text("the user's")
+        folder.finish("finished")
+        assert "notes.txt" in capsys.readouterr().err
+        (tmp_path / "run.replaced_3/notes.txt").unlink()
+        folder.unlock()
+        break
+    resumed = RunFolder.open(tmp_path / "run.replaced_3")  # its user goes on with it
+    resumed.lock()
+    folder.finish("finished")
+    resumed.unlock()
+    folder.finish("finished")
+    after = tree(tmp_path)
+    assert resumed.read_settings() == {"seed": 7}
+    assert {name: after.get(name) for name in kept if not name.startswith("run/")} == {
+        name: kept[name] for name in kept if not name.startswith("run/")}
+
+
+def test_a_run_set_aside_is_found_when_its_place_is_empty(tmp_path):
+    """Killed between the renaming and the new folder, or the new folder was removed by hand."""
+    path = make_run(tmp_path / "run").path
+    RunFolder.create(path, {"seed": 8}, overwrite=True).unlock()
+    shutil.rmtree(str(path))
+    for opening in (RunFolder.open, RunFolder.open_newest):
+        with pytest.raises(UserError, match="run.replaced"):
+            opening(path)
+    os.rename(str(tmp_path / "run.replaced"), str(path))
+    assert RunFolder.open(path).read_settings() == {"seed": 7}
 
 
 def test_a_start_that_was_killed_before_its_settings_is_taken_over(tmp_path):
@@ -89,6 +149,7 @@ def test_a_link_to_a_run_stays_a_link(tmp_path):
     folder = RunFolder.create(link, {"seed": 8}, overwrite=True)
     assert folder.path == link and link.is_symlink()
     assert RunFolder.open(tmp_path / "disk/run").read_settings() == {"seed": 8}
+    folder.finish("finished")
     assert os.listdir(str(tmp_path / "disk")) == ["run"]
 
 
@@ -101,63 +162,48 @@ def test_the_working_directory_is_not_pulled_away(tmp_path, monkeypatch):
     assert RunFolder.open(path).read_settings() == {"seed": 7}
 
 
-@pytest.mark.parametrize("failing", range(1, 8))
-def test_an_error_on_the_way_brings_the_old_run_back(tmp_path, monkeypatch, failing):
-    """The disk fails at each renaming of the replacement in turn."""
-    path = make_run(tmp_path / "run").path
-    before, calls = tree(path), []
-    rename, replace = os.rename, os.replace
-
-    def failing_call(action):
-        def call(*arguments):
-            calls.append(arguments)
-            if len(calls) == failing:
-                raise OSError(5, "Input/output error")
-            return action(*arguments)
-        return call
-
-    monkeypatch.setattr(os, "rename", failing_call(rename))
-    monkeypatch.setattr(os, "replace", failing_call(replace))
-    try:
-        RunFolder.create(path, {"seed": 8}, overwrite=True).unlock()
-    except UserError:
-        assert tree(path) == before
-        assert os.listdir(str(tmp_path)) == ["run"]
-    else:
-        assert failing > 4  # the new run is there; the old one may stay as a folder of its own
-        monkeypatch.undo()
-        folder = RunFolder.open(path)
-        assert folder.read_settings() == {"seed": 8}
-        folder.lock()
-        assert os.listdir(str(tmp_path)) == ["run"]
-
-
 def test_killed_at_every_point_of_a_replacement(tmp_path):
-    """One of the two runs is always there, whole, at the latest when it is opened."""
-    whole = tree(make_run(tmp_path / "whole").path)
-    seen, points = [], 0
-    for last in range(100):
+    """The old run is whole until the new one is finished, and a message says where it is."""
+    make_run(tmp_path / "whole")
+    (tmp_path / "whole" / MARKER).unlink()
+    whole = tree(tmp_path / "whole")
+    make_run(tmp_path / "template")
+
+    def replace(path):
+        folder = RunFolder.create(path, {"seed": 8}, overwrite=True)
+        folder.begin(None, "CPU", "digest")
+        folder.finish("finished")
+
+    outcomes = []
+    for last in range(200):
         place = tmp_path / str(last)
         path = place / "run"
-        shutil.copytree(str(tmp_path / "whole"), str(path))
+        shutil.copytree(str(tmp_path / "template"), str(path))
         child = os.fork()
         if child == 0:  # forked, for a start of Python at each point would take a second
-            die_after(last, lambda path=path: RunFolder.create(path, {"seed": 8}, overwrite=True))
+            die_after(last, lambda path=path: replace(path))
         _, status = os.waitpid(child, 0)
-        folder = RunFolder.open(path)  # which brings the old run back where that is needed
-        found = folder.read_settings()
-        if found == {"seed": 7}:
-            assert tree(path) == whole
-        seen.append(found["seed"])
-        folder.lock()
-        folder.unlock()
-        assert RunFolder.create(path, {"seed": 9}, overwrite=True).read_settings() == {"seed": 9}
-        assert os.listdir(str(place)) == ["run"]
+        old = [folder for folder in (path, place / "run.replaced")
+               if (folder / "config.json").exists()
+               and RunFolder.open(folder).read_settings() == {"seed": 7}]
+        finished = [entry["ended_by"] for entry in RunFolder(path).provenance()] == ["finished"]
+        if not finished:
+            found = tree(old[0])
+            assert {name: found[name] for name in whole if name != "provenance.json"} == {
+                name: whole[name] for name in whole if name != "provenance.json"}
+        try:
+            RunFolder.open(path)
+        except UserError as error:
+            assert str(place / "run.replaced") in str(error)
+        outcomes.append((old or [path])[0].name)
+        replace(path)  # again, whatever was left
+        if os.listdir(str(place)) != ["run"]:  # killed just before the empty folder went
+            assert not tree(place / "run.replaced")
+        assert RunFolder.open(path).read_settings() == {"seed": 8}
         if os.WIFEXITED(status):
             assert os.WEXITSTATUS(status) == 0
             break
-        points += 1
-    assert points > 20 and seen == sorted(seen) and set(seen) == {7, 8}
+    assert len(outcomes) > 30 and set(outcomes) == {"run", "run.replaced"}
 
 
 def test_killed_at_every_point_of_saving_a_checkpoint(tmp_path):
@@ -270,7 +316,7 @@ def test_of_several_processes_one_wins(tmp_path, start):
             path, {"seed": number}, overwrite=start == "run"))
         assert sorted(outcomes) == ["done"] + ["refused"] * 4
         assert RunFolder.open(path).read_settings() == {"seed": outcomes.index("done")}
-        assert os.listdir(str(path.parent)) == ["run"]
+        assert set(os.listdir(str(path.parent))) <= {"run", "run.replaced"}
 
 
 def test_several_processes_number_their_runs(tmp_path):
@@ -279,18 +325,3 @@ def test_several_processes_number_their_runs(tmp_path):
     assert sorted(os.listdir(str(tmp_path / "runs"))) == [
         "orl", "orl_2", "orl_3", "orl_4", "orl_5"]
     assert RunFolder.open_newest(tmp_path / "runs/orl").path.name == "orl_5"
-
-
-def test_a_reader_waits_while_a_run_is_being_replaced(tmp_path):
-    path = make_run(tmp_path / "run").path
-
-    def replace():
-        for number in range(60):
-            RunFolder.create(path, {"seed": number}, overwrite=True).unlock()
-
-    thread = threading.Thread(target=replace)
-    thread.start()
-    while thread.is_alive():
-        assert RunFolder.open(path).path == path
-    thread.join()
-    assert RunFolder.open(path).read_settings() == {"seed": 59}
