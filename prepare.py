@@ -84,8 +84,7 @@ def parse_command_line(arguments):
                              "64 bits or fewer, keep the first" % NEAR_BITS)
     parser.add_argument("--embedding", action="store_true",
                         help="also store 128 floats a face by dlib's network, for the methods "
-                             "embedding, embedding_itq and embedding_dcbh (optional packages: "
-                             "requirements-embedding.txt)")
+                             "embedding, embedding_itq and embedding_dcbh")
     parser.add_argument("--unseen", type=float, default=0.0, metavar="F",
                         help="share of the people, such as 0.25, that is kept out of training, to "
                              "evaluate codes of people never seen (default: nobody)")

@@ -69,15 +69,27 @@ def align(image, landmarks, size, margin):
     Raises:
         ValueError: the landmarks coincide.
     """
+    return warp(image, landmarks, template(size, margin), size)
+
+
+def warp(image, landmarks, target, size):
+    """The face turned, scaled and shifted so that its landmarks lie at given places; see align.
+
+    Args:
+        image: uint8 [height, width, 3].
+        landmarks: n >= 2 (x, y) in its pixels.
+        target: float [n, 2], where they go in the result (the first pixel's center is 0).
+        size: pixels of the result's side.
+    """
     import cv2
 
     # A warp reads single pixels. Where many fall on one of the result, it goes to a larger square
     # first, whose pixels are then averaged.
-    matrix = similarity(landmarks, template(size, margin))
+    matrix = similarity(landmarks, target)
     image, landmarks = _window(image, landmarks, matrix, size)
     scale = np.linalg.norm(matrix[:, 0])
     finer = int(np.clip(np.ceil(1 / max(scale, 1e-9)), 1, MOST_SUPERSAMPLING))
-    matrix = similarity(landmarks, template(size * finer, margin))
+    matrix = similarity(landmarks, (np.asarray(target) + 0.5) * finer - 0.5)
     warped = cv2.warpAffine(image, matrix, (size * finer, size * finer), flags=cv2.INTER_LINEAR,
                             borderMode=cv2.BORDER_REPLICATE)
     return warped if finer == 1 else cv2.resize(warped, (size, size),

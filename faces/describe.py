@@ -9,7 +9,7 @@ from tqdm import tqdm
 import data_loader
 from config import METHODS
 from faces.duplicates import NEAR_BITS, near_across, perceptual_hash
-from faces.embedding_files import read_embeddings
+from faces.embedding import read_embeddings
 from runtime.errors import UserError
 
 EMBEDDING_METHODS = "methods %s" % ", ".join(

@@ -5,7 +5,7 @@ from pathlib import Path
 from typing import NamedTuple
 
 from config import DATASETS, IMAGE_SIZE
-from faces import embedding, embedding_stage, splits, writing
+from faces import embedding, splits, writing
 from faces.cropping import Cropper, box_crop, detect_crop, detection_cache
 from faces.outcomes import LEFT_OUT, REASONS, SPLITS, Outcome
 from faces.reading import condition_notes, read_faces
@@ -88,8 +88,8 @@ def prepare_dataset(options):
     embeddings = None
     if embedded_by:
         used = [index for index, outcome in enumerate(outcomes) if outcome.status != LEFT_OUT]
-        embeddings = embedding_stage.embed_faces(photos, faces, used, options.data_dir,
-                                                 options.workers)
+        embeddings = embedding.embed_faces(photos, faces, used, options.data_dir,
+                                           options.workers)
     with writing.new_folder(target, options.overwrite) as folder:
         manifest = writing.write_dataset(folder, photos, faces, outcomes, names, near,
                                          options.seed, _manifest(options, crop, embedded_by),

@@ -13,7 +13,7 @@ from collections import OrderedDict
 import numpy as np
 
 from faces.detection import Face
-from faces.embedding_files import embeddings_file
+from faces.embedding import embeddings_file
 from faces.outcomes import SPLITS
 from faces.splits import seed_for
 from runtime.errors import UserError

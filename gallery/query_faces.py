@@ -40,7 +40,7 @@ def find_faces(photograph, metadata):
         List of QueryFaces; empty where no face is found.
 
     Raises:
-        UserError: the encoder takes embeddings, and dlib's packages are not installed.
+        UserError: the encoder takes embeddings, and their network is not installed.
     """
     if metadata["dataset"] == "orl":
         photograph = photograph._replace(image=photograph.image.convert("L").convert("RGB"))
@@ -56,7 +56,7 @@ def find_faces(photograph, metadata):
         found.append(QueryFace(pixels, tuple(float(edge) for edge in face.box),
                                thumbnail_of(_surroundings(image, box))))
     if found and takes_embeddings(metadata):
-        vectors = embedding.shared_embedder().embed(np.asarray(image), boxes)
+        vectors = embedding.shared_embedder().embed(photograph, faces)
         found = [face._replace(embedding=vector) for face, vector in zip(found, vectors)]
     return found
 
@@ -70,7 +70,7 @@ def check_embedder(metadata):
     """Before the work: can faces be embedded here, if the encoder needs it, as its gallery was?
 
     Raises:
-        UserError: dlib's packages are not installed, or have another network.
+        UserError: the network is not installed, or is another one.
     """
     if takes_embeddings(metadata):
         embedding.check_same_embedding(metadata.get("embedding"))

@@ -12,7 +12,7 @@ import data_loader
 from config import METHODS, Config, Dataset
 from data_loader import ImageSet
 from evaluation.folds import FOLDS, folds_of_people
-from faces.embedding_files import read_embeddings
+from faces.embedding import read_embeddings
 from runtime.errors import UserError
 
 FEWEST_PEOPLE = 2 * FOLDS  # among fewer than two of a fold, nobody can be mistaken
