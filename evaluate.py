@@ -27,6 +27,7 @@ from runtime.output_folder import OutputFolder, refuse_inside_output
 from runtime.run_folder import RunFolder
 
 DEFAULT_MAP_AT = 1000
+MAX_MAP_AT = 10 ** 9  # beyond every gallery
 
 
 def evaluate_run(path, data_dir, options):
@@ -90,8 +91,8 @@ def parse_command_line(arguments):
     parser.add_argument("--authors_evaluation", action="store_true",
                         help="also the mAP that the authors' release would print")
     options = parser.parse_args(arguments)
-    if options.map_at < 1:
-        raise UserError("--map_at is %d; it must be at least 1" % options.map_at)
+    if not 1 <= options.map_at <= MAX_MAP_AT:
+        raise UserError(f"--map_at must be a whole number from 1 to {MAX_MAP_AT}")
     for name in ("codes", "out", "export", "data_dir"):
         if getattr(options, name) == "":
             raise UserError("--%s is empty; name a folder or file, or leave it out" % name)

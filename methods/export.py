@@ -25,6 +25,7 @@ from methods.projections import open_run
 from methods.trained_run import open_trained_run
 from runtime.array_file import read_arrays
 from runtime.errors import Failed, UserError
+from runtime.files import check_fields
 from runtime.output_folder import OutputFolder
 from runtime.tensorflow import error_reason, make_session, tf
 from training.checkpoints import restore_best
@@ -186,19 +187,37 @@ def _check_saved_model(path):
 
 
 def _read_metadata(folder):
-    metadata = folder.read_json("encoder.json")
-    numbers = ("format", "num_bits", "mean", "std")
-    if not (isinstance(metadata, dict) and isinstance(metadata.get("settings"), dict)
-            and isinstance(metadata.get("network_settings", {}), dict)
-            and all(isinstance(metadata.get(name), (int, float)) for name in numbers)
-            and metadata.get("inputs", "images") in INPUT_SHAPES
-            and isinstance(metadata.get("pixel_range"), list)):
-        raise UserError("%s/encoder.json is not what evaluate.py --export writes; export again"
-                        % folder)
-    if metadata["format"] != FORMAT:
-        raise UserError("%s was written by another version (format %r); export again"
-                        % (folder, metadata["format"]))
-    return metadata
+    try:
+        return folder.read_json("encoder.json", _check_metadata)
+    except UserError as error:
+        raise UserError(f"{error}; export the run again (evaluate.py RUN --export {folder})")
+
+
+def _check_metadata(value):
+    """Raises ValueError unless `value` is what export_encoder writes into encoder.json."""
+    check_fields(value, {
+        "format": int, "num_bits": int, "mean": (int, float), "std": (int, float),
+        "pixel_range": list, "settings": dict, "network_settings": (dict, type(None)),
+        "inputs": (str, type(None)), "identities": (list, type(None)),
+        "crop": (dict, type(None))}, "the file")
+    if value["format"] != FORMAT:
+        raise ValueError(f"it is of another version ({value['format']})")
+    settings = Config.recorded(value["settings"])
+    method = METHODS[settings.method]
+    if value["num_bits"] != settings.num_bits:
+        raise ValueError(f"its num_bits is {value['num_bits']}, that of its settings "
+                         f"{settings.num_bits}")
+    if method.inputs == "features" and value.get("network_settings") is None:
+        raise ValueError(f"it has no 'network_settings', which method {settings.method} needs")
+    if value.get("inputs", "images") != ("embeddings" if method.inputs == "embeddings"
+                                         else "images"):
+        raise ValueError(f"its 'inputs' are not those of method {settings.method}")
+    pixel_range = value["pixel_range"]
+    if len(pixel_range) != 2 or not all(type(end) in (int, float) for end in pixel_range) or (
+            not pixel_range[0] < pixel_range[1]):
+        raise ValueError("its 'pixel_range' is no pair of numbers that ascend")
+    if value["std"] < 0:
+        raise ValueError("its 'std' is negative")
 
 
 def _read_projection(folder, config, size):

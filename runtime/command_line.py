@@ -9,6 +9,7 @@ import signal
 import sys
 
 from runtime.errors import Failed, UserError, one_line
+from runtime.files import FAILURES
 from runtime.settings import nearest_names, parse_value, value_types
 
 
@@ -27,11 +28,15 @@ def run_command(main):
     try:
         main(sys.argv[1:])
     except UserError as error:
-        print("error: %s" % one_line(error, 2000), file=sys.stderr)
+        print(f"error: {one_line(error, 2000)}", file=sys.stderr)
         sys.exit(error.exit_code)
     except KeyboardInterrupt:
         print("\nstopped", file=sys.stderr)
         sys.exit(130)
+    except OSError as error:  # a path that cannot be, a right that is missing: no fault of ours
+        place = "" if error.filename is None else f"{error.filename}: "
+        print(f"error: {one_line(f'{place}{error.strerror or error}', 2000)}", file=sys.stderr)
+        sys.exit(1 if error.errno in FAILURES else 2)
     except MemoryError:
         print("error: out of memory; smaller batches or fewer images need less", file=sys.stderr)
         sys.exit(1)

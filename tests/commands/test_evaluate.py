@@ -1,5 +1,7 @@
 """evaluate.py on codes from elsewhere, without TensorFlow, and what it refuses."""
 
+import os
+
 import numpy as np
 import pytest
 from conftest import assert_refused, run_script
@@ -54,12 +56,15 @@ def test_codes_from_elsewhere_without_tensorflow(tmp_path, codes_file):
     (["--codes", "nan.npz", "--out", "out"], ["nan.npz", "gallery_codes"]),
     (["--codes", "codes.npz", "--out", "text.npz"], ["text.npz"]),
     (["--codes", "codes.npz", "--out", "out", "--map_at", "0"], ["map_at"]),
+    (["--codes", "codes.npz", "--out", "out", "--map_at", str(2 ** 63 - 1)], ["map_at"]),
+    (["--codes", "pipe.npz", "--out", "out"], ["pipe.npz"]),
     (["--codes", "codes.npz", "--out", "out", "--map", "5"], ["--map"]),
     (["a", "b"], ["a"]),
 ], ids=lambda value: " ".join(value) if isinstance(value, list) else str(value))
 def test_user_errors(tmp_path, codes_file, monkeypatch, arguments, names):
     (tmp_path / "text.npz").write_text("not a zip file")
     (tmp_path / "empty.npz").write_bytes(b"")
+    os.mkfifo(str(tmp_path / "pipe.npz"))
     (tmp_path / "half.npz").write_bytes(codes_file.read_bytes()[:300])
     with np.load(str(codes_file)) as arrays:
         good = dict(arrays)
