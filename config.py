@@ -1,32 +1,44 @@
 """Everything that can be set: the settings of a run, and the table of data sets.
 
-A run is described by one frozen `Config` and the `Dataset` it names; `resolve` makes both, once, at
-the start. Defaults are the values of the authors' release; where we differ, the comment
-beside the setting names the row of the table of deviations (docs/reproduction.md). Epochs, batch
-size and evaluation interval default to what suits the data set and the method.
+One frozen `Config` and the `Dataset` that it names describe a run. Defaults are the values of the
+authors' release; where we differ, the comment beside the setting names the row of the table of
+deviations (docs/reproduction.md). A method (methods/table.py), a recipe and a data set have other
+defaults of some settings.
 """
 
 import dataclasses
+import glob
+import os
 import re
 from pathlib import Path
 from typing import NamedTuple, Optional, Union
 
-# What a method is stands in methods/table.py; other modules take it from here, beside the settings.
-from methods.table import HASH_LAYERS, METHODS, RECIPES, Method, implementation  # noqa: F401
+from runtime import files
 from runtime.errors import UserError
-from runtime.manifest import read_manifest
 from runtime.settings import checked_value, nearest_names, setting, setting_names
 
 IMAGE_SIZE = 32  # pixels a side; the network's four poolings leave 2x2 of it
 IMAGE_CHANNELS = 3
 EMBEDDING_SIZE = 128  # floats of a face's embedding (faces/embedding.py)
-# Of one image, by methods.table.Method.inputs.
-INPUT_SHAPES = {"images": (IMAGE_SIZE, IMAGE_SIZE, IMAGE_CHANNELS), "embeddings": (EMBEDDING_SIZE,)}
 
-PIXEL_SETTINGS = ("flip", "shift", "erase", "flip_averaging")  # meaningless for embeddings
+PIXEL_SETTINGS = ("flip", "flip_averaging")  # meaningless for embeddings
 
 ROOT = Path(__file__).resolve().parent
 DATASET_NAME = re.compile(r"[A-Za-z][A-Za-z0-9_-]{0,63}\Z")  # of a prepared data set
+
+# How training goes: recipe -> settings whose defaults differ from the release's (docs/recipe.md).
+RECIPES = {
+    "released": {},
+    "tuned": dict(shuffle=True, even_batches=True, flip=True, plain_share=0.2,
+                  flip_averaging=True, learning_rate=0.0015, warmup_steps=20, decay_share=0.2,
+                  decay_after=1500, hash_temperature=0.25, temperature_share=0.3,
+                  descriptor_gain=1.5, codeword_share=0.35, weights="last"),
+}
+# Settings of older runs that are constants today, with their values.
+FORMER_SETTINGS = dict(
+    hash_classification_weight=1.0, center_alpha=1.0, codeword_norm=2.8, adam_beta1=0.9,
+    adam_beta2=0.999, adam_epsilon=1e-8, batch_norm_decay=0.9, batch_norm_epsilon=0.001,
+    shift=0, erase=0.0)
 
 
 class Dataset(NamedTuple):
@@ -90,112 +102,95 @@ class Config:
 
     # The data and the code
     dataset_flag: Union[int, str] = setting(
-        2, "data set: %s; or the name of one that prepare.py made"
-        % ", ".join("%d %s" % (key, dataset.title) for key, dataset in sorted(DATASETS.items())))
+        2, "data set: " + ", ".join(f"{flag} {dataset.title}" for flag, dataset in DATASETS.items())
+        + "; or the name of one that prepare.py made")
     data_dir: str = setting(str(ROOT / "data"), "folder that holds the data sets", scope="place")
-    method: str = setting("dcbh", "%s; all but dcbh change the defaults of other settings or have "
-                          "no use for them" % ", ".join(METHODS), choices=tuple(METHODS))
+    method: str = setting("dcbh", "how codes are made; each method has its own defaults of some "
+                          "other settings, and ignores those that it has no part for")
     features_of: Optional[str] = setting(
-        None, "folder of the finished run whose features %s take" % ", ".join(
-            name for name, method in METHODS.items() if method.inputs == "features"), scope="place")
+        None, "folder of the finished run whose network a method that trains none uses",
+        scope="place")
     num_bits: int = setting(48, "K, bits of a code; the paper has 12, 24, 36, 48", 1, 64)
     block_length: int = setting(
-        6, "L, descriptor values a block (one block a bit; ddh: 4); with 2, block hashing's bits "
-        "are always on", 2, 64)
-    hash_layer: str = setting("block", "layer that turns the descriptor into hash activations: %s "
-                              "(ddh: divide_and_encode)" % ", ".join(HASH_LAYERS),
-                              choices=tuple(HASH_LAYERS))
+        6, "L, descriptor values a block (one block a bit; ddh: 4); with 2, the bits of block "
+        "hashing are always on", 2, 64)
+    hash_layer: str = setting("block", "layer that turns the descriptor into hash activations "
+                              "(ddh: divide_and_encode)")
     multi_scale: bool = setting(
         True, "pool groups 3 and 4 of dcbh's network, as released; false: group 4 alone")
     descriptor_gain: float = setting(
-        1.0, "first value of batch norm's gain before the descriptor's ReLU: above 1 the values of "
-        "a block differ more from the start (released: 1)", 0.01, 100)
+        1.0, "start value of batch norm's gamma before the descriptor's ReLU; above 1 the values "
+        "of a block differ more from the start (released: 1)", 0.01, 100)
     recipe: str = setting(
-        "released", "how training goes: released, as the authors' release does; tuned: other "
+        "released", "how training goes: released, as in the authors' release; tuned: other "
         "defaults of the settings that docs/recipe.md lists", choices=tuple(RECIPES))
 
-    # The losses (weights of the terms in the total)
-    hash_classification_weight: float = setting(1.0, "weight of the hash classification loss", 0)
+    # Weights of the loss terms in the total; that of the hash classification loss is 1
     descriptor_classification_weight: float = setting(
-        1.0, "weight of the descriptor classification loss; 0 leaves its classifier out (ddh: 0)",
-        0)
+        1.0, "weight of the descriptor classification loss; 0 removes its classifier (ddh: 0)", 0)
     quantization_weight: float = setting(0.1, "weight of the quantization loss (ddh: 0.01)", 0)
     quantization_target: float = setting(
-        0.5, "magnitude that the quantization loss draws hash activations to (ddh: 1)", 0, 1)
+        0.5, "magnitude that the quantization loss pulls hash activations to (ddh: 1)", 0, 1)
     center_weight: float = setting(
-        0.0001, "weight of the center-clustering loss; 0 leaves the centers out (ddh: 0)", 0)
-    # Deviation a: the release's decay of 0.0002 is squared away by being applied twice, which is
-    # 0 in effect. 0.0002 here gives the decay that was intended.
+        0.0001, "weight of the center-clustering loss; 0 removes the centers (ddh: 0)", 0)
+    # Deviation a: the release applies its decay of 0.0002 twice, which squares it away. 0.0002
+    # here gives the decay that the paper intends.
     weight_decay: float = setting(
-        0.0, "L2 scale on all kernels; 0.0002 is the paper's intention (ddh: 0.0001)", 0)
-    center_alpha: float = setting(1.0, "rate of the centers' own rule (Wen et al. 2016)", 0, 1)
-    # A temperature T of the hash classifier's softmax: T * cross-entropy(logits / T).
+        0.0, "L2 scale on all kernels; the paper intends 0.0002 (ddh: 0.0001)", 0)
+    # With a temperature T the hash classification loss is T * cross-entropy(logits / T).
     hash_temperature: float = setting(
         1.0, "temperature of the hash classifier's softmax at the start; below 1 it learns sooner "
         "from activations that are nearly equal (released: 1)", 0.01, 100)
     temperature_share: float = setting(
         0.5, "share of the steps over which the temperature goes to 1", 0, 1)
-    # training/codewords.py: where the hash classifier starts again, with weights that are codes.
     codeword_share: float = setting(
-        0.0, "share of the steps, the last ones, for which the hash classifier's weights start as "
-        "codewords, one a person, far from each other (0, as released: they never do)", 0, 1)
-    codeword_norm: float = setting(
-        2.8, "L2 norm that each person's weights then have, K of one magnitude", 0.001, 1000)
+        0.0, "share of the steps, the last ones, at whose start the hash classifier's weights are "
+        "set to codewords, one a person (0, as released: never)", 0, 1)
 
     # Training
     epochs: Optional[int] = setting(
-        None, "passes over the training set (release: 2000; ORL: %d; ddh: at most %d)"
-        % (DATASETS[2].epochs, METHODS["ddh"].max_epochs), 1, scope="length")
+        None, "passes over the training set (release: 2000; ORL and own data: 20; ddh: at most "
+        "200)", 1, scope="length")
     batch_size: Optional[int] = setting(
-        None, "images a step (release: 256; ORL: %d)" % DATASETS[2].batch_size, 1)
+        None, "images a step (release: 256; ORL: 28; own data: 32 up to 20,000 images)", 1)
     learning_rate: float = setting(0.001, "Adam's step size", 0)
     warmup_steps: int = setting(
         0, "steps over which the step size rises to learning_rate (released: none)", 0)
     decay_share: float = setting(
-        0.0, "share of the steps, the last ones, over which the step size falls to 0 (released: it "
-        "stays)", 0, 1)
+        0.0, "share of the steps, the last ones, over which the step size falls to 0 (released: "
+        "none)", 0, 1)
     decay_after: int = setting(
-        0, "steps after which the step size begins to fall, over all that are left, if decay_share "
-        "begins later; 0, as released: decay_share alone counts", 0)
-    adam_beta1: float = setting(0.9, "Adam's decay of the first moment", 0, 0.999999)
-    adam_beta2: float = setting(0.999, "Adam's decay of the second moment", 0, 0.999999)
-    adam_epsilon: float = setting(1e-8, "Adam's epsilon", 0)
-    batch_norm_decay: float = setting(
-        0.9, "decay of batch norm's moving statistics a step", 0, 0.999999)
-    batch_norm_epsilon: float = setting(  # cuDNN takes no smaller one than the lower bound
-        0.001, "added to batch norm's variance", 1.001e-5)
+        0, "steps after which the step size begins to fall, if decay_share begins later (0, as "
+        "released: decay_share alone counts)", 0)
     sync_batch_norm: bool = setting(
         False, "batch norm over the joint batch of several workers, not over each worker's share")
-    shuffle: bool = setting(False, "new image order each epoch (released: file order, always)")
-    even_batches: bool = setting(False, "an epoch's batches differ by one image at most, so that "
-                                 "the last is not short (released: it may be)")
-    flip: bool = setting(False, "mirror half of the training images, others each time")
-    shift: int = setting(0, "pixels by which training images are moved at most, at random", 0, 31)
-    erase: float = setting(0.0, "chance that a random box of a training image is erased", 0, 1)
+    shuffle: bool = setting(False, "new image order each epoch (released: always file order)")
+    even_batches: bool = setting(False, "batches of an epoch differ by one image at most "
+                                 "(released: the last one is short)")
+    flip: bool = setting(False, "mirror a random half of the training images at each step")
     plain_share: float = setting(
-        0.0, "share of the epochs, the last ones, without flips, shifts and erased boxes", 0, 1)
-    seed: int = setting(0, "the one seed: initial weights, image order and augmentation", 0,
+        0.0, "share of the epochs, the last ones, without mirrored images", 0, 1)
+    seed: int = setting(0, "the one seed: initial weights, image order and mirrored images", 0,
                         2 ** 31 - 1, scope="sample")
 
     # Evaluation
     unseen_split: Optional[int] = setting(
-        None, "fold of the people that is kept out of training, to evaluate codes of people never "
-        "seen: 0 to 3", 0, 3, scope="sample")
+        None, "fold of the people, 0 to 3, to keep out of training and to evaluate codes of "
+        "people never seen with", 0, 3, scope="sample")
     evaluate_every: Optional[int] = setting(
-        None, "epochs between evaluations (release: 100; ORL: %d)" % DATASETS[2].evaluate_every, 1,
-        scope="length")
+        None, "epochs between evaluations (release: 100; ORL and own data: 10)", 1, scope="length")
     weights: str = setting(
-        "best", "which are evaluated: best, those of the epoch with the lowest training loss, as "
+        "best", "weights to evaluate: best, those of the epoch with the lowest training loss, as "
         "released; last", choices=("best", "last"))
     continue_from_best: bool = setting(
         True, "after each evaluation train on from the best weights, as released")
     flip_averaging: bool = setting(
-        False, "make codes of the mean of the hash activations of an image and its mirror image; "
-        "encoding then takes twice as long (released: of the image alone)")
-    encode_batch_size: int = setting(256, "images encoded at once; changes speed and memory", 1,
-                                    scope="place")
+        False, "make codes from the mean of the hash activations of an image and its mirror "
+        "image; encoding then takes twice as long (released: from the image alone)")
+    encode_batch_size: int = setting(256, "images to encode at once; changes speed and memory", 1,
+                                     scope="place")
     authors_evaluation: bool = setting(
-        False, "also compute the mAP that the authors' release would print, which takes longer",
+        False, "also compute the mAP that the authors' release would print; takes longer",
         scope="length")
 
     def __post_init__(self):
@@ -204,7 +199,7 @@ class Config:
 
     @classmethod
     def from_dict(cls, values):
-        """Config from a dict of settings; what it leaves out takes the method's default.
+        """Config from a dict of settings; what it leaves out takes the released value.
 
         Raises:
             UserError: an unknown name (the message names the nearest) or a bad value.
@@ -212,66 +207,33 @@ class Config:
         names = setting_names(cls)
         for name in sorted(set(values) - set(names)):
             alike = nearest_names(name, names)
-            raise UserError("unknown setting %.60s%s" % (
-                name, "; did you mean %s?" % " or ".join(alike) if alike else ""))
-        settings = {}
-        for name, table in (("method", {name: method.defaults for name, method in METHODS.items()}),
-                            ("recipe", RECIPES)):
-            key = values.get(name)
-            settings.update(table.get(key, {}) if isinstance(key, str) else {})
-        settings.update(values)
-        return cls(**settings)
+            hint = f"; did you mean {' or '.join(alike)}?" if alike else ""
+            raise UserError(f"unknown setting {name:.60s}{hint}")
+        return cls(**values)
 
     @classmethod
     def recorded(cls, values):
         """Config from the settings of a run's or an encoder's file; see from_dict.
 
-        The file named every setting that there was. What it does not name is younger, and was then
-        as in the release, whatever method and recipe say today.
+        A setting that is newer than the file takes its released value. A former setting must have
+        had the value that is a constant today.
         """
-        return cls.from_dict(dict(cls().to_dict(), **values))
+        values = dict(values)
+        for name, constant in FORMER_SETTINGS.items():
+            value = values.pop(name, constant)
+            if value != constant:
+                raise UserError(f"{name} is {value!r:.40}; it is no setting any more, and always "
+                                f"{constant}: use the version that trained this run")
+        return cls.from_dict(values)
 
     def to_dict(self):
         """All settings as plain JSON values."""
         return dataclasses.asdict(self)
 
-    def for_dataset(self, dataset):
-        """This Config with epochs, batch size and evaluation interval, if left open, filled in."""
-        most = METHODS[self.method].max_epochs
-        defaults = dict(epochs=min(dataset.epochs, most) if most else dataset.epochs,
-                        batch_size=dataset.batch_size, evaluate_every=dataset.evaluate_every)
-        return dataclasses.replace(self, **{name: value for name, value in defaults.items()
-                                            if getattr(self, name) is None})
-
     @property
     def descriptor_size(self):
         """D = K * L."""
         return self.num_bits * self.block_length
-
-
-def resolve(values):
-    """The settings of a run, complete, and its data set.
-
-    Args:
-        values: dict of settings, by name.
-
-    Returns:
-        (Config, Dataset).
-
-    Raises:
-        UserError: a bad setting, or no such data set.
-    """
-    config = Config.from_dict(values)
-    if config.features_of is not None and METHODS[config.method].inputs != "features":
-        raise UserError("features_of is of no use to method %s; leave it out" % config.method)
-    method = METHODS[config.method]
-    meaningless = [name for name in PIXEL_SETTINGS if getattr(config, name)]
-    if method.inputs == "embeddings" and method.features and meaningless:
-        raise UserError("method %s is given embeddings, which cannot be flipped, shifted or "
-                        "erased: leave out %s (with recipe tuned: --flip false --flip_averaging "
-                        "false)" % (config.method, " and ".join(meaningless)))
-    dataset = find_dataset(config.dataset_flag, config.data_dir)
-    return config.for_dataset(dataset), dataset
 
 
 def find_dataset(flag, data_dir):
@@ -292,36 +254,61 @@ def find_dataset(flag, data_dir):
             return dataset._replace(train_folder=data_dir / dataset.train_folder,
                                     test_folder=data_dir / dataset.test_folder)
     if isinstance(flag, str) and DATASET_NAME.match(flag):
-        if (data_dir / flag / "manifest.json").is_file():
+        if os.path.isfile(data_dir / flag / "manifest.json"):
             return _prepared_dataset(flag, data_dir / flag)
-    raise UserError("dataset_flag is %.80r; valid values: %s; prepared in %s: %s" % (
-        flag, ", ".join("%d (%s)" % (number, dataset.title)
-                        for number, dataset in sorted(DATASETS.items())),
-        data_dir, ", ".join(prepared_names(data_dir)) or "none (prepare.py makes them)"))
+    published = ", ".join(f"{number} ({dataset.title})" for number, dataset in DATASETS.items())
+    prepared = ", ".join(prepared_names(data_dir)) or "none (prepare.py makes them)"
+    raise UserError(f"dataset_flag is {flag!r:.80}; valid values: {published}; prepared in "
+                    f"{data_dir}: {prepared}")
 
 
 def prepared_names(data_dir):
     """Names of the data sets in data_dir that prepare.py made, sorted."""
-    return sorted(path.parent.name for path in Path(data_dir).glob("*/manifest.json")
-                  if DATASET_NAME.match(path.parent.name))
+    pattern = os.path.join(glob.escape(str(data_dir)), "*", "manifest.json")
+    names = sorted(Path(path).parent.name for path in glob.glob(pattern))
+    return [name for name in names if DATASET_NAME.match(name)]
+
+
+# Data sets that prepare.py made: their manifest.json
+
+COUNTS = ("num_identities", "num_train", "num_test")
+UNSEEN_COUNTS = ("num_unseen_identities", "num_unseen_gallery", "num_unseen_queries")
 
 
 def _prepared_dataset(name, folder):
     """The Dataset of a folder that prepare.py made."""
-    manifest = read_manifest(folder / "manifest.json")
-    crop, embedding = manifest.crop, manifest.embedding
-    _, num_train, _ = manifest.counts
+    try:
+        manifest = files.read_json(folder / "manifest.json", _check_manifest)
+    except UserError as error:
+        raise UserError(f"{error}; prepare the data again")
     # Small sets take smaller batches, so that an epoch has steps enough to learn from.
-    schedule = dict(epochs=20, batch_size=256 if num_train >= 20000 else 32, evaluate_every=10)
+    batch_size = 256 if manifest["num_train"] >= 20000 else 32
+    schedule = dict(epochs=20, batch_size=batch_size, evaluate_every=10)
     for published in DATASETS.values():
-        if manifest.protocol == published.name:  # one of the paper's, built again
+        if manifest.get("protocol") == published.name:  # one of the paper's, built again
             schedule = dict(epochs=published.epochs, batch_size=published.batch_size,
                             evaluate_every=published.evaluate_every)
-    dataset = Dataset(name, name, "prepared", folder / "train", folder / "test", *manifest.counts,
-                      labels_file=folder / "labels.txt", crop=crop, embedding=embedding, **schedule)
-    if not manifest.unseen_counts:
+    schedule.update(crop=manifest.get("crop"), embedding=manifest.get("embedding"))
+    dataset = Dataset(name, name, "prepared", folder / "train", folder / "test",
+                      *[manifest[count] for count in COUNTS], labels_file=folder / "labels.txt",
+                      **schedule)
+    if UNSEEN_COUNTS[0] not in manifest:
         return dataset
     return dataset._replace(unseen=Dataset(
         name, name + " (people never seen)", "prepared", folder / "unseen_gallery",
-        folder / "unseen_queries", *manifest.unseen_counts,
-        labels_file=folder / "unseen_labels.txt", crop=crop, embedding=embedding, **schedule))
+        folder / "unseen_queries", *[manifest[count] for count in UNSEEN_COUNTS],
+        labels_file=folder / "unseen_labels.txt", **schedule))
+
+
+def _check_manifest(manifest):
+    """Raises ValueError unless a manifest.json holds what we read of it."""
+    files.check_fields(manifest, dict(
+        crop=(dict, type(None)), embedding=(dict, type(None)), protocol=(str, type(None))),
+        "the manifest")
+    counts = COUNTS
+    if any(name in manifest for name in UNSEEN_COUNTS):  # all of them, then
+        counts += UNSEEN_COUNTS
+    files.check_fields(manifest, dict.fromkeys(counts, int), "the manifest")
+    for name in counts:
+        if not 0 < manifest[name] < 2 ** 31:
+            raise ValueError(f"its {name} must be above 0 and below 2 ** 31")

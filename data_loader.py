@@ -79,14 +79,6 @@ def read_dataset(dataset):
     return splits
 
 
-def given_to(method, data):
-    """The ImageSet whose `images` are what a method (config.Method) is given of each image.
-
-    Methods that take embeddings get them, float32 [n, 128], in place of the pixels.
-    """
-    return data._replace(images=data.embeddings) if method.inputs == "embeddings" else data
-
-
 def count_notes(dataset, train, test):
     """Lines that say where the image counts differ from the data set's protocol (often none)."""
     return ["note: %s has %d %s images here; the protocol has %d"

@@ -14,12 +14,13 @@ import runtime.environment  # noqa: F401  first: says in one line what is not in
 # isort: split
 
 import os
-from collections import OrderedDict
 
 from evaluation import vectors
 from evaluation.codes import load_codes
 from evaluation.saving import save_evaluation
-from experiments.run import Run, write_report
+from experiments.run import evaluate, write_report
+from methods.export import check_searchable, export_encoder
+from methods.run import open_run
 from reports import columns, page, runs
 from runtime.command_line import ArgumentParser, run_command
 from runtime.errors import UserError
@@ -32,35 +33,33 @@ MAX_MAP_AT = 10 ** 9  # beyond every gallery
 
 def evaluate_run(path, data_dir, options):
     """Encodes and evaluates one run; writes results, codes and report into its folder."""
-    from methods import encode  # here: codes from elsewhere are evaluated without TensorFlow
-
     folder = RunFolder.open(path)
     options["authors_evaluation"] |= bool(folder.read_settings().get("authors_evaluation"))
-    data, codes, unseen_codes, metadata = encode.encode_run(folder, data_dir)
-    evaluation = save_evaluation(folder, codes, metadata, unseen_codes, **options)
-    path = write_report(Run(data.config, data.dataset, folder, data.train, data.test, data.digest,
-                            data.names, data.unseen), codes, evaluation)
-    weights = ", weights of epoch %d" % metadata["epoch"] if "epoch" in metadata else ""
-    print("%s%s\n%s" % (folder, weights, columns.results_text(evaluation.results)))
-    print("report: %s" % path)
+    run = open_run(folder, data_dir)
+    encoded = run.method.encode(run)
+    evaluation = evaluate(run, encoded, **options)
+    report = write_report(run, encoded.codes, evaluation)
+    epoch = encoded.metadata.get("epoch")
+    print(f"{folder}{'' if epoch is None else f', weights of epoch {epoch}'}")
+    print(f"{columns.results_text(evaluation.results)}\nreport: {report}")
 
 
 def export_run(path, data_dir, out):
     """Writes a run's encoder into the folder `out`."""
-    from methods.export import export_encoder  # here, as above
-
     refuse_inside_output(out)
-    metadata = export_encoder(RunFolder.open(path), out, data_dir)
-    print("encoder: %s (%s, %d bits)" % (out, metadata["method"], metadata["num_bits"]))
+    folder = RunFolder.open(path)
+    check_searchable(folder)
+    metadata = export_encoder(open_run(folder, data_dir), out)
+    print(f"encoder: {out} ({metadata['method']}, {metadata['num_bits']} bits)")
 
 
 def evaluate_file(path, out, options):
     """Evaluates codes from a file; writes results and report into the folder `out`."""
     codes = load_codes(path)
     folder = OutputFolder.create(out, "evaluation")
-    evaluation = save_evaluation(folder, codes, {"codes": str(path)}, **options)
+    evaluation = save_evaluation(folder, codes, dict(codes=str(path)), **options)
     report = page.write_report(folder, evaluation, codes)
-    print("%s\n%s\nreport: %s" % (path, columns.results_text(evaluation.results), report))
+    print(f"{path}\n{columns.results_text(evaluation.results)}\nreport: {report}")
 
 
 def compare_runs(paths, out, options):
@@ -69,11 +68,11 @@ def compare_runs(paths, out, options):
     for path in paths:
         codes = vectors.load_vectors(RunFolder.open(path))
         compared.append(runs.compared_run(path, vectors.evaluate(codes, **options), codes))
-    results = OrderedDict((run.name, run.evaluation.results) for run in compared)
+    results = {run.name: run.evaluation.results for run in compared}
     folder = OutputFolder.create(out, "comparison")
     folder.write_json("comparison.json", results)
-    path = page.write_comparison(folder, compared)
-    print("%s\nreport: %s" % (columns.comparison_text(results), path))
+    report = page.write_comparison(folder, compared)
+    print(f"{columns.comparison_text(results)}\nreport: {report}")
 
 
 def parse_command_line(arguments):
@@ -95,7 +94,7 @@ def parse_command_line(arguments):
         raise UserError(f"--map_at must be a whole number from 1 to {MAX_MAP_AT}")
     for name in ("codes", "out", "export", "data_dir"):
         if getattr(options, name) == "":
-            raise UserError("--%s is empty; name a folder or file, or leave it out" % name)
+            raise UserError(f"--{name} is empty; name a folder or file, or leave it out")
     if bool(options.codes) == bool(options.run_dir):
         raise UserError("name either run folders or --codes FILE.npz; --help says more")
     if options.codes and not options.out:

@@ -3,8 +3,6 @@
 Dimensions: B batch, K number of bits, D descriptor size, C identities. labels are int32 [B].
 """
 
-from collections import OrderedDict
-
 from runtime.tensorflow import tf
 
 
@@ -35,17 +33,17 @@ def center_loss(descriptors, centers, labels):
     return 0.5 * tf.reduce_sum(tf.square(descriptors - tf.gather(centers, labels)))
 
 
-def center_updates(descriptors, centers, labels, alpha):
+def center_updates(descriptors, centers, labels):
     """How far each center moves by its own rule (Wen et al., ECCV 2016, equation 4).
 
     For class j with n_j descriptors f_i in the batch:
-    update_j = alpha * sum_i (c_j - f_i) / (1 + n_j), to be subtracted from c_j.
+    update_j = sum_i (c_j - f_i) / (1 + n_j), to be subtracted from c_j: their rate alpha is 1, as
+    released.
 
     Args:
         descriptors: float32 [B, D].
         centers: float32 [C, D].
         labels: int [B].
-        alpha: rate of the rule; the release has 1.
 
     Returns:
         float32 [B, D]: each image's share of its class's update; shares of a class add up.
@@ -54,7 +52,7 @@ def center_updates(descriptors, centers, labels, alpha):
     counts = tf.reduce_sum(
         tf.cast(tf.equal(labels[:, None], labels[None, :]), tf.float32), axis=1)
     differences = tf.gather(centers, labels) - descriptors
-    return alpha * differences / (1.0 + counts)[:, None]
+    return differences / (1.0 + counts)[:, None]
 
 
 def weight_decay_loss(kernels):
@@ -74,14 +72,13 @@ def weighted_losses(network, labels, centers, kernels, config, hash_temperature=
         hash_temperature: of the hash classifier's softmax, float or scalar.
 
     Returns:
-        An OrderedDict of float32 scalars: "total" first, then each term that adds up to it. Terms
+        A dict of float32 scalars: "total" first, then each term that adds up to it. Terms
         whose part the network lacks, and a weight decay of 0, are left out.
     """
-    terms = OrderedDict()
-    # The temperature leaves the gradient at even probabilities as it is.
-    terms["hash_classification"] = (
-        config.hash_classification_weight * hash_temperature
-        * classification_loss(network.hash_logits / hash_temperature, labels))
+    terms = {}
+    # The factor keeps the gradient at equal logits the same for every temperature.
+    terms["hash_classification"] = hash_temperature * classification_loss(
+        network.hash_logits / hash_temperature, labels)
     if network.descriptor_logits is not None:
         terms["descriptor_classification"] = (
             config.descriptor_classification_weight
@@ -92,6 +89,4 @@ def weighted_losses(network, labels, centers, kernels, config, hash_temperature=
         terms["center"] = config.center_weight * center_loss(network.descriptor, centers, labels)
     if config.weight_decay:
         terms["weight_decay"] = config.weight_decay * weight_decay_loss(kernels)
-    losses = OrderedDict(total=tf.add_n(list(terms.values())))
-    losses.update(terms)
-    return losses
+    return dict(total=tf.add_n(list(terms.values())), **terms)

@@ -9,20 +9,21 @@ import runtime.environment  # noqa: F401  first: says in one line what is not in
 
 import argparse
 import os
-import sys
 
 import numpy as np
 
 import data_loader
-from config import METHODS, Config, find_dataset, resolve
-from experiments import run
-from methods.run_data import load_run_data
-from methods.trained_run import open_trained_run
+from config import Config, find_dataset
+from experiments.run import follow, lead, perform
+from methods.run import load_run
+from methods.table import METHODS, method_of, resolve
+from model import HASH_LAYERS
 from runtime.command_line import ArgumentParser, add_setting_arguments, run_command, setting_values
 from runtime.errors import UserError
 from runtime.run_folder import RunFolder
-from training.distributed.cluster import WorkerSettings, read_cluster
-from training.distributed.workers import Supervisor, end_at_once
+from runtime.settings import setting_names
+from training.distributed.cluster import WorkerSettings
+from training.distributed.workers import launch
 
 # Which data set to train on; --dataset_flag overrides it.
 #   0  YouTube Faces   pickles below data/, see data/README.md
@@ -32,9 +33,35 @@ from training.distributed.workers import Supervisor, end_at_once
 dataset_flag = 2
 
 RUNS_DIR = "runs"
-# A resumed run keeps all its settings but these.
-CHANGEABLE = ("data_dir", "features_of", "epochs", "evaluate_every", "encode_batch_size",
-              "authors_evaluation")
+
+
+def main(arguments):
+    """Trains and evaluates, in this process or in several (docs/distributed.md)."""
+    options, given, workers = parse_command_line(arguments)
+    launch(workers, train=lambda connect: train(options, given, connect),
+           follow=lambda workers: follow(workers, given.get("data_dir")))
+
+
+def train(options, given, connect=None):
+    """One run: settings, data, training, evaluation, report.
+
+    Args:
+        options, given: see parse_command_line.
+        connect: function that connects this process with its other workers; None without any.
+    """
+    config, dataset, folder = open_run(options, given)
+    method_of(config).check_before_data(config, dataset)
+    workers = lead(connect, config)
+    run = load_run(config, dataset)
+    workers.check_data(run.digest)
+    run.method.start_up()
+    if folder is None:  # only now: settings, data and TensorFlow are good
+        folder = create_run(options, config, dataset)
+    folder.check_data(run.digest)
+    folder.write_settings(config.to_dict())
+    print_counts(run)
+    print(f"run folder: {folder.path.resolve()}", flush=True)
+    perform(run._replace(folder=folder), workers)
 
 
 def parse_command_line(arguments):
@@ -44,19 +71,20 @@ def parse_command_line(arguments):
         arguments: list of str.
 
     Returns:
-        (options, given): options has run_dir, resume and overwrite; given is a dict of the
-        settings that the command line names.
+        (options, given, workers): options has run_dir, resume and overwrite; given is a dict of the
+        settings that the command line names; workers is a WorkerSettings.
 
     Raises:
         UserError: an unknown option or a value of the wrong type.
     """
     parser = ArgumentParser(description=__doc__)
-    parser.add_argument("--run_dir", help="folder of the run (default: %s/DATASET_KBITS_seedS, "
-                                          "or the next free number)" % RUNS_DIR)
+    parser.add_argument("--run_dir", help=f"folder of the run (default: {RUNS_DIR}/DATASET_KBITS_"
+                                          "seedS, or the next free number)")
     parser.add_argument("--resume", action="store_true",
                         help="go on with the run in run_dir (default: the newest of that name)")
     parser.add_argument("--overwrite", action="store_true", help="replace the run in run_dir")
-    add_setting_arguments(parser, Config, defaults=stated_defaults(arguments))
+    add_setting_arguments(parser, Config, defaults=stated_defaults(arguments), choices=dict(
+        method=METHODS, hash_layer=HASH_LAYERS))
     add_setting_arguments(parser, WorkerSettings)
     options = parser.parse_args(arguments)
     given = setting_values(options, Config)
@@ -68,7 +96,7 @@ def parse_command_line(arguments):
     for name in ("data_dir", "features_of"):  # the run must find them from any working directory
         if given.get(name):
             given[name] = os.path.abspath(given[name])
-    return options, given
+    return options, given, WorkerSettings(**setting_values(options, WorkerSettings))
 
 
 def check_path(run_dir):
@@ -79,7 +107,7 @@ def check_path(run_dir):
         except FileNotFoundError:
             pass  # it will be made
         except (OSError, ValueError) as error:
-            raise UserError("--run_dir %s: %s" % (run_dir, getattr(error, "strerror", error)))
+            raise UserError(f"--run_dir {run_dir}: {getattr(error, 'strerror', error)}")
 
 
 def stated_defaults(arguments):
@@ -89,9 +117,8 @@ def stated_defaults(arguments):
         parser.add_argument("--" + name, default=argparse.SUPPRESS)
     try:
         named = vars(parser.parse_known_args(arguments)[0])
-        config = Config.from_dict(dict(dict(dataset_flag=dataset_flag), **named))
-        return config.for_dataset(find_dataset(config.dataset_flag, config.data_dir)).to_dict()
-    except UserError:  # which the whole command line is told of
+        return resolve(dict(dict(dataset_flag=dataset_flag), **named))[0].to_dict()
+    except UserError:  # parse_command_line or open_run says it
         return {}
 
 
@@ -110,20 +137,19 @@ def open_run(options, given):
     if options.resume and options.run_dir is not None:
         folder = RunFolder.open(options.run_dir)
     else:
-        values = dict(dataset_flag=dataset_flag)
-        values.update(given)
-        config, dataset = resolve(values)
+        config, dataset = resolve(dict(dict(dataset_flag=dataset_flag), **given))
         if not options.resume:
             return config, dataset, None
         folder = RunFolder.open_newest(default_run_dir(config, dataset))
     folder.lock()
     trained = Config.recorded(folder.read_settings())
+    changeable = setting_names(Config, "place", "length")
     for name, value in given.items():
         same = value == getattr(trained, name) or (
             name == "dataset_flag" and is_same_dataset(trained, given))
-        if name not in CHANGEABLE and not same:
-            raise UserError("%s was trained with %s %r; a resumed run can change only %s" % (
-                folder, name, getattr(trained, name), ", ".join(CHANGEABLE)))
+        if name not in changeable and not same:
+            raise UserError(f"{folder} was trained with {name} {getattr(trained, name)!r}; a "
+                            f"resumed run can change only {', '.join(changeable)}")
     return resolve(dict(trained.to_dict(), **given)) + (folder,)
 
 
@@ -136,12 +162,11 @@ def is_same_dataset(trained, given):
 
 def default_run_dir(config, dataset):
     """runs/DATASET_KBITS_seedS; another method or recipe stands after the data set, a fold last."""
-    method = "" if config.method == "dcbh" else "_" + config.method
-    if config.recipe != "released" and METHODS[config.method].features:
-        method += "_" + config.recipe
-    fold = "" if config.unseen_split is None else "_unseen%d" % config.unseen_split
-    return "%s/%s%s_%dbits_seed%d%s" % (
-        RUNS_DIR, dataset.name, method, config.num_bits, config.seed, fold)
+    method = "" if config.method == "dcbh" else f"_{config.method}"
+    if config.recipe != "released" and method_of(config).trains:
+        method += f"_{config.recipe}"
+    fold = "" if config.unseen_split is None else f"_unseen{config.unseen_split}"
+    return f"{RUNS_DIR}/{dataset.name}{method}_{config.num_bits}bits_seed{config.seed}{fold}"
 
 
 def create_run(options, config, dataset):
@@ -151,80 +176,22 @@ def create_run(options, config, dataset):
     return RunFolder.create_numbered(default_run_dir(config, dataset), config.to_dict())
 
 
-def train(options, given, cluster=None):
-    """One run: settings, data, graph, training, evaluation.
-
-    Args:
-        options, given: see parse_command_line.
-        cluster: the Cluster whose worker 0 this process is, if there is one.
-    """
-    config, dataset, folder = open_run(options, given)
-    method, workers = METHODS[config.method], None
-    if method.inputs == "features":
-        open_trained_run(config, dataset)  # before the data is read
-    if cluster is not None:
-        from training.distributed.following import lead  # here: see below
-        workers = lead(cluster, config)
-    data = load_run_data(config, dataset)
-    if workers is not None:
-        workers.check_data(data.digest)
-    train_method = run.fit_projection
-    if method.inputs == "features":
-        trained = open_trained_run(config, dataset, data.digest, folder)
-        print("starting TensorFlow", flush=True)
-        from experiments.features import take_features  # here: see below
-
-        def train_method(this):
-            take_features(this, trained)
-    elif method.features:
-        print("starting TensorFlow", flush=True)
-        from experiments.train import train_network  # here: mistakes are told before its seconds
-
-        def train_method(this):
-            train_network(this, workers)
-    if folder is None:  # only now: settings, data and TensorFlow are good
-        folder = create_run(options, config, dataset)
-    folder.check_data(data.digest)
-    folder.write_settings(config.to_dict())
-    print_counts(data)
-    print("run folder: %s" % folder.path.resolve(), flush=True)
-    train_method(run.Run(config, data.dataset, folder, data.train, data.test, data.digest,
-                         data.names, data.unseen))
-
-
-def print_counts(data):
-    """Says how many images a run (a RunData) has, and what is unusual about them."""
-    config, dataset, count = data.config, data.dataset, len(data.train.labels)
-    print("%s: %d training images (the gallery), %d queries, %d identities%s"
-          % (dataset.title, count, len(data.test.labels), dataset.num_identities,
-             "; from %s" % dataset.train_folder.parent if dataset.train_folder else ""))
-    if data.unseen:
-        gallery, queries = [len(split.labels) for split in data.unseen]
-        print("never seen in training%s: %d gallery images, %d queries, %d identities" % (
-            "" if config.unseen_split is None else " (fold %d)" % config.unseen_split,
-            gallery, queries, len(np.unique(data.unseen[0].labels))))
-    for note in data_loader.count_notes(dataset, data.train, data.test):
+def print_counts(run):
+    """Says how many images a Run has, and what is unusual about them."""
+    config, dataset, count = run.config, run.dataset, len(run.train.labels)
+    source = f"; from {dataset.train_folder.parent}" if dataset.train_folder else ""
+    print(f"{dataset.title}: {count} training images (the gallery), {len(run.test.labels)} "
+          f"queries, {dataset.num_identities} people{source}")
+    if run.unseen:
+        fold = "" if config.unseen_split is None else f" (fold {config.unseen_split})"
+        gallery, queries = run.unseen
+        print(f"never seen in training{fold}: {len(gallery.labels)} gallery images, "
+              f"{len(queries.labels)} queries, {len(np.unique(gallery.labels))} people")
+    for note in data_loader.count_notes(dataset, run.train, run.test):
         print(note)
-    if config.batch_size > count and METHODS[config.method].features:
-        print("note: batch_size is %d, so that an epoch is one step: there are %d training images"
-              % (config.batch_size, count))
-
-
-def main(arguments):
-    """A run in this process, as one of the workers of TF_CONFIG, or as --num_workers processes."""
-    options, given = parse_command_line(arguments)
-    settings = WorkerSettings(**setting_values(options, WorkerSettings))
-    cluster = read_cluster(settings)
-    if cluster is not None:
-        cluster.check_own_address()
-        if cluster.index == 0:
-            end_at_once(lambda: train(options, given, cluster))
-        from training.distributed import following
-        end_at_once(lambda: following.follow(cluster, given.get("data_dir")))
-    elif settings.num_workers > 1:
-        sys.exit(Supervisor(settings.num_workers).run())
-    else:
-        train(options, given)
+    if config.batch_size > count and run.method.trains:
+        print(f"note: batch_size is {config.batch_size}, so an epoch is one step: there are "
+              f"{count} training images")
 
 
 if __name__ == "__main__":

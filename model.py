@@ -6,7 +6,7 @@ Dimensions: B batch, K number of bits, L block length, D = K * L descriptor size
 from __future__ import annotations
 
 import zlib
-from typing import NamedTuple
+from typing import Callable, NamedTuple
 
 import numpy as np
 
@@ -17,6 +17,10 @@ GROUPS = ((64, 64), (128, 128), (256, 256, 256), (512, 512, 512))
 # DDH: (output channels, kernel size) of its convolutions, and the locally connected layer after.
 DDH_CONVOLUTIONS = ((20, 3), (40, 2), (60, 2))
 DDH_LOCAL_CHANNELS = 80
+
+
+BATCH_NORM_DECAY = 0.9  # of the moving statistics, a step
+BATCH_NORM_EPSILON = 0.001
 
 
 class Network(NamedTuple):
@@ -34,7 +38,8 @@ class Network(NamedTuple):
         hash_logits: [B, C], the hash classifier's, on the hash activations; None without one.
         descriptor_logits: [B, C], the descriptor classifier's; None without one.
         update_moving_statistics: an op to run once with each training step; None for inference.
-        code_activations: [B, K], its signs are the code; see training.graph.build_network.
+        code_activations: [B, K], its signs are the code: the hash activations; in inference with
+            flip_averaging, the mean of those of the images and of their mirror images.
     """
 
     images: tf.Tensor
@@ -58,20 +63,18 @@ class BatchNorm:
 
     Args:
         training: Python bool; batch statistics (noted for the moving ones) or moving ones.
-        decay: weight of the old value at an update.
-        epsilon: added to the variance.
     """
 
-    def __init__(self, training, decay, epsilon):
-        self.training, self.epsilon = training, epsilon
+    def __init__(self, training):
+        self.training = training
         self._statistics = []  # (moving statistic, the batch's, rate)
         if training:
             self._updates = _variable("batch_norm/num_updates", [], tf.zeros_initializer(), False)
             self._count = self._updates.read_value() + 1.0
-            self._variance_rate = 1.0 - decay
+            self._variance_rate = 1.0 - BATCH_NORM_DECAY
             # With this rate the plain update m += rate * (batch - m) keeps m debiased:
             # (1 - decay) / (1 - decay ** n) is 1 at the first update and falls to 1 - decay.
-            self._mean_rate = (1.0 - decay) / (1.0 - tf.pow(decay, self._count))
+            self._mean_rate = self._variance_rate / (1.0 - tf.pow(BATCH_NORM_DECAY, self._count))
 
     def __call__(self, values, gain=1.0):
         """Normalises float32 [B, height, width, channels] or [B, channels]; gamma's start: gain."""
@@ -84,8 +87,8 @@ class BatchNorm:
             mean = _variable("moving_mean", channels, tf.zeros_initializer(), False)
             variance = _variable("moving_variance", channels, tf.ones_initializer(), False)
             if not self.training:
-                return tf.nn.fused_batch_norm(values, gamma, beta, mean, variance, self.epsilon,
-                                              is_training=False)[0]
+                return tf.nn.fused_batch_norm(values, gamma, beta, mean, variance,
+                                              BATCH_NORM_EPSILON, is_training=False)[0]
             normalised, *batch_statistics = self.normalise(values, gamma, beta, mean)
             self._statistics += zip((mean, variance), batch_statistics,
                                     (self._mean_rate, self._variance_rate))
@@ -93,7 +96,8 @@ class BatchNorm:
 
     def normalise(self, values, gamma, beta, _moving_mean):
         """Normalised float32 [B, height, width, channels], its mean and its unbiased variance."""
-        return tf.nn.fused_batch_norm(values, gamma, beta, epsilon=self.epsilon, is_training=True)
+        return tf.nn.fused_batch_norm(values, gamma, beta, epsilon=BATCH_NORM_EPSILON,
+                                      is_training=True)
 
     def update_moving_statistics(self):
         """An op that moves the statistics by the pass's; to run once with each training step."""
@@ -104,44 +108,49 @@ class BatchNorm:
         return tf.group(*updates)
 
 
-def build_network(images, *, scope, features, hash_layer, num_bits, block_length, training,
-                  num_classes=None, multi_scale=True, descriptor_gain=1.0,
-                  descriptor_classifier=True, batch_norm_decay=0.9, batch_norm_epsilon=0.001,
-                  batch_norm_class=BatchNorm):
+def build_network(images, settings, training, num_classes=None, batch_norm_class=BatchNorm):
     """Builds the network in the current graph; a second call shares the first one's variables.
 
     Initial weights depend on the graph's seed (tf.set_random_seed) and each variable's name alone.
 
     Args:
-        images: float32 [B, 32, 32, 3], normalised as in data_loader.normalise, or what else
-            `features` takes.
-        scope: variable scope of the whole, the method's name; checkpoints carry it.
-        features: what builds the convolutions, such as dcbh_features.
-        hash_layer: what makes hash activations of the descriptor, such as block_hashing.
-        num_bits: K.
-        block_length: L.
+        images: float32 [B, 32, 32, 3], normalised as in data_loader.normalise, or what else the
+            method's backbone takes.
+        settings: anything with method, hash_layer, num_bits, block_length, multi_scale,
+            descriptor_gain, descriptor_classification_weight and flip_averaging of config.Config.
+            The method is the variable scope of the whole; checkpoints carry it.
         training: Python bool; whether batch norm uses the batch's statistics.
-        num_classes: C; None leaves both classifiers out, which codes have no need of.
-        multi_scale: whether the second last group is pooled beside the last one.
-        descriptor_gain: first value of batch norm's gamma before the descriptor's ReLU.
-        descriptor_classifier: whether there is one beside the hash classifier.
-        batch_norm_decay, batch_norm_epsilon: see BatchNorm; batch_norm_class: it or a subclass.
+        num_classes: C; None leaves out both classifiers, which codes do not need.
+        batch_norm_class: BatchNorm or a subclass.
 
     Returns:
         A Network.
     """
-    with tf.variable_scope(scope, reuse=tf.AUTO_REUSE):
-        batch_norm = batch_norm_class(training, batch_norm_decay, batch_norm_epsilon)
-        groups, feature = features(images, batch_norm, multi_scale)
+    network = _one_pass(images, settings, training, num_classes, batch_norm_class)
+    if training or not settings.flip_averaging:
+        return network
+    # A face and its mirror image are of one person: they share one code, that of their mean.
+    mirrored = _one_pass(tf.reverse(images, [2]), settings, training, None, batch_norm_class)
+    return network._replace(
+        code_activations=(network.hash_activations + mirrored.hash_activations) / 2)
+
+
+def _one_pass(images, settings, training, num_classes, batch_norm_class):
+    """See build_network; without flip averaging."""
+    with tf.variable_scope(settings.method, reuse=tf.AUTO_REUSE):
+        batch_norm = batch_norm_class(training)
+        groups, feature = BACKBONES[settings.method].build(images, batch_norm, settings.multi_scale)
         with tf.variable_scope("descriptor"):
+            size = settings.num_bits * settings.block_length
             descriptor = tf.nn.relu(batch_norm(
-                linear(feature, num_bits * block_length), descriptor_gain))  # [B, D]
-        hash_activations = hash_layer(descriptor, num_bits, batch_norm)  # [B, K]
+                linear(feature, size), settings.descriptor_gain))  # [B, D]
+        hash_activations = HASH_LAYERS[settings.hash_layer](
+            descriptor, settings.num_bits, batch_norm)  # [B, K]
         hash_logits = descriptor_logits = None
         if num_classes:
             with tf.variable_scope("hash_classifier"):
                 hash_logits = linear(hash_activations, num_classes)  # [B, C]
-        if num_classes and descriptor_classifier:
+        if num_classes and settings.descriptor_classification_weight > 0:
             with tf.variable_scope("descriptor_classifier"):
                 descriptor_logits = linear(descriptor, num_classes)  # [B, C]
     return Network(images, tuple(groups), feature, descriptor, hash_activations,
@@ -155,9 +164,9 @@ def dcbh_features(images, batch_norm, multi_scale=True):
     """DCBH's VGG-style groups: float32 [B, 32, 32, 3] -> (list of 4 groups, [B, 768 or 512])."""
     groups, features = [], images
     for number, channels in enumerate(GROUPS, 1):
-        with tf.variable_scope("group%d" % number):
+        with tf.variable_scope(f"group{number}"):
             for layer, out in enumerate(channels, 1):
-                with tf.variable_scope("conv%d" % layer):
+                with tf.variable_scope(f"conv{layer}"):
                     features = convolution(features, out, batch_norm)
             features = max_pool(features)
         groups.append(features)
@@ -177,7 +186,7 @@ def ddh_features(images, batch_norm, _multi_scale=True):
     """
     groups, features = [], images
     for number, (channels, size) in enumerate(DDH_CONVOLUTIONS, 1):
-        with tf.variable_scope("conv%d" % number):
+        with tf.variable_scope(f"conv{number}"):
             features = max_pool(convolution(features, channels, batch_norm, size, "VALID"))
         groups.append(features)
     with tf.variable_scope("local"):
@@ -187,8 +196,28 @@ def ddh_features(images, batch_norm, _multi_scale=True):
 
 
 def embedding_features(embeddings, _batch_norm, _multi_scale=True):
-    """A frozen network's embedding in convolutions' place: float32 [B, 128] -> ([], [B, 128])."""
+    """The embedding of another, trained network: float32 [B, 128] -> ([], [B, 128])."""
     return [], embeddings
+
+
+class Backbone(NamedTuple):
+    """What a network has before its descriptor.
+
+    Attributes:
+        build: function of the input [B, ...], a BatchNorm and multi_scale; returns a list of the
+            groups' outputs and the feature [B, F] that the descriptor is a linear function of.
+        input_shape: of one input.
+    """
+
+    build: Callable
+    input_shape: tuple
+
+
+BACKBONES = {  # by method
+    "dcbh": Backbone(dcbh_features, (32, 32, 3)),
+    "ddh": Backbone(ddh_features, (32, 32, 3)),
+    "embedding_dcbh": Backbone(embedding_features, (128,)),
+}
 
 
 def convolution(features, channels, batch_norm, size=3, padding="SAME"):
@@ -227,7 +256,7 @@ def locally_connected(features, channels):
     outputs = []
     for row in range(height):
         for column in range(width):
-            with tf.variable_scope("row%d_column%d" % (row, column)):
+            with tf.variable_scope(f"row{row}_column{column}"):
                 window = features[:, row:row + 2, column:column + 2, :]
                 outputs.append(linear(flatten(window), channels))
     return tf.reshape(tf.stack(outputs, axis=1), [-1, height, width, channels])
@@ -297,12 +326,19 @@ def dense_hashing(descriptor, num_bits, batch_norm):
         return tf.tanh(batch_norm(linear(descriptor, num_bits)))  # [B, K]
 
 
+HASH_LAYERS = {
+    "block": block_hashing,
+    "divide_and_encode": divide_and_encode,
+    "dense": dense_hashing,
+}
+
+
 def _blocks(descriptor, num_bits):
     """[B, K * L] -> [B, K, L]: consecutive values make a block."""
     size = int(descriptor.shape[-1])
     if size % num_bits:
-        raise ValueError("descriptor %r has %d values, no multiple of num_bits = %d"
-                         % (descriptor.name, size, num_bits))
+        raise ValueError(f"descriptor {descriptor.name!r} has {size} values, no multiple of "
+                         f"num_bits = {num_bits}")
     return tf.reshape(descriptor, [-1, num_bits, size // num_bits])
 
 
@@ -325,7 +361,7 @@ def _variable(name, shape, initializer=None, trainable=True):
     seed, kernels of one shape would start equal; with none, depend on the order of building.
     """
     if initializer is None:
-        full_name = "%s/%s" % (tf.get_variable_scope().name, name)
+        full_name = f"{tf.get_variable_scope().name}/{name}"
         initializer = tf.glorot_uniform_initializer(
             seed=zlib.crc32(full_name.encode()) & 0x7fffffff)
     return tf.get_variable(name, shape, tf.float32, initializer, trainable=trainable,

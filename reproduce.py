@@ -18,7 +18,7 @@ import runtime.environment  # noqa: F401  first: says in one line what is not in
 import sys
 
 from config import DATASETS, Config
-from evaluation.folds import FOLDS
+from evaluation.open_set import FOLDS
 from experiments import grid
 from experiments.runner import Runner
 from runtime.command_line import ArgumentParser, add_setting_arguments, run_command, setting_values

@@ -72,7 +72,7 @@ def measure(batch_size, seconds):
     cluster = read_cluster(WorkerSettings())
     workers = None
     if cluster is not None:
-        from training.distributed.distribution import Workers
+        from training.distributed.coordination import Workers
         workers = Workers(cluster)
     rng = np.random.RandomState(0)
     images = np.clip(0.1 * rng.standard_normal((batch_size, 32, 32, 3)), -1, 1).astype(np.float32)

@@ -14,12 +14,11 @@ import csv
 from pathlib import Path
 
 import data_loader
-from config import resolve
-from methods.table import RECIPES
+from config import RECIPES
+from methods.table import resolve
 from reports.style import BLUE, VERMILLION, make_figure
 from runtime.tensorflow import make_session, tf
-from training import schedule
-from training.augmentation import augmented
+from training import recipe as recipes
 from training.graph import build_step_graph
 
 PANELS = (
@@ -55,7 +54,7 @@ def first_steps(config, dataset, train, steps):
     graph = build_step_graph(config, dataset.num_identities)
     tensors = measured(graph)
     total = config.epochs * data_loader.steps_per_epoch(len(train.labels), config.batch_size)
-    restart = schedule.restart_step(config, total)
+    restart = recipes.restart_step(config, total)
     steps = steps if restart is None else min(steps, restart)
     with make_session(graph.graph) as session:
         session.run(graph.initialize)
@@ -68,9 +67,10 @@ def first_steps(config, dataset, train, steps):
                 if done == steps:
                     return
                 values = session.run((tensors, graph.step), {
-                    graph.images: augmented(images, config, epoch, index), graph.labels: labels,
-                    graph.learning_rate: schedule.learning_rate(config, done, total),
-                    graph.hash_temperature: schedule.hash_temperature(config, done, total)})[0]
+                    graph.images: recipes.mirrored(images, config, epoch, index),
+                    graph.labels: labels,
+                    graph.learning_rate: recipes.learning_rate(config, done, total),
+                    graph.hash_temperature: recipes.hash_temperature(config, done, total)})[0]
                 done += 1
                 yield values
 

@@ -133,6 +133,7 @@ def detecting_gallery(run, count):
     """
     from gallery.gallery_writer import GalleryWriter
     from methods.export import Encoder, export_encoder
+    from methods.run import open_run
     from runtime.run_folder import RunFolder
 
     with tempfile.TemporaryDirectory() as temporary:
@@ -141,7 +142,7 @@ def detecting_gallery(run, count):
         write_photographs(folder, count)
         with GalleryWriter(Path(temporary) / "gallery") as writer:
             place = writer.path / writer.encoder_folder()
-            metadata = export_encoder(RunFolder.open(run), place)
+            metadata = export_encoder(open_run(RunFolder.open(run)), place)
             metadata.update(crop=cropping.detect_crop(32), dataset="photographs")
             (place / "encoder.json").write_text(json.dumps(metadata))
             with Encoder.open(place) as encoder:

@@ -46,9 +46,9 @@ def rate(step, batch, seconds):
 
 def tensorflow_step(task, batch):
     from config import Config
-    from methods import encode
+    from evaluation.codes import signs
     from runtime.tensorflow import make_session
-    from training.graph import build_step_graph
+    from training.graph import build_step_graph, run_network
 
     config = Config(dataset_flag=1, num_bits=NUM_BITS, encode_batch_size=batch)
     graph = build_step_graph(config, NUM_CLASSES)
@@ -58,7 +58,8 @@ def tensorflow_step(task, batch):
     if task == "training":
         return lambda: session.run((graph.step, graph.losses, graph.accuracy),
                                    {graph.images: images, graph.labels: labels})
-    return lambda: encode.encode(graph.inference, session, images, batch)
+    network = graph.inference
+    return lambda: signs(run_network(session, network, network.code_activations, images, batch))
 
 
 # PyTorch

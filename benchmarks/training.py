@@ -18,7 +18,7 @@ import time
 from pathlib import Path
 
 import data_loader
-from config import resolve
+from methods.table import resolve
 from runtime.run_folder import RunFolder
 from runtime.tensorflow import device_line, make_session
 from training.graph import build_step_graph

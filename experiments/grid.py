@@ -7,8 +7,9 @@ from collections import OrderedDict
 from pathlib import Path
 from typing import NamedTuple
 
-from config import METHODS, PIXEL_SETTINGS, ROOT, Config, Dataset, find_dataset, resolve
-from evaluation.folds import FOLDS
+from config import PIXEL_SETTINGS, ROOT, Config, Dataset, find_dataset
+from evaluation.open_set import FOLDS
+from methods.table import METHODS, method_of, resolve
 from reports import tables
 from runtime.command_line import duration
 from runtime.errors import UserError
@@ -158,7 +159,7 @@ def make_cells(out, datasets, methods, bits, seeds, given, unseen_splits=(None,)
         values = dict(given, dataset_flag=name, num_bits=num_bits, seed=seed, unseen_split=fold,
                       authors_evaluation=True)
         values.update(GRID_METHODS[method][1])
-        if METHODS[values.get("method", "dcbh")].inputs == "embeddings":
+        if METHODS[values.get("method", "dcbh")].takes_embeddings:
             values = {name: value for name, value in values.items() if name not in PIXEL_SETTINGS}
         place = cell_folder(num_bits, seed, fold)
         if takes_features(method):
@@ -175,7 +176,7 @@ def make_cells(out, datasets, methods, bits, seeds, given, unseen_splits=(None,)
 
 def takes_features(method):
     """Whether a key of GRID_METHODS takes the features of a trained network."""
-    return METHODS[GRID_METHODS[method][1].get("method", "dcbh")].inputs == "features"
+    return METHODS[GRID_METHODS[method][1].get("method", "dcbh")].needs_features_of
 
 
 def has_data(dataset):
@@ -206,7 +207,7 @@ def with_embeddings(cells):
         UserError: there are no others.
     """
     left_out = [cell for cell in cells if cell.dataset.embedding is None
-                and METHODS[cell.config.method].inputs == "embeddings"]
+                and method_of(cell.config).takes_embeddings]
     for title in OrderedDict.fromkeys(cell.dataset.title for cell in left_out):
         names = OrderedDict.fromkeys(
             cell.method for cell in left_out if cell.dataset.title == title)
@@ -234,7 +235,7 @@ def print_plan(cells):
         if config.unseen_split is not None:
             images = images * (FOLDS - 1) / FOLDS
         seconds = operations = 0.0
-        if METHODS[config.method].features:
+        if method_of(config).trains:
             # Code length, hash layer and losses hardly change the time.
             key = config.method, dataset.name, config.batch_size
             if key not in costs:

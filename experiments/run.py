@@ -1,78 +1,79 @@
-"""What a run is made of, and how it ends: evaluated and reported. Needs no TensorFlow."""
+"""One run from its loaded data to its report, and what its other workers do meanwhile."""
 
-from collections import OrderedDict
-from typing import NamedTuple, Optional
+import contextlib
+import sys
+import time
 
-import numpy as np
-
-from config import Config, Dataset
-from data_loader import ImageSet
+from config import Config
 from evaluation.codes import Codes
 from evaluation.saving import save_evaluation
 from faces import mislabelled
-from methods.projections import encode_projected
+from methods.run import load_run
+from methods.table import method_of, resolve
 from reports import columns, page
 from reports.runs import read_record
 from reports.summary import closing_notes
+from runtime.command_line import duration
+from runtime.errors import UserError
 from runtime.provenance import noting_end
-from runtime.run_folder import RunFolder
+from training.distributed.coordination import ALONE
+from training.distributed.session import LostWorker
+from training.loop import Interrupted, TrainingDiverged
+
+# Below so many images, a share's mean and variance are poor estimates.
+FEW_IMAGES = 16
 
 
-class Run(NamedTuple):
-    """What a run is made of.
+def perform(run, workers=ALONE):
+    """Trains or fits the run's method, evaluates its codes on the way, and writes its report.
 
-    Attributes:
-        config, dataset: its settings, complete, and its data set.
-        folder: its locked RunFolder.
-        train, test: ImageSets: the gallery, and the queries.
-        digest: data_loader.data_digest of all images.
-        names: the identities' names by label, or None.
-        unseen: (gallery, queries) of people never seen, two ImageSets; None where there are none.
+    Ctrl-C and SIGTERM save the state and end the process with the shell's code for the signal.
+
+    Args:
+        run: a methods.run.Run with a locked folder.
+        workers: a training.distributed.coordination.Workers, of which this is worker 0, or ALONE.
     """
+    started = time.perf_counter()
+    try:
+        with noting_end(run.folder):
+            encoded, evaluation = run.method.make_codes(
+                run, lambda encoded: evaluate(run, encoded), workers)
+            report = write_report(run, encoded.codes, evaluation)
+    except Interrupted as stop:
+        write_unfinished_report(run)
+        print(stop.way_out, file=sys.stderr)
+        sys.exit(128 + stop.signal_number)
+    except TrainingDiverged as error:
+        write_unfinished_report(run, str(error), error.epoch, error.step, error.term)
+        raise
+    except UserError as error:
+        write_unfinished_report(run, str(error))
+        raise
+    print(columns.results_text(evaluation.results))
+    for note in closing_notes(read_record(run.folder.path), encoded.codes):
+        print(f"note: {note}")
+    print(f"report: {report}", flush=True)
+    print(f"took {duration(time.perf_counter() - started)} in all")
 
-    config: Config
-    dataset: Dataset
-    folder: RunFolder
-    train: ImageSet
-    test: ImageSet
-    digest: str
-    names: list
-    unseen: Optional[tuple] = None
 
-
-def fit_projection(run):
-    """Fits a projection, or takes embeddings as they are; evaluates and writes the run's report."""
-    finish_run(run, encode_projected, None, "CPU (numpy %s)" % np.__version__)
-
-
-def finish_run(run, encode, tensorflow, device, network_start=None):
-    """A run without training of its own: encodes, evaluates and reports.
+def evaluate(run, encoded, **options):
+    """Evaluates a run's codes into its folder: a metrics.Evaluation.
 
     Args:
         run: a Run.
-        encode: function that takes and returns what methods.projections.encode_projected does.
-        tensorflow, device, network_start: see runtime.provenance.new_entry.
+        encoded: a methods.method.Encoded.
+        options: of metrics.evaluate_codes.
     """
-    run.folder.begin(tensorflow, device, run.digest, 1, network_start)
-    with noting_end(run.folder):
-        codes, unseen_codes, metadata = encode(
-            run.config, run.dataset, run.train, run.test, run.unseen)
-        evaluation = evaluate(run, codes, metadata, unseen_codes)
-        path = write_report(run, codes, evaluation)
-    print_results(run, codes, evaluation, path)
-
-
-def evaluate(run, codes, metadata, unseen_codes=None):
-    """Evaluates a run's codes into its folder: a metrics.Evaluation."""
-    return save_evaluation(run.folder, codes, metadata, unseen_codes,
-                           authors_evaluation=run.config.authors_evaluation)
+    options.setdefault("authors_evaluation", run.config.authors_evaluation)
+    return save_evaluation(run.folder, encoded.codes, encoded.metadata, encoded.unseen_codes,
+                           **options)
 
 
 def write_report(run, codes, evaluation):
     """Writes the run's report.html; returns its Path.
 
-    Of people's own photographs, those that the codes place with somebody else are listed, there
-    and in suspects.csv.
+    Of people's own photographs, those whose codes lie among another person's are listed, there and
+    in suspects.csv.
 
     Args:
         run: a Run.
@@ -84,16 +85,71 @@ def write_report(run, codes, evaluation):
         rows = mislabelled.suspects_table(codes, run.dataset, run.names,
                                           (run.train.rows, run.test.rows))
         titles = [name.replace("_", " ") for name in mislabelled.COLUMNS]
-        suspects = [OrderedDict(zip(titles, row)) for row in rows]
-        run.folder.write_table("suspects.csv", OrderedDict(zip(
-            mislabelled.COLUMNS, zip(*rows) if rows else [[]] * len(titles))))
+        suspects = [dict(zip(titles, row)) for row in rows]
+        columns = zip(*rows) if rows else [[]] * len(titles)
+        run.folder.write_table("suspects.csv", dict(zip(mislabelled.COLUMNS, columns)))
     return page.write_report(run.folder, evaluation, codes, (run.train, run.test), run.names,
-                               suspects=suspects)
+                             suspects=suspects)
 
 
-def print_results(run, codes, evaluation, path):
-    """Prints the results, what they mean for the run's use, and where the report is."""
-    print(columns.results_text(evaluation.results))
-    for note in closing_notes(read_record(run.folder.path), codes):
-        print("note: " + note)
-    print("report: %s" % path, flush=True)
+def write_unfinished_report(run, *reason):
+    """The page of a run that did not end well; if it cannot be written, the reason counts."""
+    with contextlib.suppress(UserError):
+        page.write_unfinished_report(run.folder, *reason)
+
+
+# Several workers
+
+def lead(connect, config):
+    """Connects worker 0, which this process is, with the others, and hands them its settings.
+
+    Args:
+        connect: see training.distributed.workers.launch; None without other workers.
+        config: the run's Config.
+
+    Returns:
+        training.distributed.coordination.Workers, or ALONE.
+
+    Raises:
+        UserError: the method has no steps to share; see also Workers.
+    """
+    if connect is None:
+        return ALONE
+    if not method_of(config).trains:
+        raise UserError(f"method {config.method} trains no network that workers could share; leave "
+                        "--num_workers and TF_CONFIG out")
+    workers = connect()
+    settings = config.to_dict()
+    if settings["data_dir"] == Config().data_dir:
+        del settings["data_dir"]  # each worker has its own
+    workers.exchange(settings)
+    images = config.batch_size // workers.count
+    if images < FEW_IMAGES and not config.sync_batch_norm:
+        print(f"note: batch norm sees about {images} images of each batch in each worker, which "
+              f"are few; --sync_batch_norm true lets it see all {config.batch_size}")
+    return workers
+
+
+def follow(workers, data_dir):
+    """What a worker other than 0 does: its part of worker 0's run.
+
+    Args:
+        workers: Workers.
+        data_dir: folder of the data sets on this machine; None for worker 0's or the default.
+    """
+    try:
+        settings = workers.exchange(None)[0]
+        if data_dir is not None:
+            settings["data_dir"] = data_dir
+        try:
+            run = load_run(*resolve(settings))
+        except UserError as error:
+            workers.check_data(None, str(error))
+            raise
+        workers.check_data(run.digest)
+        run.method.take_part(run, workers)
+    except Interrupted as stop:
+        sys.exit(128 + stop.signal_number)
+    except LostWorker as error:
+        raise LostWorker(f"{error}; worker 0 keeps what is saved; to go on: the same command with "
+                         "--resume")

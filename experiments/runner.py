@@ -10,16 +10,12 @@ from collections import deque
 
 from tqdm import tqdm
 
-from config import ROOT
 from runtime.command_line import duration
-from runtime.errors import Failed, UserError
+from runtime.devices import visible_devices
+from runtime.errors import UserError
 from runtime.output_folder import OutputFolder
 
 POLL_SECONDS = 0.2
-# Prints how many GPUs TensorFlow finds; a process of its own, since a look takes their memory.
-COUNT_GPUS = ("from runtime.tensorflow import make_session, tf; "
-              "print(sum(device.device_type == 'GPU' "
-              "for device in make_session(tf.Graph()).list_devices()))")
 
 
 class Runner:
@@ -137,38 +133,3 @@ class Runner:
 def _terminate(process):
     with contextlib.suppress(ProcessLookupError):
         process.send_signal(signal.SIGTERM)
-
-
-def visible_devices(jobs, option="--jobs"):
-    """A deque of one CUDA_VISIBLE_DEVICES a job; None leaves it as it is.
-
-    Args:
-        jobs: processes at a time.
-        option: what their number was given with.
-
-    Raises:
-        UserError: there are fewer GPUs than jobs; the jobs beyond would train on the CPU unasked.
-    """
-    visible = os.environ.get("CUDA_VISIBLE_DEVICES")
-    if jobs == 1 or (visible is not None and visible.strip() in ("", "-1")):
-        return deque([None] * jobs)
-    count = count_gpus()
-    if not count:  # on the processor, jobs share the cores
-        return deque([None] * jobs)
-    devices = visible.split(",") if visible is not None else [str(gpu) for gpu in range(count)]
-    if min(count, len(devices)) < jobs:
-        raise UserError("%s is %d but TensorFlow finds %d GPUs; one process on each is the most "
-                        "that helps" % (option, jobs, min(count, len(devices))))
-    return deque(devices[:jobs])
-
-
-def count_gpus():
-    """How many GPUs TensorFlow can use. Raises Failed if TensorFlow does not start."""
-    if not os.path.exists("/proc/driver/nvidia/version"):
-        return 0
-    process = subprocess.run([sys.executable, "-c", COUNT_GPUS], cwd=str(ROOT),
-                             stdout=subprocess.PIPE, stderr=subprocess.DEVNULL)
-    if process.returncode:
-        raise Failed("TensorFlow cannot be started to count GPUs; run one process alone, with: "
-                     "python main.py")
-    return int(process.stdout.split()[-1])

@@ -7,13 +7,11 @@ from PIL import Image
 from tqdm import tqdm
 
 import data_loader
-from config import METHODS
 from faces.duplicates import NEAR_BITS, near_across, perceptual_hash
 from faces.embedding import read_embeddings
 from runtime.errors import UserError
 
-EMBEDDING_METHODS = "methods %s" % ", ".join(
-    name for name, method in METHODS.items() if method.inputs == "embeddings")
+EMBEDDING_METHODS = "for the methods embedding, embedding_itq and embedding_dcbh"
 
 
 class Description(NamedTuple):

@@ -5,12 +5,14 @@ from collections import OrderedDict
 
 import numpy as np
 
-from config import METHODS
 from evaluation import packing
 from gallery import gallery_items, indexing
 from gallery.gallery import Gallery, is_gallery
 from gallery.gallery_writer import GalleryWriter, check_same_encoder
 from gallery.query_faces import stored_input
+from methods.export import Encoder, check_searchable, export_encoder
+from methods.run import open_run
+from methods.table import METHODS
 from runtime.errors import UserError
 from runtime.run_folder import RunFolder
 
@@ -25,7 +27,7 @@ def index(run, out, folders=(), own_images=False, data_dir=None, faces="auto", e
         out: folder of the gallery.
         folders: of photographs.
         own_images: whether the run's training images are to be in it.
-        data_dir: see methods.encode.open_run.
+        data_dir: see methods.run.open_run.
         faces: see indexing.add_photographs.
         engine: name of an engine; by default the one that suits.
 
@@ -35,20 +37,19 @@ def index(run, out, folders=(), own_images=False, data_dir=None, faces="auto", e
     Raises:
         UserError: no such run, no faces, or a folder that holds something else.
     """
-    from methods.encode import open_run  # here, as below: these import TensorFlow
-    from methods.export import Encoder, export_encoder
 
     run = RunFolder.open(run)
+    check_searchable(run)
     photographs = _all_photographs(folders)
     with GalleryWriter(out) as writer:
         name = writer.encoder_folder()
-        metadata = export_encoder(run, writer.path / name, data_dir)
+        data = open_run(run, data_dir)
+        metadata = export_encoder(data, writer.path / name)
         if writer.old:
             check_same_encoder(writer.old, metadata)
         counts, probes = OrderedDict(), ((), ())
         with Encoder.open(writer.path / name) as encoder:
             if own_images:
-                data = open_run(run, data_dir)
                 indexing.add_run_images(writer, encoder, data.dataset, data.train, data.names)
                 probes = _probes(encoder, data.dataset, data.test, data.names)
                 counts["faces"] = len(data.train.labels)

@@ -18,6 +18,7 @@ from gallery import gallery_state
 from gallery.engines import ENGINES, IvfIndex, build_index
 from gallery.gallery_items import ARRAYS, NO_NUMBER, from_arrays
 from gallery.threshold import Calibration
+from methods.export import Encoder
 from runtime.array_file import read_arrays
 from runtime.errors import UserError
 from runtime.output_folder import OutputFolder
@@ -152,8 +153,6 @@ class Gallery:
 
     def open_encoder(self):
         """The encoder that made the codes. Raises UserError if it is not that one any more."""
-        from methods.export import Encoder  # here: it imports TensorFlow
-
         check_encoder(self.path, self.state)
         encoder = Encoder.open(self.path / self.state["encoder"])
         if (encoder.metadata["num_bits"] != self.num_bits

@@ -1,156 +1,278 @@
-"""Images -> codes or floats by what a trained network makes of them.
+"""Codes or floats from what another run's trained network makes of an image.
 
 Yardsticks for the codes of that network (docs/evaluation.md): its floats, unhashed; its descriptor,
 hashed afterwards; the number of the class that its hash classifier gives. Dimensions: n images,
-D descriptor size, K bits, C identities.
+D descriptor size, K bits, C people.
 """
 
+import abc
 import time
-from collections import OrderedDict
 from typing import NamedTuple
 
 import numpy as np
 
-from config import METHODS, implementation
+from config import Config, find_dataset
+from data_loader import ImageSet
 from evaluation import floats
-from evaluation.codes import Codes, number_codes
-from methods.projections import run_metadata, training_metadata
-from runtime.tensorflow import device_line, make_session
-from training.checkpoints import restore_best
-from training.graph import build_inference_graph
-
-
-def run_network(session, network, tensors, images, batch_size):
-    """Values of a network's tensors for images, each image once and in order.
-
-    Args:
-        session: a tf.Session with the network's weights.
-        network: a model.Network built for inference.
-        tensors: one of its tensors, [B, ...], or a tuple of them.
-        images: float32 [n, 32, 32, 3], normalised; n >= 1.
-        batch_size: images a session run.
-
-    Returns:
-        float32 [n, ...], or a tuple of them.
-    """
-    parts = [session.run(tensors, {network.images: images[start:start + batch_size]})
-             for start in range(0, len(images), batch_size)]
-    if isinstance(tensors, tuple):
-        return tuple(map(np.concatenate, zip(*parts)))
-    return np.concatenate(parts)
+from evaluation.codes import number_codes
+from methods.method import (
+    INPUT_SHAPES,
+    Encoded,
+    Method,
+    codes_of,
+    run_metadata,
+)
+from methods.network import BestNetwork, open_network, save_network
+from methods.projection import read_projection
+from model import BACKBONES
+from runtime.errors import UserError
+from runtime.run_folder import RunFolder
+from runtime.tensorflow import start_tensorflow, tf
+from training.graph import run_network
 
 
 class Features(NamedTuple):
-    """What a network makes of n images.
+    """What a network makes of the n images of a split.
 
     Attributes:
+        split: the ImageSet.
         multi_scale_feature: float32 [n, 768]; see model.Network.
         descriptor: float32 [n, D].
         class_numbers: int64 [n], 0..C-1, of the hash classifier's highest logit.
     """
 
+    split: ImageSet
     multi_scale_feature: np.ndarray
     descriptor: np.ndarray
     class_numbers: np.ndarray
 
+    labels = property(lambda self: self.split.labels)
+    fingerprints = property(lambda self: self.split.fingerprints)
 
-class TrainedNetwork:
-    """The network of a finished run, with its best weights and its classifiers; a context manager.
+
+class FeatureMethod(Method):
+    """Uses the network of the finished run that the setting features_of names.
 
     Args:
-        run: a methods.trained_run.TrainedRun.
-        num_classes: C of that run.
-
-    Attributes:
-        device: text, what it computes on.
-        metadata: OrderedDict, what results.json says of its training (see training_metadata).
+        title: see Method.
     """
 
-    def __init__(self, run, num_classes):
-        graph = build_inference_graph(run.config, num_classes)
-        self._network, self._batch_size = graph.inference, run.config.encode_batch_size
-        self.session = make_session(graph.graph)
-        self.device = device_line(self.session)
-        state, num_parameters = restore_best(graph, self.session, run.folder)
-        self.metadata = training_metadata(run.folder, state, num_parameters)
+    needs_features_of = True
 
-    def __enter__(self):
-        return self
+    def check_before_data(self, config, dataset):
+        """See Method."""
+        open_trained_run(config, dataset)
 
-    def __exit__(self, *_):
-        self.session.close()
+    start_up = staticmethod(start_tensorflow)
 
-    def features(self, images):
-        """The Features of images, float32 [n, 32, 32, 3], normalised; each once and in order."""
-        network = self._network
-        tensors = network.multi_scale_feature, network.descriptor, network.hash_logits
-        feature, descriptor, logits = run_network(
-            self.session, network, tensors, images, self._batch_size)
-        return Features(feature, descriptor, np.argmax(logits, axis=1))
+    def make_codes(self, run, evaluate, workers=None):
+        """See Method."""
+        trained = self._trained(run)
+        with self._network(trained, run) as network:
+            print(network.device, flush=True)
+            run.folder.begin(tf.VERSION, network.device, run.digest, 1, trained.first_start)
+            encoded = self._encode(run, network)
+        return encoded, evaluate(encoded)
+
+    def encode(self, run):
+        """See Method."""
+        with self._network(self._trained(run), run) as network:
+            print(network.device, flush=True)
+            return self._encode(run, network)
+
+    def _encode(self, run, network):
+        started = time.perf_counter()
+        features = [_features(network, split, run) for split in run.splits]
+        encoded = time.perf_counter()
+        metadata = run_metadata(run, **network.metadata)
+        metadata.update(network_training_seconds=metadata["training_seconds"],
+                        encoding_seconds=round(encoded - started, 3))
+        codes, unseen_codes = self.codes(run, features[:2], features[2:] or None, metadata)
+        return Encoded(codes, unseen_codes, metadata)
+
+    @abc.abstractmethod
+    def codes(self, run, seen, unseen, metadata):
+        """The Codes or Floats of people seen, and those of people never seen (or None).
+
+        Args:
+            run: a Run.
+            seen, unseen: the Features of gallery and queries; unseen may be None.
+            metadata: dict for results.json, which this adds to.
+        """
+
+    def export(self, run, path):
+        """Nothing, unless the method makes codes that Hamming distance compares."""
+
+    open_encoder = export
+
+    @staticmethod
+    def _trained(run):
+        return open_trained_run(run.config, run.dataset, run.digest, run.folder)
+
+    @staticmethod
+    def _network(trained, run):
+        return BestNetwork(trained.folder, trained.config, run.dataset.num_identities)
 
 
-def encode_features(network, config, dataset, train, test, unseen=None):
-    """What a method makes of a trained network's features of both splits.
+class ProjectedFeatures(FeatureMethod):
+    """Hashes the network's descriptor by a projection.
 
     Args:
-        network: a TrainedNetwork.
-        config, dataset: the Config and Dataset of the run that takes its features.
-        train, test, unseen: see encode.encode_splits.
+        title: see Method.
+        fit: see methods.projection.ProjectionMethod.
+    """
+
+    exports_network = True
+
+    def __init__(self, title, fit):
+        super().__init__(title)
+        self.fit = fit
+
+    def codes(self, run, seen, unseen, metadata):
+        """See FeatureMethod."""
+        started = time.perf_counter()
+        projection = self.fit(seen[0].descriptor, run.config.num_bits, run.config.seed)
+        metadata["training_seconds"] += round(time.perf_counter() - started, 3)
+        metadata["parameters"] += projection.num_parameters
+        return [pair and codes_of(*pair, encode=lambda made: projection.encode(made.descriptor))
+                for pair in (seen, unseen)]
+
+    def export(self, run, path):
+        """See Method."""
+        trained = self._trained(run)
+        with self._network(trained, run) as network:
+            descriptors = _features(network, run.train, run).descriptor
+        projection = self.fit(descriptors, run.config.num_bits, run.config.seed)
+        state = save_network(trained.folder, trained.config, run.train, path, projection)
+        return projection, dict(network_settings=trained.config.to_dict(),
+                                      epoch=state["best_epoch"])
+
+    def open_encoder(self, folder, config, metadata):
+        """See Method."""
+        network_config = Config.recorded(metadata["network_settings"])
+        projection = read_projection(folder, network_config.descriptor_size, config.num_bits)
+        session, graph = open_network(folder, network_config)
+        return lambda images: projection.encode(run_network(
+            session, graph.inference, graph.inference.descriptor, images,
+            config.encode_batch_size)), session.close
+
+
+class NetworkFloats(FeatureMethod):
+    """No codes: compares the network's multi-scale feature and descriptor, as one vector."""
+
+    is_searchable = False
+
+    def codes(self, run, seen, unseen, metadata):
+        """See FeatureMethod. metadata takes the mAP of each of the two vectors alone."""
+        for name, part in (("feature", "multi_scale_feature"), ("descriptor", "descriptor")):
+            vectors = _floats_of(*seen, of=lambda made: getattr(made, part))  # noqa: B023
+            for ending, distances in (("", floats.cosine_distances),
+                                      ("_euclidean", floats.euclidean_distances)):
+                metadata[f"mAP_{name}{ending}"] = floats.mean_average_precision(vectors, distances)
+        return [pair and _floats_of(*pair, of=lambda made: np.concatenate(
+            [made.multi_scale_feature, made.descriptor], axis=1)) for pair in (seen, unseen)]
+
+
+class ClassNumber(FeatureMethod):
+    """Codes that are the number of the class that the hash classifier gives, compared as a whole.
+    """
+
+    is_searchable = False
+
+    def codes(self, run, seen, unseen, metadata):
+        """See FeatureMethod."""
+        return [pair and codes_of(*pair, encode=lambda made: number_codes(
+            made.class_numbers, run.dataset.num_identities))._replace(numbers=1)
+            for pair in (seen, unseen)]
+
+
+def _features(network, split, run):
+    """The Features of an ImageSet by a BestNetwork."""
+    tensors = network.network
+    feature, descriptor, logits = run_network(
+        network.session, tensors,
+        (tensors.multi_scale_feature, tensors.descriptor, tensors.hash_logits),
+        split.images, run.config.encode_batch_size)
+    return Features(split, feature, descriptor, np.argmax(logits, axis=1))
+
+
+def _floats_of(gallery, queries, of):
+    """Floats of the Features of gallery and queries; `of` takes the vectors from one."""
+    return floats.Floats(of(gallery), gallery.labels, of(queries), queries.labels,
+                         gallery.fingerprints, queries.fingerprints)
+
+
+# The finished run whose network is used
+
+
+class TrainedRun(NamedTuple):
+    """A finished run of a network: its RunFolder and its Config."""
+
+    folder: RunFolder
+    config: Config
+
+    @property
+    def first_start(self):
+        """When the run was first started: what tells its network from others, wherever it lies."""
+        return self.folder.provenance()[0]["start"]
+
+
+def open_trained_run(config, dataset, digest=None, used_by=None):
+    """The run that the setting features_of names, if it fits the run that uses its network.
+
+    Args:
+        config: the Config of the run that uses it.
+        dataset: the config.Dataset of that run.
+        digest: data_loader.data_digest of that run's images; None to leave it unchecked.
+        used_by: RunFolder of the run that uses it, if it may have used a network before.
 
     Returns:
-        (codes, unseen_codes, metadata): see encode.encode_splits; Floats in place of Codes where
-        the method compares floats.
+        A TrainedRun.
+
+    Raises:
+        UserError: no run is named, or none is there, or it is not finished, or it is one of another
+            data set, code length or fold of people, or one that trains no network on images, or
+            another network than `used_by` had.
     """
-    started = time.perf_counter()
-    splits = [train, test] + list(unseen or ())
-    features = [network.features(split.images) for split in splits]
-    encoded = time.perf_counter()
-    metadata = run_metadata(config, dataset, **network.metadata)
-    metadata.update(network_training_seconds=metadata["training_seconds"],
-                    encoding_seconds=round(encoded - started, 3))
-    pairs = [tuple(zip(splits, features))[first:first + 2] for first in range(0, len(splits), 2)]
-    method = METHODS[config.method]
-    if method.floats:
-        found = [_floats_of(*pair) for pair in pairs]
-        metadata.update(_parts(*pairs[0]))
-    elif method.fit:
-        projection = implementation(method.fit)(
-            features[0].descriptor, config.num_bits, config.seed)
-        metadata["training_seconds"] += round(time.perf_counter() - encoded, 3)
-        metadata["parameters"] += projection.columns.size + projection.mean.size
-        found = [_codes_of(*pair, encode=lambda made: projection.encode(made.descriptor))
-                 for pair in pairs]
-    else:
-        found = [_codes_of(*pair, encode=lambda made: number_codes(
-            made.class_numbers, dataset.num_identities))._replace(numbers=1) for pair in pairs]
-    return found[0], found[1] if unseen else None, metadata
+    if config.features_of is None:
+        raise UserError(f"method {config.method} uses the network of a finished run; name its "
+                        "folder with --features_of")
+
+    def refuse(reason):
+        raise UserError(f"features_of {config.features_of}: {reason}")
+
+    try:
+        folder = RunFolder.open(config.features_of)
+    except UserError as error:
+        raise UserError(f"{error}; name the run whose network method {config.method} uses with "
+                        "--features_of")
+    trained = Config.recorded(folder.read_settings())
+    backbone = BACKBONES.get(trained.method)
+    if backbone is None or backbone.input_shape != INPUT_SHAPES["images"]:
+        refuse(f"method {trained.method} trains no network on images; name a run that does")
+    if not _is_of_dataset(trained, config, dataset):
+        refuse(f"it was trained on data set {trained.dataset_flag}, not on {dataset.name}")
+    for name in ("num_bits", "unseen_split"):
+        if getattr(trained, name) != getattr(config, name):
+            refuse(f"it has {name} {getattr(trained, name)}, not {getattr(config, name)}; name "
+                   "another run, or give that value")
+    starts = folder.provenance()
+    if not starts or starts[-1].get("ended_by") != "finished":
+        refuse("this run is not finished; go on with python main.py --resume --run_dir "
+               f"{config.features_of}")
+    if digest is not None and starts[0].get("data") not in (None, digest):
+        refuse("it was trained on other data than there is now under its name; train it again")
+    run = TrainedRun(folder, trained)
+    before = used_by.provenance()[:1] if used_by is not None else []
+    if before and before[0].get("network_start") not in (None, run.first_start):
+        refuse(f"this is another network than the one that {used_by} used, which was first started "
+               f"at {before[0]['network_start']}; name that one, or start a new run")
+    return run
 
 
-def _codes_of(gallery, queries, encode):
-    """Codes of two (ImageSet, Features); `encode` makes int8 [n, K] of Features."""
-    (gallery, gallery_features), (queries, query_features) = gallery, queries
-    return Codes(encode(gallery_features), gallery.labels, encode(query_features), queries.labels,
-                 gallery.fingerprints, queries.fingerprints)
-
-
-def _floats_of(gallery, queries, part=None):
-    """Floats of two (ImageSet, Features): both vectors, one after the other, or one `part`."""
-    def vectors(made):
-        return getattr(made, part) if part else np.concatenate(
-            [made.multi_scale_feature, made.descriptor], axis=1)
-
-    (gallery, gallery_features), (queries, query_features) = gallery, queries
-    return floats.Floats(vectors(gallery_features), gallery.labels, vectors(query_features),
-                         queries.labels, gallery.fingerprints, queries.fingerprints)
-
-
-def _parts(gallery, queries):
-    """mAP of each of the two vectors alone: OrderedDict of name in results.json -> mAP."""
-    results = OrderedDict()
-    for name, part in (("feature", "multi_scale_feature"), ("descriptor", "descriptor")):
-        vectors = _floats_of(gallery, queries, part)
-        for ending, distances in (("", floats.cosine_distances),
-                                  ("_euclidean", floats.euclidean_distances)):
-            results["mAP_%s%s" % (name, ending)] = floats.mean_average_precision(
-                vectors, distances)
-    return results
+def _is_of_dataset(trained, config, dataset):
+    """Whether a run's settings name a Dataset, in the data folder of another run's Config."""
+    try:
+        return find_dataset(trained.dataset_flag, config.data_dir).name == dataset.name
+    except UserError:  # it is not there
+        return False

@@ -13,10 +13,11 @@ from matplotlib import font_manager
 from PIL import Image, ImageDraw, ImageFont
 
 import data_loader
-from config import Config, resolve
+from config import Config
 from evaluation import metrics
 from evaluation.codes import load_codes
-from methods.run_data import load_run_data
+from methods.run import load_run
+from methods.table import resolve
 from reports import ranking
 from reports.page import TEMPLATES
 from runtime.command_line import ArgumentParser, run_command
@@ -53,7 +54,7 @@ def retrieval_strip(folder, count=10):
     Raises:
         UserError: the run has no codes yet, or its data is not here.
     """
-    data = load_run_data(*resolve(Config.recorded(folder.read_settings()).to_dict()))
+    data = load_run(*resolve(Config.recorded(folder.read_settings()).to_dict()))
     train, test = data.train, data.test
     codes = load_codes(folder.path / "codes.npz")
     evaluation = metrics.evaluate_codes(codes)

@@ -4,10 +4,11 @@ from typing import NamedTuple
 
 import numpy as np
 
-from config import DATASETS, METHODS, Config
+from config import DATASETS, Config
 from evaluation import vectors
 from evaluation.metrics import Evaluation
 from evaluation.saving import unseen_results
+from methods.table import METHODS
 from reports.columns import COST, column
 from runtime.run_folder import RunFolder
 from runtime.settings import setting_names
@@ -96,8 +97,6 @@ def applicable_settings(settings):
             kept -= {"features_of", "encode_batch_size"}
         return {name: value for name, value in settings.items() if name in kept}
     left_out = {"features_of"}
-    if settings.get("center_weight") == 0:
-        left_out.add("center_alpha")
     if settings.get("quantization_weight") == 0:
         left_out.add("quantization_target")
     if settings.get("method", "dcbh") != "dcbh":
@@ -114,7 +113,7 @@ def takes_embeddings(settings):
 def _trains(settings):
     """Whether a run of these settings trains a network; also of a method that is not known."""
     method = METHODS.get(settings.get("method"))
-    return method is None or bool(method.features)
+    return method is None or method.trains
 
 
 def dataset_title(settings):

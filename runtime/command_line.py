@@ -130,7 +130,7 @@ class ArgumentParser(argparse.ArgumentParser):
             name, "did you mean %s? " % " or ".join(alike) if alike else "")
 
 
-def add_setting_arguments(parser, settings_class, leave_out=(), defaults=None):
+def add_setting_arguments(parser, settings_class, leave_out=(), defaults=None, choices=None):
     """Gives a parser one option a setting; setting_values reads them back.
 
     Args:
@@ -138,14 +138,17 @@ def add_setting_arguments(parser, settings_class, leave_out=(), defaults=None):
         settings_class: a dataclass of settings (runtime.settings).
         leave_out: names that get no option.
         defaults: dict of defaults to state in the help, for those that depend on something.
+        choices: dict of values to list in the help, for those that settings_class does not know.
     """
     for field in dataclasses.fields(settings_class):
         if field.name not in leave_out:
             value = (defaults or {}).get(field.name, field.default)
             default = "" if value is None else " (default: %s)" % (value,)
             types = "|".join(kind.__name__.upper() for kind in value_types(field))
-            parser.add_argument("--" + field.name, metavar=types, help=(
-                field.metadata["help"] + default).replace("%", "%%"))
+            values = (choices or {}).get(field.name) or field.metadata["choices"]
+            listed = f": {', '.join(values)}" if values else ""
+            parser.add_argument(f"--{field.name}", metavar=types, help=(
+                field.metadata["help"] + listed + default).replace("%", "%%"))
 
 
 def setting_values(options, settings_class):

@@ -309,11 +309,10 @@ class RunFolder(OutputFolder):
             ended_by: "finished" once results and report are written, which removes the runs that
                 this one replaces; else why it stopped.
         """
-        if self._entries is None:
-            self._entries = self.provenance()
-        if self._entries:
-            self._entries[-1].update(end=provenance.now(), ended_by=ended_by)
-            self.write_json("provenance.json", self._entries)
+        if not self._entries:  # this process has not begun
+            return
+        self._entries[-1].update(end=provenance.now(), ended_by=ended_by)
+        self.write_json("provenance.json", self._entries)
         if ended_by == "finished":
             self._remove_replaced()
         else:

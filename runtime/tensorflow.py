@@ -78,6 +78,12 @@ class _LateTensorFlow:
 tf = _LateTensorFlow()
 
 
+def start_tensorflow():
+    """Imports TensorFlow, and says so: it takes seconds. Raises Failed if it cannot be imported."""
+    print("starting TensorFlow", flush=True)
+    _tensorflow()
+
+
 def global_avg_pool(features, name):
     """Mean over rows and columns, by tflearn as released: [B, height, width, C] -> [B, C].
 

@@ -7,7 +7,8 @@ import os
 import pytest
 
 import main
-from config import DATASETS, Config, find_dataset, resolve
+from config import DATASETS, Config, find_dataset
+from methods.table import resolve
 from runtime.errors import UserError
 from runtime.settings import parse_value, value_types
 
@@ -16,8 +17,7 @@ def test_defaults_are_the_release():
     config, _ = resolve(dict(dataset_flag=1))
     assert (config.num_bits, config.block_length, config.descriptor_size) == (48, 6, 288)
     assert (config.batch_size, config.epochs, config.evaluate_every) == (256, 2000, 100)
-    assert (config.learning_rate, config.adam_beta1, config.adam_beta2, config.adam_epsilon) == (
-        0.001, 0.9, 0.999, 1e-8)
+    assert config.learning_rate == 0.001
     assert (config.quantization_weight, config.center_weight, config.weight_decay) == (
         0.1, 0.0001, 0.0)
     assert config.continue_from_best and not config.shuffle
@@ -71,15 +71,23 @@ def test_a_method_changes_defaults_that_are_not_set():
 
 def test_what_a_record_does_not_name_is_as_in_the_release():
     """A recipe's later change is none of a run that was made before the setting was there."""
-    tuned = Config.from_dict(dict(recipe="tuned", method="ddh"))
+    tuned = resolve(dict(recipe="tuned", method="ddh"))[0]
     record = tuned.to_dict()
     assert Config.recorded(record) == tuned and record["codeword_share"] > 0
-    for name in ("codeword_share", "codeword_norm", "even_batches", "flip_averaging"):
+    for name in ("codeword_share", "even_batches", "flip_averaging"):
         del record[name]
     assert Config.recorded(record) == dataclasses.replace(
         tuned, codeword_share=0.0, even_batches=False, flip_averaging=False)
     with pytest.raises(UserError, match="epoch_count"):
         Config.recorded(dict(record, epoch_count=3))
+
+
+def test_settings_that_are_constants_today():
+    """A run from before opens where they had the value of today, and else says what they had."""
+    record = dict(Config().to_dict(), adam_epsilon=1e-8, shift=0, center_alpha=1.0)
+    assert Config.recorded(record) == Config()
+    with pytest.raises(UserError, match="shift.*2"):
+        Config.recorded(dict(record, shift=2))
 
 
 def test_a_whole_number_may_stand_for_a_float():
@@ -129,9 +137,9 @@ def test_command_line_takes_every_setting():
         sample = {bool: "true", int: "2", float: "0.5", str: "x"}
         value = getattr(resolve({})[0], field.name)
         kind = value_types(field)[0] if value is None else type(value)
-        _, given = main.parse_command_line(["--" + field.name, sample[kind]])
+        _, given, _ = main.parse_command_line(["--" + field.name, sample[kind]])
         assert given == {field.name: {bool: True, int: 2, float: 0.5, str: "x"}[kind]}
-    _, given = main.parse_command_line(["--data_dir", "x", "--learning_rate", "-1e-3"])
+    _, given, _ = main.parse_command_line(["--data_dir", "x", "--learning_rate", "-1e-3"])
     assert given == {"data_dir": os.path.abspath("x"), "learning_rate": -1e-3}
 
 

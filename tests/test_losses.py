@@ -42,17 +42,11 @@ def test_center_loss_is_a_sum_over_the_batch():
 
 
 def test_center_updates_with_a_class_twice_once_and_never():
-    moves = value(lambda f, c, y: losses.center_updates(f, c, y, 1.0), DESCRIPTORS, CENTERS, LABELS)
+    moves = value(losses.center_updates, DESCRIPTORS, CENTERS, LABELS)
     moved = CENTERS.copy()
     np.subtract.at(moved, LABELS, moves)
     # class 0: 0 - ((0-1) + (0-3)) / 3, 0 - ((0-2) + (0-4)) / 3; class 1: 4 - (4-5) / 2
     np.testing.assert_allclose(moved, [[4 / 3, 2], [4.5, 4.5], [7, 7]], rtol=1e-6)
-
-
-def test_alpha_scales_the_moves():
-    full, half = [value(lambda f, c, y, a=alpha: losses.center_updates(f, c, y, a),
-                        DESCRIPTORS, CENTERS, LABELS) for alpha in (1.0, 0.5)]
-    np.testing.assert_allclose(half, full / 2)
 
 
 def test_weight_decay():
@@ -71,7 +65,7 @@ def test_known_cluster_centers_are_recovered():
         f, y = tf.placeholder(tf.float32, [None, 3]), tf.placeholder(tf.int32, [None])
         centers = tf.get_variable("centers", [4, 3], use_resource=True)
         move = centers.scatter_sub(
-            tf.IndexedSlices(losses.center_updates(f, centers.read_value(), y, 1.0), y))
+            tf.IndexedSlices(losses.center_updates(f, centers.read_value(), y), y))
         initialize = tf.global_variables_initializer()
     with make_session(graph) as session:
         session.run(initialize)

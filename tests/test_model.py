@@ -4,8 +4,10 @@ import numpy as np
 import pytest
 
 import model
-from config import DATASETS, HASH_LAYERS, METHODS, Config, implementation
+from config import DATASETS, Config
 from evaluation.codes import signs
+from methods.table import METHODS, resolve
+from model import HASH_LAYERS
 from runtime.tensorflow import make_session, tf
 from training.graph import build_step_graph
 
@@ -14,8 +16,8 @@ BATCH = 7
 
 
 def build_dcbh(images, **options):
-    return model.build_network(images, scope="dcbh", features=model.dcbh_features,
-                               hash_layer=model.block_hashing, **options)
+    training, classes = options.pop("training"), options.pop("num_classes")
+    return model.build_network(images, Config(**options), training, classes)
 
 
 @pytest.mark.parametrize("flag, num_bits, count", [
@@ -121,8 +123,8 @@ def test_learned_hash_layers_against_numpy(name):
     with tf.Graph().as_default() as graph:
         tf.set_random_seed(0)
         with tf.variable_scope("test", reuse=tf.AUTO_REUSE):
-            activations = implementation(HASH_LAYERS[name])(
-                tf.constant(descriptor), 3, model.BatchNorm(True, 0.9, 0.001))
+            activations = HASH_LAYERS[name](
+                tf.constant(descriptor), 3, model.BatchNorm(True))
         kernel, bias = [[v for v in tf.trainable_variables() if v.op.name.endswith(end)][0]
                         for end in ("/kernel", "/bias")]
         initialize = tf.global_variables_initializer()
@@ -142,13 +144,11 @@ def test_learned_hash_layers_against_numpy(name):
     np.testing.assert_allclose(activations, np.tanh(expected), atol=1e-5)
 
 
-def test_the_tables_of_methods_name_functions_that_are_there():
-    for name, method in METHODS.items():
-        if method.floats or name == "class_number":  # what they are given is what they compare
-            assert method.inputs != "images" and not method.features and not method.fit
-            continue
-        assert bool(method.features) != bool(method.fit)
-        assert callable(implementation(method.features or method.fit))
+def test_every_method_that_trains_has_a_backbone():
+    trained = {name for name, method in METHODS.items() if method.trains}
+    assert trained == set(model.BACKBONES)
+    for name in trained:
+        assert model.BACKBONES[name].input_shape == METHODS[name].input_shape
 
 
 def test_hash_layers_are_chosen_by_name():
@@ -191,13 +191,13 @@ def test_locally_connected_against_a_loop():
         for column in range(3):
             window = values[:, row:row + 2, column:column + 2].reshape(BATCH, 8)
             np.testing.assert_allclose(
-                output[:, row, column], window.dot(kernels["row%d_column%d" % (row, column)]),
+                output[:, row, column], window.dot(kernels[f"row{row}_column{column}"]),
                 atol=1e-5)
 
 
 def test_ddh():
     """Sizes by hand: 32 -> 30, 15 -> 14, 7 -> 6, 3 -> 2; 3*3*60 + 2*2*80 = 860; then 4 a bit."""
-    config = Config.from_dict(dict(method="ddh", num_bits=6))
+    config = resolve(dict(method="ddh", num_bits=6))[0]
     graph = build_step_graph(config, 11)
     network = graph.network
     assert [group.shape.as_list()[1:] for group in network.groups] == [
@@ -218,9 +218,9 @@ def test_batch_norm_statistics_against_numpy():
     with tf.Graph().as_default() as graph:
         values = tf.placeholder(tf.float32, [None, 2, 3, 5])
         with tf.variable_scope("dcbh", reuse=tf.AUTO_REUSE):
-            trained = model.BatchNorm(True, 0.9, 0.001)
+            trained = model.BatchNorm(True)
             output = trained(values)
-            inferred = model.BatchNorm(False, 0.9, 0.001)(values)
+            inferred = model.BatchNorm(False)(values)
         update, initialize = trained.update_moving_statistics(), tf.global_variables_initializer()
     biased_mean, variance = np.zeros(5), np.ones(5)
     with make_session(graph) as session:
@@ -278,7 +278,7 @@ def unreachable_ops(graph):
 
 def test_no_op_of_the_training_graph_is_unreachable():
     for method in ("ddh", "dcbh"):
-        config = Config.from_dict(dict(method=method, num_bits=4, weight_decay=0.0002))
+        config = resolve(dict(method=method, num_bits=4, weight_decay=0.0002))[0]
         graph = build_step_graph(config, 3)
         assert unreachable_ops(graph) == []
     with graph.graph.as_default():

@@ -7,17 +7,18 @@ the deviations: as released).
 
 from __future__ import annotations
 
-import functools
-from collections import OrderedDict
 from typing import NamedTuple
 
 import numpy as np
 
 import losses as loss_terms
 import model
-from config import HASH_LAYERS, INPUT_SHAPES, METHODS, implementation
+from model import build_network
 from runtime.tensorflow import tf
 from training.distributed.joint_step import OneDevice
+
+# Adam as released: TensorFlow's defaults.
+ADAM_BETA1, ADAM_BETA2, ADAM_EPSILON = 0.9, 0.999, 1e-8
 
 
 class StepGraph(NamedTuple):
@@ -28,7 +29,7 @@ class StepGraph(NamedTuple):
         images, labels: placeholders, float32 [B, 32, 32, 3] and int32 [B]; what else the method
             is given in place of images, such as embeddings [B, 128].
         step: op of one training step.
-        losses: OrderedDict of float32 scalars, "total" and its weighted terms, as they are before
+        losses: dict of float32 scalars, "total" and its weighted terms, as they are before
             the step.
         accuracy: float32 scalar, share of the batch that the hash classifier gets right, from the
             same pass (deviation b: the release runs a second pass for it).
@@ -51,7 +52,7 @@ class StepGraph(NamedTuple):
     images: tf.Tensor
     labels: tf.Tensor
     step: tf.Operation
-    losses: OrderedDict
+    losses: dict
     accuracy: tf.Tensor
     gradients: list
     network: model.Network
@@ -81,44 +82,13 @@ class InferenceGraph(NamedTuple):
     saver: tf.train.Saver
 
 
-def build_network(config, images, training, num_classes=None, batch_norm_class=model.BatchNorm):
-    """The network that settings name, in the current graph: a model.Network.
-
-    Its code_activations are the hash activations; with flip_averaging, in inference, the mean of
-    those of the images and of their mirror images.
-
-    Args:
-        config: a Config whose method is a network's.
-        images: float32 [B, 32, 32, 3], or of the shape of what else the method is given.
-        training: Python bool; whether batch norm uses the batch's statistics.
-        num_classes: C; None for a network without classifiers.
-        batch_norm_class: see model.build_network.
-    """
-    build = functools.partial(
-        model.build_network, scope=config.method,
-        features=implementation(METHODS[config.method].features),
-        hash_layer=implementation(HASH_LAYERS[config.hash_layer]), num_bits=config.num_bits,
-        block_length=config.block_length, training=training, num_classes=num_classes,
-        multi_scale=config.multi_scale, descriptor_gain=config.descriptor_gain,
-        descriptor_classifier=config.descriptor_classification_weight > 0,
-        batch_norm_decay=config.batch_norm_decay, batch_norm_epsilon=config.batch_norm_epsilon,
-        batch_norm_class=batch_norm_class)
-    network = build(images)
-    if training or not config.flip_averaging:
-        return network
-    # Both have the same mean, and so one code, as they are one person's.
-    mirrored = build(tf.reverse(images, [2]))
-    return network._replace(
-        code_activations=(network.hash_activations + mirrored.hash_activations) / 2)
-
-
 def build_step_graph(config, num_classes, workers=None):
     """Builds network, losses and training step in a graph of their own.
 
     Args:
         config: a Config.
         num_classes: C.
-        workers: a training.distributed.distribution.Workers where several share each batch.
+        workers: a training.distributed.coordination.Workers where several share each batch.
 
     Returns:
         A StepGraph.
@@ -129,8 +99,8 @@ def build_step_graph(config, num_classes, workers=None):
         joint = workers.joint_step(config) if workers else OneDevice()
         images = _images_placeholder(config)
         labels = tf.placeholder(tf.int32, [None], "labels")
-        network = build_network(config, images, True, num_classes, joint.batch_norm)
-        inference = build_network(config, images, False)
+        network = build_network(images, config, True, num_classes, joint.batch_norm)
+        inference = build_network(images, config, False)
         centers = centers_before = None
         if config.center_weight > 0:
             centers = model.class_centers(num_classes, config.descriptor_size, config.method)
@@ -144,8 +114,7 @@ def build_step_graph(config, num_classes, workers=None):
         variables = tf.trainable_variables()
         learning_rate = tf.placeholder_with_default(
             np.float32(config.learning_rate), [], "learning_rate")
-        optimizer = tf.train.AdamOptimizer(learning_rate, config.adam_beta1,
-                                           config.adam_beta2, config.adam_epsilon)
+        optimizer = tf.train.AdamOptimizer(learning_rate, ADAM_BETA1, ADAM_BETA2, ADAM_EPSILON)
         losses, accuracy = joint.shares(losses, accuracy)
         gradients = optimizer.compute_gradients(losses["total"], variables)
         descriptors, batch_labels, losses, accuracy, gradients, update = joint.together(
@@ -153,7 +122,7 @@ def build_step_graph(config, num_classes, workers=None):
         before_update = [update]
         if centers is not None:
             updates = loss_terms.center_updates(
-                descriptors, centers_before, batch_labels, config.center_alpha)
+                descriptors, centers_before, batch_labels)
             with tf.control_dependencies([gradient for gradient, _ in gradients]
                                          + list(losses.values())):
                 before_update.append(centers.scatter_sub(tf.IndexedSlices(updates, batch_labels)))
@@ -196,10 +165,32 @@ def build_inference_graph(config, num_classes=None):
     """
     graph = tf.Graph()
     with graph.as_default():
-        inference = build_network(config, _images_placeholder(config), False, num_classes)
+        inference = build_network(_images_placeholder(config), config, False, num_classes)
         return InferenceGraph(graph, inference, tf.train.Saver())
 
 
 def _images_placeholder(config):
     return tf.placeholder(
-        tf.float32, [None] + list(INPUT_SHAPES[METHODS[config.method].inputs]), "images")
+        tf.float32, (None,) + model.BACKBONES[config.method].input_shape, "images")
+
+
+def run_network(session, network, tensors, images, batch_size):
+    """Values of a network's tensors for images, each image once and in order.
+
+    Deviation f: the release loses some images when it encodes.
+
+    Args:
+        session: a tf.Session with the network's weights.
+        network: a model.Network built for inference.
+        tensors: one of its tensors, [B, ...], or a tuple of them.
+        images: float32 [n, 32, 32, 3], normalised, or what else the network takes; n >= 1.
+        batch_size: images a session run.
+
+    Returns:
+        float32 [n, ...], or a tuple of them.
+    """
+    parts = [session.run(tensors, {network.images: images[start:start + batch_size]})
+             for start in range(0, len(images), batch_size)]
+    if isinstance(tensors, tuple):
+        return tuple(map(np.concatenate, zip(*parts)))
+    return np.concatenate(parts)

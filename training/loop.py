@@ -5,15 +5,12 @@ import math
 import os
 import signal
 import time
-from collections import OrderedDict
 
 import data_loader
-from methods.features import run_network
 from runtime.errors import Failed
 from runtime.tensorflow import tf
-from training import schedule
-from training.augmentation import augmented
-from training.codewords import choose_codewords, class_means
+from training import recipe
+from training.graph import run_network
 
 
 class TrainingDiverged(Failed):
@@ -26,7 +23,7 @@ class TrainingDiverged(Failed):
     """
 
     def __init__(self, epoch, step, term, reason):
-        super().__init__("epoch %d, step %d: %s" % (epoch, step, reason))
+        super().__init__(f"epoch {epoch}, step {step}: {reason}")
         self.epoch, self.step, self.term = epoch, step, term
 
 
@@ -35,9 +32,9 @@ class Interrupted(Exception):
     """
 
     def __init__(self, signal_number, progress):
-        super().__init__("stopped by %s" % signal.Signals(signal_number).name)
+        super().__init__(f"stopped by {signal.Signals(signal_number).name}")
         self.signal_number = signal_number
-        self.state = "saved after %s" % progress
+        self.state = f"saved after {progress}"
 
 
 @dataclasses.dataclass
@@ -66,12 +63,11 @@ class Progress:
         return dataclasses.asdict(self)
 
     def __str__(self):
-        return "epoch %d, step %d" % (self.epoch, self.step)
+        return f"epoch {self.epoch}, step {self.step}"
 
     def checkpoint_name(self):
         """A name no other state of the run has."""
-        name = "epoch_%06d" % self.epoch
-        return name + "_step_%06d" % self.step if self.step else name
+        return f"epoch_{self.epoch:06d}" + (f"_step_{self.step:06d}" if self.step else "")
 
 
 class StopRequest:
@@ -154,9 +150,9 @@ class Trainer:
         # Batch norm makes -1 and +1 of any two values; with 1, 3, 4 and 8 images no harm was seen
         # (docs/recipe.md).
         if bounds[-1] - bounds[-2] == 2 < bounds[1]:
-            self.recorder.say("the last batch of each epoch has 2 images, of which batch norm "
-                              "makes noise that can spoil the codes; a new run with "
-                              "--even_batches true spreads them")
+            self.recorder.say("the last batch of each epoch has 2 images; batch norm turns them "
+                              "into noise that can spoil the codes. Start a new run with "
+                              "--even_batches true to avoid it")
         with self.stop as stop:
             while True:
                 if stop.signal_number is not None:
@@ -191,7 +187,7 @@ class Trainer:
                 self.data, config.batch_size, order, config.even_batches)):
             if index < progress.step:
                 continue
-            batch_images = augmented(batch_images, config, progress.epoch, index)
+            batch_images = recipe.mirrored(batch_images, config, progress.epoch, index)
             losses, accuracy = self._run_step(batch_images, batch_labels)
             self._add(losses, accuracy, len(batch_labels))
             progress.step += 1
@@ -211,9 +207,9 @@ class Trainer:
         try:
             return self._compute_step(images, labels)
         except tf.errors.ResourceExhaustedError:
-            raise Failed("out of memory on the device in epoch %d, step %d: lower --batch_size (it "
-                         "is %d)" % (self.progress.epoch + 1, self.progress.step + 1,
-                                     self.config.batch_size))
+            raise Failed(f"out of memory on the device in epoch {self.progress.epoch + 1}, step "
+                         f"{self.progress.step + 1}: lower --batch_size (it is "
+                         f"{self.config.batch_size})")
 
     def _compute_step(self, images, labels):
         self._prepare_step()
@@ -231,7 +227,7 @@ class Trainer:
 
     def _prepare_step(self):
         """What one of the steps begins with."""
-        due = schedule.restart_step(self.config, self._steps_in_all())
+        due = recipe.restart_step(self.config, self._steps_in_all())
         if due is None or self.progress.restart_epoch or self._steps_done() < due:
             return
         self._restart_hash_classifier()
@@ -242,17 +238,17 @@ class Trainer:
         activations = run_network(self.session, self.graph.inference,
                                   self.graph.inference.hash_activations, self.data.images,
                                   self.config.encode_batch_size)
-        words = choose_codewords(class_means(
+        words = recipe.choose_codewords(recipe.class_means(
             activations, self.data.labels, self.graph.codewords.shape.as_list()[0]))
         self.session.run(self.graph.restart_hash_classifier, {
-            self.graph.codewords: words * self.config.codeword_norm / len(words[0]) ** 0.5})
+            self.graph.codewords: words * recipe.CODEWORD_NORM / len(words[0]) ** 0.5})
         self.recorder.say("the hash classifier starts again, from codewords")
 
     def _scheduled(self):
         """What changes from step to step, as the feed of the next one."""
         done, total = self._steps_done(), self._steps_in_all()
-        return {self.graph.learning_rate: schedule.learning_rate(self.config, done, total),
-                self.graph.hash_temperature: schedule.hash_temperature(self.config, done, total)}
+        return {self.graph.learning_rate: recipe.learning_rate(self.config, done, total),
+                self.graph.hash_temperature: recipe.hash_temperature(self.config, done, total)}
 
     def _add(self, losses, accuracy, count):
         """Adds one step to the epoch's sums, unless a term is not finite."""
@@ -260,7 +256,7 @@ class Trainer:
             if not math.isfinite(value):
                 raise TrainingDiverged(
                     self.progress.epoch + 1, self.progress.step + 1, name,
-                    "the %s loss is %s; training stopped. %s" % (name, value, self._way_out()))
+                    f"the {name} loss is {value}; training stopped. {self._way_out()}")
         sums = self.progress.sums
         for name, value in losses.items():
             sums[name] = sums.get(name, 0.0) + float(value)
@@ -271,21 +267,21 @@ class Trainer:
         if not self.session.run(self.graph.weights_finite):
             raise TrainingDiverged(
                 self.progress.epoch + 1, self.progress.step, "weights",
-                "a weight is not finite after the update; training stopped. %s" % self._way_out())
+                f"a weight is not finite after the update; training stopped. {self._way_out()}")
 
     def _way_out(self):
         self.recorder.wait()
         saved = self.recorder.last_saved_epoch()
         if saved is None:
             return "No checkpoint was saved yet; try a lower learning_rate"
-        return ("The checkpoint of epoch %d stays in %s; try a lower learning_rate"
-                % (saved, self.recorder.folder))
+        return (f"The checkpoint of epoch {saved} stays in {self.recorder.folder}; try a lower "
+                "learning_rate")
 
     def _finish_epoch(self, rate, seconds):
         progress, config = self.progress, self.config
-        means = OrderedDict((name, value / (len(self.data.labels) if name == "accuracy"
-                                            else self.steps_per_epoch))
-                            for name, value in progress.sums.items())
+        means = {name: value / (len(self.data.labels) if name == "accuracy"
+                                else self.steps_per_epoch)
+                 for name, value in progress.sums.items()}
         progress.epoch, progress.step = progress.epoch + 1, 0
         progress.sums, progress.seconds = {}, 0.0
         # Losses before a restart do not compare, and going back to such weights would undo it.
@@ -293,13 +289,14 @@ class Trainer:
                 or config.weights == "last" or progress.best_epoch < progress.restart_epoch)
         if best:
             progress.best_epoch, progress.best_loss = progress.epoch, means["total"]
-        row = OrderedDict(epoch=progress.epoch)
-        row.update(means)
-        row.update(images_per_second=round(rate, 2), seconds=round(seconds, 3), mAP="")
+        row = dict(epoch=progress.epoch, **means, images_per_second=round(rate, 2),
+                   seconds=round(seconds, 3), mAP="")
         # The row first: a row without a checkpoint is dropped on resume, not the reverse.
         self.recorder.record_epoch(row)
         self.recorder.save(progress, best)
-        self.recorder.say("epoch %d/%d  loss %.4f  accuracy %.3f  %.1f images/s  %s%s" % (
-            progress.epoch, config.epochs, means["total"], means["accuracy"], rate,
-            self.recorder.times(), "" if best else "  (best: epoch %d, loss %.4f)" % (
-                progress.best_epoch, progress.best_loss)))
+        best_before = "" if best else (
+            f"  (best: epoch {progress.best_epoch}, loss {progress.best_loss:.4f})")
+        self.recorder.say(
+            f"epoch {progress.epoch}/{config.epochs}  loss {means['total']:.4f}  "
+            f"accuracy {means['accuracy']:.3f}  {rate:.1f} images/s  {self.recorder.times()}"
+            f"{best_before}")

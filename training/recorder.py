@@ -2,7 +2,6 @@
 
 import sys
 import time
-from collections import OrderedDict
 
 from tqdm import tqdm
 
@@ -71,24 +70,34 @@ class Recorder:
         """Text: how long this process has trained, and how long it will about go on."""
         elapsed = time.perf_counter() - self._started
         done, left = self._seen - self._seen_at_start, self._total - self._seen
-        remaining = ", about %s left" % duration(elapsed / done * left) if done and left > 0 else ""
-        return "%s%s" % (duration(elapsed), remaining)
+        remaining = f", about {duration(elapsed / done * left)} left" if done and left > 0 else ""
+        return duration(elapsed) + remaining
 
     def record_epoch(self, row):
         """Notes one finished epoch.
 
         Args:
-            row: OrderedDict of history.csv's columns; mAP is left for record_evaluation.
+            row: dict of history.csv's columns; mAP is left for record_evaluation.
         """
         self.folder.append_history(row)
-        self._add_events(row["epoch"], OrderedDict(
-            (TAGS.get(name, "loss/" + name), value) for name, value in row.items()
-            if name not in ("epoch", "seconds", "mAP")))
+        self._add_events(row["epoch"], {
+            TAGS.get(name, f"loss/{name}"): value for name, value in row.items()
+            if name not in ("epoch", "seconds", "mAP")})
 
-    def record_evaluation(self, epoch, mean_average_precision):
-        """Notes mAP after an epoch, in its row and for TensorBoard."""
-        self.folder.set_history_value(epoch, "mAP", mean_average_precision)
-        self._add_events(epoch, {TAGS["mAP"]: mean_average_precision})
+    def record_evaluation(self, progress, results):
+        """Notes mAP, in the epoch's row and for TensorBoard, and prints it.
+
+        Args:
+            progress: the Progress at which the evaluation was due.
+            results: dict of metrics.Evaluation.
+        """
+        self.folder.set_history_value(progress.epoch, "mAP", results["mAP"])
+        self._add_events(progress.epoch, {TAGS["mAP"]: results["mAP"]})
+        unseen = ""
+        if "unseen_mAP" in results:
+            unseen = f", of people never seen {results['unseen_mAP']:.4f}"
+        self.say(f"evaluation after epoch {progress.epoch}, with the weights of epoch "
+                 f"{progress.best_epoch}: mAP {results['mAP']:.4f}{unseen}")
 
     def _add_events(self, epoch, values):
         self._events.add_summary(tf.Summary(value=[

@@ -23,18 +23,18 @@ def die(*_, **__):
 
 def prepare(moment, index):
     """Replaces what this worker does at the moment of its death."""
-    from methods import encode
-    from training.distributed import worker_session
-    from training.distributed.distribution import JointTrainer, Workers
+    from methods.network import NetworkMethod
+    from training.distributed import session
+    from training.distributed.coordination import JointTrainer, Workers
 
     if moment == "nobody":
-        worker_session.LOOK_SECONDS = 0.0  # at every call
-        encode_splits = encode.encode_splits
+        session.LOOK_SECONDS = 0.0  # at every call
+        encode = NetworkMethod._encode
 
         def encode_late(*arguments):
             time.sleep(2)
-            return encode_splits(*arguments)
-        encode.encode_splits = encode_late
+            return encode(*arguments)
+        NetworkMethod._encode = encode_late
     elif moment == "step":
         compute = JointTrainer._compute_step
 
@@ -44,7 +44,7 @@ def prepare(moment, index):
             return compute(self, *batch)
         JointTrainer._compute_step = compute_or_die
     elif moment == "evaluation" and index == 0:
-        encode.encode_splits = die
+        NetworkMethod._encode = die
     elif moment == "evaluation":
         Workers.wait = die
     elif index == 0:  # the second checkpoint, half-written

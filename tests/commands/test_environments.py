@@ -28,7 +28,7 @@ SAVE_RESTORED = """
 import sys
 import numpy as np
 import data_loader
-from config import resolve
+from methods.table import resolve
 from runtime.run_folder import RunFolder
 from runtime.tensorflow import make_session, tf
 from training.checkpoints import restore

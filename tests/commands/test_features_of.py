@@ -11,13 +11,13 @@ from conftest import tiny_faces, write_pickle
 import data_loader
 import evaluate
 import main
-from config import resolve
 from evaluation import floats, metrics
 from evaluation.codes import load_codes
 from gallery.changes import newest_run
-from methods import baselines
+from methods import projection as projections
 from methods.export import Encoder, export_encoder
-from methods.run_data import load_run_data
+from methods.run import load_run
+from methods.table import resolve
 from reports import columns
 from runtime.errors import UserError
 from runtime.run_folder import RunFolder
@@ -71,7 +71,7 @@ def variable(run, name):
 
 def test_floats_are_the_feature_and_the_descriptor(runs):
     found, of_run = floats.load_floats(runs / "float/floats.npz"), results(runs / "float")
-    data = load_run_data(*resolve(RunFolder(runs / "float").read_settings()))
+    data = load_run(*resolve(RunFolder(runs / "float").read_settings()))
     assert found.gallery_vectors.shape == (5 * SEEN, 768 + 6 * BITS)
     np.testing.assert_array_equal(found.gallery_labels, data.train.labels)
     np.testing.assert_array_equal(found.query_fingerprints, data.test.fingerprints)
@@ -100,7 +100,7 @@ def test_floats_are_the_feature_and_the_descriptor(runs):
 
 def test_hashing_afterwards_fits_the_descriptor(runs):
     found = floats.load_floats(runs / "float/floats.npz")
-    projection = baselines.fit_itq(found.gallery_vectors[:, 768:], BITS, 0)
+    projection = projections.fit_itq(found.gallery_vectors[:, 768:], BITS, 0)
     codes = load_codes(runs / "feature_itq/codes.npz")
     np.testing.assert_array_equal(projection.encode(found.query_vectors[:, 768:]),
                                   codes.query_codes)
@@ -238,7 +238,7 @@ def test_an_export_that_fails_leaves_the_old_one(runs, tmp_path, method, damaged
 
 def test_export(runs, tmp_path):
     export_encoder(RunFolder.open(runs / "feature_itq"), tmp_path / "encoder")
-    data = load_run_data(*resolve(RunFolder(runs / "feature_itq").read_settings()))
+    data = load_run(*resolve(RunFolder(runs / "feature_itq").read_settings()))
     images = data_loader.displayable(data.train, np.arange(5 * SEEN))
     expected = load_codes(runs / "feature_itq/codes.npz").gallery_codes
     with Encoder.open(tmp_path / "encoder") as encoder:

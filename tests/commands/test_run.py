@@ -25,7 +25,8 @@ from conftest import (
     write_pickle,
 )
 
-from config import DATASETS, resolve
+from config import DATASETS
+from methods.table import resolve
 
 # Two small epochs a second: 30 images, 8 bits.
 TINY = ("--dataset_flag", 1, "--data_dir", "data", "--num_bits", 8, "--batch_size", 7,

@@ -15,14 +15,13 @@ from conftest import assert_refused, command, run_script
 from face_pictures import orl_path
 from PIL import Image
 
-import data_loader
 import search
-from config import resolve
 from evaluation import packing
 from evaluation.codes import load_codes
 from evaluation.saving import save_evaluation
 from gallery.gallery import Gallery
-from methods.encode import encode_projected
+from methods.run import load_run
+from methods.table import resolve
 from runtime.errors import UserError
 from runtime.run_folder import RunFolder
 
@@ -37,10 +36,9 @@ def make_run(path, **values):
     """A run as main.py leaves it, less figures and report."""
     config, dataset = resolve(dict(values, method="itq"))
     folder = RunFolder.create(path, config.to_dict())
-    splits = data_loader.load_dataset(dataset)
-    folder.begin(None, "CPU", data_loader.data_digest(*splits))
-    codes, _, metadata = encode_projected(config, dataset, *splits)
-    save_evaluation(folder, codes, metadata)
+    run = load_run(config, dataset)._replace(folder=folder)
+    run.method.make_codes(run, lambda encoded: save_evaluation(
+        folder, encoded.codes, encoded.metadata))
     folder.finish("finished")
     folder.unlock()
     return path

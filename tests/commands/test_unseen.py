@@ -8,7 +8,7 @@ from conftest import tiny_faces, write_pickle
 
 import evaluate
 import main
-from evaluation.folds import folds_of_people
+from evaluation.open_set import folds_of_people
 
 PEOPLE, FOLD = 12, 1
 UNSEEN = folds_of_people(PEOPLE) == FOLD

@@ -9,10 +9,10 @@ from hypothesis import strategies as st
 from sklearn.metrics import average_precision_score
 
 import evaluation.distances
-from config import UserError
 from evaluation import authors_evaluation, metrics
 from evaluation.codes import bit_correlation, checked_codes, effective_bits
 from evaluation.distances import DistanceCounts, count_distances
+from runtime.errors import UserError
 
 
 def counts(items, relevant):

@@ -5,9 +5,8 @@ import pytest
 
 from evaluation.codes import Codes
 from evaluation.floats import Floats
-from evaluation.folds import folds_of_people
 from evaluation.metrics import evaluate_codes
-from evaluation.open_set import Probes, detection_rate, nearest, open_set_results
+from evaluation.open_set import Probes, detection_rate, folds_of_people, nearest, open_set_results
 from evaluation.saving import unseen_results
 
 

@@ -12,8 +12,9 @@ import pytest
 from conftest import ROOT, assert_refused, clean_environment, run_script
 
 import reproduce
-from config import Config, resolve
+from config import Config
 from experiments import estimate, grid, runner
+from methods.table import resolve
 from runtime.errors import Failed, UserError
 from runtime.output_folder import OutputFolder
 from runtime.run_folder import RunFolder

@@ -17,13 +17,14 @@ from PIL import Image
 
 import data_loader
 import prepare
-from config import EMBEDDING_SIZE, METHODS, find_dataset, resolve
+from config import EMBEDDING_SIZE, find_dataset
 from faces import cropping, embedding, embedding_network
 from faces.detection import Face
 from faces.embedding import embeddings_file, read_embeddings
 from faces.photographs import photograph_of
 from faces.sources import Photo
-from methods.run_data import load_run_data
+from methods.run import load_run
+from methods.table import METHODS, resolve
 from runtime.errors import UserError
 
 needs_dlib = pytest.mark.skipif(
@@ -269,7 +270,7 @@ def test_people_never_seen_have_embeddings_too(run, stand_in, tmp_path):
     made = run("--unseen", 0.5)
     stored = check_rows(made, train=8, test=4, unseen_gallery=8, unseen_queries=4)
     assert stand_in.faces == 24
-    data = load_run_data(*resolve(dict(dataset_flag="mine", data_dir=str(tmp_path / "data"),
+    data = load_run(*resolve(dict(dataset_flag="mine", data_dir=str(tmp_path / "data"),
                                        method="embedding")))
     for split, name in zip((data.train, data.test) + data.unseen, stored):
         np.testing.assert_array_equal(split.embeddings, stored[name])
@@ -349,9 +350,8 @@ def test_methods_are_given_embeddings_in_place_of_pixels():
     images = np.zeros((4, 32, 32, 3), np.float32)
     data = data_loader.ImageSet(images, np.zeros(4, np.int32), 0.0, 1.0, np.zeros(4, np.uint64),
                                 "uint8", embeddings=np.ones((4, 128), np.float32))
-    assert data_loader.given_to(METHODS["itq"], data).images is images
-    embedded = METHODS["itq"]._replace(inputs="embeddings")
-    assert data_loader.given_to(embedded, data).images is data.embeddings
+    assert METHODS["itq"].given(data) is images
+    assert METHODS["embedding_itq"].given(data) is data.embeddings
     changed = data._replace(embeddings=data.embeddings * 2)
     digests = {data_loader.data_digest(split, split)
                for split in (data, changed, data._replace(embeddings=None))}

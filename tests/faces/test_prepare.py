@@ -21,11 +21,12 @@ from PIL import Image
 
 import data_loader
 import prepare
-from config import find_dataset, resolve
+from config import find_dataset
 from faces import photographs, writing
 from faces.cache import FILE
 from faces.cropping import crop_like
-from methods.run_data import load_run_data
+from methods.run import load_run
+from methods.table import resolve
 from runtime.errors import UserError
 
 
@@ -528,7 +529,7 @@ def test_a_share_of_the_people_is_kept_out_of_training(run, eight_people):
 def test_a_run_reads_the_people_kept_out_unless_a_fold_is_left_out(run, eight_people):
     made = run("--unseen", 0.25, "--min_images", 4, images=eight_people)
     values = dict(dataset_flag="mine", data_dir=str(made.folder.parent), method="lsh", num_bits=8)
-    data = load_run_data(*resolve(values))
+    data = load_run(*resolve(values))
     assert data.dataset.num_identities == 6 and len(data.unseen_names) == 2
     assert [len(split.labels) for split in data.unseen] == [
         made.manifest["num_unseen_gallery"], 4]
@@ -538,10 +539,10 @@ def test_a_run_reads_the_people_kept_out_unless_a_fold_is_left_out(run, eight_pe
     run("--min_images", 4, name="whole", images=eight_people)
     shutil.rmtree(str(made.folder / "unseen_queries"))  # which a fold does not even look at
     with pytest.raises(UserError, match="unseen_queries"):
-        load_run_data(*resolve(values))
+        load_run(*resolve(values))
     with pytest.raises(UserError, match="8 people"):
-        load_run_data(*resolve(dict(values, unseen_split=0)))
-    folded = load_run_data(*resolve(dict(values, dataset_flag="whole", unseen_split=0)))
+        load_run(*resolve(dict(values, unseen_split=0)))
+    folded = load_run(*resolve(dict(values, dataset_flag="whole", unseen_split=0)))
     assert folded.dataset.num_identities == 6 and len(folded.unseen_names) == 2
 
 

@@ -5,16 +5,17 @@ import pytest
 from conftest import run_script
 from scipy.stats import ortho_group
 
-from config import METHODS, UserError, implementation
 from evaluation import metrics
 from evaluation.codes import checked_codes
-from methods import baselines
+from methods import projection as projections
+from methods.table import METHODS
+from runtime.errors import UserError
 
 
 def test_lsh_preserves_angles_in_expectation():
     rng = np.random.RandomState(0)
     images = rng.standard_normal((40, 6)) + 3
-    codes = baselines.fit_lsh(images, 20000, seed=1).encode(images)
+    codes = projections.fit_lsh(images, 20000, seed=1).encode(images)
     centered = images - images.mean(axis=0)
     cosines = centered.dot(centered.T) / np.outer(*[np.linalg.norm(centered, axis=1)] * 2)
     angles = np.arccos(np.clip(cosines, -1, 1))
@@ -25,7 +26,7 @@ def test_lsh_preserves_angles_in_expectation():
 
 def test_lsh_hangs_on_the_seed():
     images = np.random.RandomState(0).standard_normal((5, 2, 2, 3))
-    first, again, other = [baselines.fit_lsh(images, 7, seed).columns for seed in (1, 1, 2)]
+    first, again, other = [projections.fit_lsh(images, 7, seed).columns for seed in (1, 1, 2)]
     assert np.array_equal(first, again) and not np.allclose(first, other)
 
 
@@ -37,7 +38,7 @@ def test_pcah_takes_the_leading_components_in_order(count):
     scores = np.linalg.qr(rng.standard_normal((count, 7)))[0]
     scores -= scores.mean(axis=0)
     images = (scores * [64, 32, 16, 8, 4, 2, 1]).dot(rotation[:7]) + 5
-    projection = baselines.fit_pcah(images, 3, seed=0)
+    projection = projections.fit_pcah(images, 3, seed=0)
     _, singular, rows = np.linalg.svd(images - images.mean(axis=0))
     np.testing.assert_allclose(np.abs(projection.columns.T.dot(rows[:3].T)), np.eye(3), atol=1e-6)
     projected = (images - projection.mean).dot(projection.columns)
@@ -55,7 +56,7 @@ def test_itq_recovers_rotated_clusters():
     images = points.dot(ortho_group.rvs(10, random_state=rng)[:3]) + 2
 
     def distinct_and_pure(method):
-        codes = implementation(METHODS[method].fit)(images, 3, seed=0).encode(images)
+        codes = METHODS[method].fit(images, 3, seed=0).encode(images)
         own = [np.unique(codes[cluster == one], axis=0) for one in range(8)]
         return len(np.unique(codes, axis=0)) == 8 and all(len(rows) == 1 for rows in own)
 
@@ -71,7 +72,7 @@ def test_itq_lowers_the_quantization_error_of_a_random_rotation():
         projected = (images - images.mean(axis=0)).dot(columns)
         return np.sum((np.sign(projected) - projected) ** 2)
 
-    principal, itq = [implementation(METHODS[method].fit)(images, 6, seed=0).columns
+    principal, itq = [METHODS[method].fit(images, 6, seed=0).columns
                       for method in ("pcah", "itq")]
     turned = principal.dot(np.linalg.qr(np.random.RandomState(0).standard_normal((6, 6)))[0])
     assert error(itq) < 0.98 * error(turned)
@@ -81,7 +82,7 @@ def test_itq_lowers_the_quantization_error_of_a_random_rotation():
 
 def test_more_bits_than_components_are_refused():
     with pytest.raises(UserError, match="num_bits is 5.*5 training images"):
-        baselines.fit_pcah(np.zeros((5, 9)), 5, seed=0)
+        projections.fit_pcah(np.zeros((5, 9)), 5, seed=0)
 
 
 def test_a_run_of_a_baseline(faces_dir):

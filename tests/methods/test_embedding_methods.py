@@ -13,7 +13,7 @@ from sklearn.metrics import average_precision_score
 
 import evaluate
 import main
-from config import METHODS, PIXEL_SETTINGS, find_dataset, resolve
+from config import PIXEL_SETTINGS, find_dataset
 from evaluation import packing
 from evaluation.codes import load_codes
 from evaluation.floats import load_floats
@@ -22,7 +22,8 @@ from faces import cropping, embedding
 from faces.describe import describe
 from faces.embedding import embeddings_file
 from gallery import changes, query_faces
-from methods.run_data import load_run_data
+from methods.run import load_run
+from methods.table import METHODS, resolve
 from runtime.errors import UserError
 
 DESCRIPTION = {"network_sha256": embedding.WEIGHTS_SHA256}
@@ -58,7 +59,7 @@ def runs(data_dir, tmp_path_factory):
         folders[method] = tmp_path_factory.mktemp("runs") / method
         words = ["--dataset_flag", "tiny", "--data_dir", str(data_dir), "--method", method,
                  "--num_bits", "12", "--epochs", "4", "--run_dir", str(folders[method])]
-        if METHODS[method].features:  # a process of its own, which gives the folder's lock back
+        if METHODS[method].trains:  # a process of its own, which gives the folder's lock back
             process = run_script("main.py", *words, cwd=data_dir)
             assert process.returncode == 0, process.stderr
         else:
@@ -67,7 +68,7 @@ def runs(data_dir, tmp_path_factory):
 
 
 def run_data(data_dir, method="embedding", **settings):
-    return load_run_data(*resolve(dict(
+    return load_run(*resolve(dict(
         dataset_flag="tiny", data_dir=str(data_dir), method=method, **settings)))
 
 
@@ -145,11 +146,11 @@ def test_photographs_are_embedded_when_they_are_searched(runs, monkeypatch, tmp_
 
 def test_what_has_no_embeddings_is_refused(data_dir, tmp_path):
     with pytest.raises(UserError, match="prepare.py --embedding"):
-        load_run_data(*resolve(dict(dataset_flag="orl", method="embedding")))
+        load_run(*resolve(dict(dataset_flag="orl", method="embedding")))
     dataset = find_dataset("tiny", data_dir)
     config, _ = resolve(dict(dataset_flag="tiny", data_dir=str(data_dir), method="embedding_itq"))
     with pytest.raises(UserError, match="prepare it again with --embedding"):
-        load_run_data(config, dataset._replace(embedding=None))
+        load_run(config, dataset._replace(embedding=None))
     for name in PIXEL_SETTINGS:
         value = type(getattr(config, name))(1)
         with pytest.raises(UserError, match="leave out %s " % name):
@@ -163,7 +164,7 @@ def test_what_has_no_embeddings_is_refused(data_dir, tmp_path):
     path.rename(aside)
     try:
         with pytest.raises(UserError, match="train_embeddings.npy"):
-            load_run_data(config, dataset)
+            load_run(config, dataset)
         problems = describe(dataset)[0].problems
         assert any("train_embeddings.npy" in problem for problem in problems)
     finally:
@@ -180,4 +181,4 @@ def test_embeddings_follow_their_images_into_folds(data_dir):
         for part in parts:
             rows = [np.flatnonzero(split.fingerprints == mark)[0] for mark in part.fingerprints]
             np.testing.assert_array_equal(part.embeddings, split.embeddings[rows])
-    assert METHODS["embedding"].floats and not METHODS["embedding"].is_searchable
+    assert not METHODS["embedding"].is_searchable

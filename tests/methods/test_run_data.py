@@ -5,9 +5,10 @@ import pytest
 from conftest import tiny_faces, write_pickle
 
 import data_loader
-from config import find_dataset, resolve
-from evaluation.folds import folds_of_people
-from methods.run_data import load_run_data
+from config import find_dataset
+from evaluation.open_set import folds_of_people
+from methods.run import load_run
+from methods.table import resolve
 from runtime.errors import UserError
 
 
@@ -25,7 +26,7 @@ def folder(tmp_path):
 
 def load(folder, **values):
     config, dataset = resolve(dict(values, dataset_flag=1, data_dir=str(folder)))
-    return load_run_data(config, dataset._replace(num_identities=10))
+    return load_run(config, dataset._replace(num_identities=10))
 
 
 def raw(folder, name):
@@ -111,9 +112,9 @@ def test_too_few_people_and_people_without_images(folder):
     config = resolve(dict(dataset_flag=1, data_dir=str(folder), unseen_split=0))[0]
     for count in (2, 7):
         with pytest.raises(UserError, match="8 people"):
-            load_run_data(config, dataset._replace(num_identities=count))
+            load_run(config, dataset._replace(num_identities=count))
     rows, labels = raw(folder, "test")
     seen = folds_of_people(10)[labels] != 0
     write_pickle(folder / "test_folder_facescrub/part1", rows[seen], labels[seen])
     with pytest.raises(UserError, match="unseen_split"):
-        load_run_data(config, dataset._replace(num_identities=10))
+        load_run(config, dataset._replace(num_identities=10))

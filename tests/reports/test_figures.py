@@ -9,9 +9,10 @@ from conftest import ROOT
 from PIL import Image
 
 import data_loader
-from config import find_dataset, resolve
+from config import find_dataset
 from evaluation import metrics
 from evaluation.codes import checked_codes
+from methods.table import resolve
 from reports import figures, pictures, ranking, style
 from runtime.errors import UserError
 from runtime.run_folder import RunFolder

@@ -9,10 +9,10 @@ import pytest
 from conftest import tiny_faces
 
 import data_loader
-from config import resolve
 from evaluation import floats, metrics
 from evaluation.codes import checked_codes
 from evaluation.saving import unseen_results
+from methods.table import resolve
 from reports import runs, tables
 from reports.page import write_comparison, write_report, write_unfinished_report
 from runtime.output_folder import OutputFolder

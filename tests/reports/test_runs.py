@@ -3,9 +3,9 @@
 import numpy as np
 import pytest
 
-from config import resolve
 from evaluation import metrics
 from evaluation.codes import checked_codes
+from methods.table import resolve
 from reports import runs
 
 CODES = checked_codes(

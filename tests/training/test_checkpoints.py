@@ -5,8 +5,8 @@ import threading
 import numpy as np
 import pytest
 
-from config import resolve
 from data_loader import ImageSet
+from methods.table import resolve
 from runtime.errors import Failed, UserError
 from runtime.run_folder import RunFolder
 from runtime.tensorflow import error_reason, make_session, tf

@@ -7,14 +7,14 @@ import numpy as np
 import pytest
 from training_runs import Silent, some_images, trained_weights
 
-from config import Config, resolve
+from config import Config
 from data_loader import ImageSet
-from methods.features import run_network
+from methods.table import resolve
 from runtime.tensorflow import make_session, tf
-from training import schedule
-from training.codewords import choose_codewords, class_means
-from training.graph import build_step_graph
+from training import recipe
+from training.graph import build_step_graph, run_network
 from training.loop import Progress, Trainer
+from training.recipe import choose_codewords, class_means
 
 
 def distances(words):
@@ -84,7 +84,7 @@ def test_codewords_do_not_depend_on_the_unit_of_the_activations():
 @pytest.mark.parametrize("share, total, step", [
     (0.0, 10, None), (0.35, 20, 13), (0.5, 3, 1), (1.0, 10, 0), (0.001, 10, 9)])
 def test_restart_steps(share, total, step):
-    assert schedule.restart_step(Config(codeword_share=share), total) == step
+    assert recipe.restart_step(Config(codeword_share=share), total) == step
 
 
 # The restart in a training
@@ -135,21 +135,21 @@ def watched_trainer(**settings):
 
 
 def test_the_hash_classifier_starts_again_once_from_codewords():
-    with watched_trainer(codeword_norm=5.0) as trainer:
+    with watched_trainer() as trainer:
         list(trainer.train())
         (epoch, step, activations, kernel, bias, moments), = trainer.noted
         assert (epoch, step) == (2, 0)  # 4 epochs of 3 steps: before the seventh
         words = choose_codewords(class_means(activations, trainer.data.labels, 3))
-        np.testing.assert_allclose(kernel, 2.5 * words.T)  # 5 / sqrt(4)
+        np.testing.assert_allclose(kernel, 1.4 * words.T, rtol=1e-6)  # 2.8 / sqrt(4)
         assert not bias.any() and not any(moment.any() for moment in moments)
         after = hash_classifier(trainer.graph, trainer.session)[0]
         assert np.any(after != kernel) and np.all(np.sign(after) == np.sign(kernel))
 
 
-def test_the_best_epoch_is_one_after_the_restart():
+def test_the_best_epoch_is_one_after_the_restart(monkeypatch):
     """Losses before it, however low, do not count; training never goes back to such weights."""
-    with watched_trainer(codeword_norm=500.0, epochs=6, evaluate_every=2,
-                         weights="best") as trainer:
+    monkeypatch.setattr(recipe, "CODEWORD_NORM", 500.0)  # losses are then higher than before
+    with watched_trainer(epochs=6, evaluate_every=2, weights="best") as trainer:
         best = [progress.best_epoch for progress in trainer.train()]
     assert len(trainer.noted) == 1 and best[0] <= 2 and all(epoch > 3 for epoch in best[1:])
 

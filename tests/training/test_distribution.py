@@ -12,10 +12,10 @@ import pytest
 
 import losses as loss_terms
 import model
+from model import build_network
 from runtime.tensorflow import make_session, tf
 from training.distributed.cluster import free_addresses
 from training.distributed.joint_step import share_of
-from training.graph import build_network
 
 # Gradients that are zero but for rounding: batch norm follows these.
 BEFORE_BATCH_NORM = ("/descriptor/bias", "/divide_and_encode/bias")
@@ -107,7 +107,7 @@ def first_step_by_shares(config, num_workers):
         tf.set_random_seed(config.seed)
         total = OrderedDict()
         for start, end in shares:
-            network = build_network(config, tf.constant(images[start:end]), True,
+            network = build_network(tf.constant(images[start:end]), config, True,
                                     joint_steps.NUM_CLASSES)
             centers = model.class_centers(
                 joint_steps.NUM_CLASSES, config.descriptor_size, config.method)

@@ -8,14 +8,13 @@ from training_runs import Silent, some_images, trained_weights
 
 import main
 import model
-from config import Config, resolve
+from config import RECIPES, Config
 from data_loader import ImageSet
 from losses import weighted_losses
-from methods.table import RECIPES
+from methods.table import resolve
 from runtime.errors import UserError
 from runtime.tensorflow import make_session, tf
-from training import schedule
-from training.augmentation import augmented, erased_box, shifted
+from training import recipe as recipes
 from training.graph import build_step_graph
 from training.loop import Trainer
 from training.recorder import Recorder
@@ -25,80 +24,40 @@ from training.recorder import Recorder
 
 def test_the_released_recipe_leaves_images_alone():
     images = some_images(3)
-    assert augmented(images, Config(epochs=9), 0, 0) is images
+    assert recipes.mirrored(images, Config(epochs=9), 0, 0) is images
 
 
 def test_flips_mirror_about_half_of_the_images():
     images = some_images(400)
-    result = augmented(images, Config(epochs=9, flip=True), 2, 3)
+    result = recipes.mirrored(images, Config(epochs=9, flip=True), 2, 3)
     flipped = [np.array_equal(new, old[:, ::-1]) for new, old in zip(result, images)]
     kept = [np.array_equal(new, old) for new, old in zip(result, images)]
     assert all(np.add(flipped, kept) == 1)
     assert 140 < sum(flipped) < 260  # six standard deviations
 
 
-def test_shifts_continue_the_border():
-    """Against a loop over pixels; offsets at both ends and in the middle."""
-    images, offsets = some_images(3), [(0, 5), (2, 2), (4, 1)]
-    result = shifted(images, offsets, 3)
-    for image, moved, (row, column) in zip(images, result, offsets):
-        for y in range(32):
-            for x in range(32):
-                source = np.clip([y + row - 3, x + column - 3], 0, 31)
-                np.testing.assert_array_equal(moved[y, x], image[tuple(source)])
-
-
-def test_shifts_reach_every_offset():
-    image = np.repeat(some_images(1), 500, axis=0)
-    result = augmented(image, Config(epochs=9, shift=1), 0, 0)
-    candidates = {(row, column): shifted(image[:1], [(row, column)], 1)[0]
-                  for row in range(3) for column in range(3)}
-    found = {place for new in result for place, wanted in candidates.items()
-             if np.array_equal(new, wanted)}
-    assert found == set(candidates)
-
-
-def test_erasing_sets_one_box_to_the_mean():
-    images = some_images(200)
-    result = augmented(images, Config(epochs=9, erase=0.5), 0, 0)
-    changed = np.any(result != images, axis=3)
-    touched = changed.any(axis=(1, 2))
-    assert 60 < touched.sum() < 140
-    for image, mask in zip(result[touched], changed[touched]):
-        rows, columns = np.flatnonzero(mask.any(axis=1)), np.flatnonzero(mask.any(axis=0))
-        box = image[rows[0]:rows[-1] + 1, columns[0]:columns[-1] + 1]
-        assert (box == 0).all() and box[..., 0].size == mask.sum()
-
-
-def test_erased_boxes_lie_inside():
-    rng = np.random.RandomState(0)
-    for _ in range(2000):
-        for sides, most in zip(erased_box(rng, (32, 20)), (32, 20)):
-            assert 0 <= sides.start < sides.stop <= most
-
-
 def test_augmentation_depends_on_seed_epoch_and_step_alone():
     images = some_images(40)
-    config = Config(epochs=20, flip=True, shift=2, erase=0.5)
-    first = augmented(images, config, 1, 2)
-    np.testing.assert_array_equal(first, augmented(images, config, 1, 2))
+    config = Config(epochs=20, flip=True)
+    first = recipes.mirrored(images, config, 1, 2)
+    np.testing.assert_array_equal(first, recipes.mirrored(images, config, 1, 2))
     for epoch, step in ((2, 2), (1, 3), (12, 0)):
-        assert np.any(first != augmented(images, config, epoch, step))
+        assert np.any(first != recipes.mirrored(images, config, epoch, step))
     other = dataclasses.replace(config, seed=1)
-    assert np.any(first != augmented(images, other, 1, 2))
+    assert np.any(first != recipes.mirrored(images, other, 1, 2))
     assert first.dtype == np.float32 and np.array_equal(images, some_images(40))
 
 
 def test_the_last_epochs_see_the_images_as_they_are():
     images, config = some_images(30), Config(epochs=20, flip=True, plain_share=0.15)
-    changed = [np.any(augmented(images, config, epoch, 0) != images) for epoch in range(20)]
+    changed = [np.any(recipes.mirrored(images, config, epoch, 0) != images) for epoch in range(20)]
     assert changed == [True] * 17 + [False] * 3
 
 
 @pytest.mark.parametrize("share, plain", [(0.3, 6), (0.7, 14), (0.85, 17), (0.95, 19), (1.0, 20)])
 def test_shares_that_are_no_binary_fractions_lose_no_epoch(share, plain):
     images, config = some_images(30), Config(epochs=20, flip=True, plain_share=share)
-    unchanged = [augmented(images, config, epoch, 0) is images for epoch in range(20)]
+    unchanged = [recipes.mirrored(images, config, epoch, 0) is images for epoch in range(20)]
     assert unchanged == [False] * (20 - plain) + [True] * plain
 
 
@@ -120,7 +79,7 @@ def test_shares_that_are_no_binary_fractions_lose_no_epoch(share, plain):
 ])
 def test_step_sizes(settings, expected):
     config = Config(learning_rate=0.25, **settings)
-    assert [schedule.learning_rate(config, done, 6) for done in range(6)] == pytest.approx(expected)
+    assert [recipes.learning_rate(config, done, 6) for done in range(6)] == pytest.approx(expected)
 
 
 @pytest.mark.parametrize("temperature, share, expected", [
@@ -132,7 +91,7 @@ def test_step_sizes(settings, expected):
 ])
 def test_temperatures(temperature, share, expected):
     config = Config(hash_temperature=temperature, temperature_share=share)
-    assert [schedule.hash_temperature(config, done, 6)
+    assert [recipes.hash_temperature(config, done, 6)
             for done in range(6)] == pytest.approx(expected)
 
 
@@ -180,17 +139,17 @@ def test_the_temperature_keeps_the_gradient_at_even_probabilities():
 
 def test_recipes_are_defaults():
     """A recipe sets what nobody has set; a run's own settings and the method's part stay."""
-    tuned = Config.from_dict(dict(recipe="tuned", shuffle=False, method="ddh"))
+    tuned = resolve(dict(recipe="tuned", shuffle=False, method="ddh"))[0]
     assert tuned.shuffle is False and tuned.block_length == 4
     for name, value in RECIPES["tuned"].items():
         assert name == "shuffle" or getattr(tuned, name) == value
         assert getattr(Config(), name) != value  # each changes something
-    assert Config.from_dict({}).recipe == "released" and not RECIPES["released"]
+    assert resolve({})[0].recipe == "released" and not RECIPES["released"]
     for method, name in (("dcbh", "orl_tuned_12bits"), ("itq", "orl_itq_12bits")):
         config, dataset = resolve(dict(recipe="tuned", method=method, num_bits=12))
         assert main.default_run_dir(config, dataset) == "runs/%s_seed0" % name
     with pytest.raises(UserError, match="recipe"):
-        Config.from_dict(dict(recipe="best"))
+        resolve(dict(recipe="best"))
 
 
 def test_the_gain_is_the_descriptors_alone():

@@ -7,8 +7,6 @@ the same change.
 Dimensions: N workers, B joint batch, D descriptor size.
 """
 
-from collections import OrderedDict
-
 import model
 from runtime.tensorflow import tf
 
@@ -35,7 +33,7 @@ class Collectives:
 
     def __init__(self, index, count):
         self.index, self.count = index, count
-        self.device = "/job:worker/task:%d" % index
+        self.device = f"/job:worker/task:{index}"
         self._last_key = 0
 
     def sum(self, values):
@@ -151,20 +149,19 @@ class JointStep:
         return {graph.images: images[own], graph.labels: labels[own], self.stop: stop,
                 self._own_count: end - start, self.joint_count: len(labels)}
 
-    def batch_norm(self, training, decay, epsilon):
+    def batch_norm(self, training):
         """What stands in for model.BatchNorm in the training pass."""
         kind = SynchronousBatchNorm if self._config.sync_batch_norm else LocalBatchNorm
-        self._batch_norm = kind(self, training, decay, epsilon)
+        self._batch_norm = kind(self, training)
         return self._batch_norm
 
     def shares(self, losses, accuracy):
         """This worker's part of the joint batch's losses and accuracy: parts add up to them."""
         # The center term is a sum over the batch; but for weight decay, the rest are means.
         factors = {"center": self.present, "weight_decay": 1.0 / self.collectives.count}
-        terms = [(name, factors.get(name, self.portion) * value)
-                 for name, value in losses.items() if name != "total"]
-        return (OrderedDict([("total", tf.add_n([value for _, value in terms]))] + terms),
-                self.portion * accuracy)
+        terms = {name: factors.get(name, self.portion) * value
+                 for name, value in losses.items() if name != "total"}
+        return (dict(total=tf.add_n(list(terms.values())), **terms), self.portion * accuracy)
 
     def together(self, network, labels, losses, accuracy, gradients):
         """Makes joint all that a step's changes depend on; none of it is ready before all of it is.
@@ -205,7 +202,7 @@ class JointStep:
                      for gradient, variable in gradients]
         with tf.control_dependencies([begin]):
             update = self._batch_norm.update_by(sums[-2 - len(statistics):-2])
-        return (rows[0], labels, OrderedDict(zip(losses, values)), accuracy, gradients, update)
+        return (rows[0], labels, dict(zip(losses, values)), accuracy, gradients, update)
 
     def _gather_rows(self, tensors, labels):
         """Tensors [own share, D] and their labels -> those of the joint batch, in its order.
@@ -237,11 +234,11 @@ class LocalBatchNorm(model.BatchNorm):
 
     Args:
         joint: a JointStep.
-        arguments: those of model.BatchNorm.
+        training: see model.BatchNorm.
     """
 
-    def __init__(self, joint, *arguments):
-        super().__init__(*arguments)
+    def __init__(self, joint, training):
+        super().__init__(training)
         self._joint = joint
 
     def update_moving_statistics(self):
@@ -274,7 +271,8 @@ class SynchronousBatchNorm(LocalBatchNorm):
         count = joint.joint_count * int(values.shape[1]) * int(values.shape[2])
         mean, square = sums[:channels] / count, sums[channels:] / count
         variance = square - tf.square(mean)
-        normalised = (shifted - mean) * (gamma * tf.rsqrt(variance + self.epsilon)) + beta
+        scale = gamma * tf.rsqrt(variance + model.BATCH_NORM_EPSILON)
+        normalised = (shifted - mean) * scale + beta
         return normalised, mean + shift, variance * count / tf.maximum(count - 1.0, 1.0)
 
     def parts(self):

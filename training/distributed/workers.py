@@ -1,4 +1,4 @@
-"""The processes of --num_workers: started, watched, stopped together; and how a worker ends."""
+"""The processes of a run: one, or several workers that start, are watched and stop together."""
 
 import contextlib
 import ctypes
@@ -10,16 +10,46 @@ import sys
 import tempfile
 import time
 
-from experiments.runner import visible_devices
 from runtime.command_line import run_command
+from runtime.devices import visible_devices
 from runtime.errors import one_line
-from training.distributed.cluster import free_addresses
+from training.distributed.cluster import free_addresses, read_cluster
+from training.distributed.coordination import Workers
 
 POLL_SECONDS = 0.1
 PATIENCE_SECONDS = 10.0  # before workers that do not end with the others are told to
 LOST = 3  # exit code of a worker that ended since another one did
 PR_SET_PDEATHSIG = 1
 LEAVING_SECONDS = 1.0  # for the last answers to the other workers to be on their way
+
+
+def launch(settings, train, follow):
+    """Does a run in this process, as one of the workers of TF_CONFIG, or in new processes.
+
+    Args:
+        settings: cluster.WorkerSettings.
+        train: function of None, or of a function that connects this process, worker 0, with the
+            others and returns the coordination.Workers.
+        follow: function of the Workers, for a worker other than 0.
+    """
+    cluster = read_cluster(settings)
+    if cluster is None:
+        if settings.num_workers == 1:
+            train(None)
+        else:
+            sys.exit(Supervisor(settings.num_workers).run())
+        return
+    cluster.check_own_address()
+
+    def connect():
+        if cluster.index == 0:
+            print(f"waiting for {cluster.count} workers", flush=True)
+        else:
+            print(f"worker {cluster.index} of {cluster.count}; worker 0 ({cluster.addresses[0]}) "
+                  "reports", flush=True)
+        return Workers(cluster)
+
+    end_at_once((lambda: train(connect)) if cluster.index == 0 else lambda: follow(connect()))
 
 
 class Supervisor:

@@ -1,7 +1,7 @@
 """Several workers that compute what one process would, on TensorFlow's own distributed runtime.
 
 Each worker holds all variables and trains on its share of each batch (joint_step); there
-is no parameter server. Worker 0 alone writes, evaluates and reports. experiments.run takes what it
+is no parameter server. Worker 0 alone writes, evaluates and reports. methods.network takes what it
 needs from a `Workers`, or from ALONE, whose answers are those of one process.
 """
 
@@ -15,16 +15,18 @@ import numpy as np
 
 from runtime.errors import Failed, UserError
 from runtime.tensorflow import error_reason, make_session, session_options, tf
-from training.distributed.joint_step import Collectives, JointStep
-from training.distributed.worker_session import LostWorker, WorkerSession
+from training.distributed.joint_step import Collectives, JointStep, OneDevice
+from training.distributed.session import LostWorker, WorkerSession
 from training.loop import Progress, StopRequest, Trainer
 from training.recorder import Recorder
 
 MESSAGE_VALUES = 8192  # bytes of a message between workers, each as an int32
 WAITING_SECONDS = 10.0  # between two signs of life to workers that wait
 # One process: what Workers is for several.
-ALONE = types.SimpleNamespace(index=0, count=1, session=make_session, recorder=Recorder,
-                              trainer=Trainer, keep_waiting=contextlib.nullcontext, how_to_start="")
+ALONE = types.SimpleNamespace(
+    index=0, count=1, device=None, session=make_session, joint_step=lambda _: OneDevice(),
+    recorder=Recorder, trainer=Trainer, keep_waiting=contextlib.nullcontext,
+    check_data=lambda _: None, how_to_start="")
 
 
 class Workers(Collectives):

@@ -1,0 +1,142 @@
+"""What all methods have in common: a few verbs, which are all that other rooms ask of them."""
+
+import abc
+from typing import NamedTuple, Optional
+
+from config import EMBEDDING_SIZE, IMAGE_CHANNELS, IMAGE_SIZE, PIXEL_SETTINGS
+from evaluation.codes import Codes
+from runtime.errors import UserError
+
+INPUT_SHAPES = {"images": (IMAGE_SIZE, IMAGE_SIZE, IMAGE_CHANNELS), "embeddings": (EMBEDDING_SIZE,)}
+
+
+class Encoded(NamedTuple):
+    """What a method makes of a run's images.
+
+    Attributes:
+        codes: evaluation.codes.Codes of the gallery (training images) and queries (test images);
+            of a method that compares floats, evaluation.floats.Floats.
+        unseen_codes: those of people never seen in training; None where there are none.
+        metadata: dict of plain values for results.json.
+    """
+
+    codes: Codes
+    unseen_codes: Optional[Codes]
+    metadata: dict
+
+
+class Method(abc.ABC):
+    """A way to make codes of faces. Subclasses know how; nobody else asks which kind one is.
+
+    Args:
+        title: name for people.
+        defaults: dict of settings whose defaults differ from DCBH's.
+        inputs: what it takes of each face: "images" (pixels) or "embeddings".
+
+    Attributes:
+        is_searchable: whether Hamming distance compares its codes, so that a gallery can be made.
+        needs_features_of: whether it uses the network of another run (setting features_of).
+        trains: whether it trains a network, in epochs of steps.
+        exports_network: whether its encoder has a network.
+    """
+
+    is_searchable = True
+    needs_features_of = False
+    trains = False
+    exports_network = False
+
+    def __init__(self, title, defaults=None, inputs="images"):
+        self.title, self.defaults, self.inputs = title, defaults or {}, inputs
+
+    @property
+    def takes_embeddings(self):
+        """Whether it takes the embedding of a face in place of its pixels."""
+        return self.inputs == "embeddings"
+
+    @property
+    def input_shape(self):
+        """Shape of what it takes of one face."""
+        return INPUT_SHAPES[self.inputs]
+
+    def given(self, split):
+        """Its input for each image of an ImageSet: float32 [n, 32, 32, 3] or [n, 128]."""
+        return split.embeddings if self.takes_embeddings else split.images
+
+    def epochs_of(self, dataset):
+        """Default of the setting epochs."""
+        return dataset.epochs
+
+    def check(self, config):
+        """Raises UserError if settings contradict the method."""
+        if config.features_of is not None and not self.needs_features_of:
+            raise UserError(f"features_of means nothing to method {config.method}; leave it out")
+        meaningless = [name for name in PIXEL_SETTINGS if getattr(config, name)]
+        if self.takes_embeddings and self.trains and meaningless:
+            raise UserError(f"method {config.method} takes embeddings, which have no mirror image: "
+                            f"leave out {' and '.join(meaningless)} (with recipe tuned: --flip "
+                            "false --flip_averaging false)")
+
+    def check_before_data(self, config, dataset):
+        """Raises UserError for what can be told before the long work of reading data."""
+
+    def start_up(self):
+        """Imports what takes seconds. Raises Failed if it cannot be imported."""
+
+    @abc.abstractmethod
+    def make_codes(self, run, evaluate, workers=None):
+        """Trains or fits, and encodes.
+
+        Args:
+            run: a methods.run.Run with a locked folder.
+            evaluate: function of an Encoded, called whenever codes are due for evaluation, at the
+                end at the latest; returns a metrics.Evaluation.
+            workers: training.distributed.coordination.Workers, or its ALONE.
+
+        Returns:
+            (Encoded, Evaluation), the last ones.
+        """
+
+    @abc.abstractmethod
+    def encode(self, run):
+        """The Encoded of a trained Run, whose training may be going on.
+
+        Raises:
+            UserError: no checkpoint yet, or a damaged one.
+        """
+
+    @abc.abstractmethod
+    def export(self, run, path):
+        """What an encoder of this run consists of.
+
+        Args:
+            run: a Run.
+            path: of a folder that does not exist yet, where a SavedModel goes; None of a method
+                that exports no network.
+
+        Returns:
+            (projection or None, dict for encoder.json).
+        """
+
+    @abc.abstractmethod
+    def open_encoder(self, folder, config, metadata):
+        """(encode, close) of an exported encoder: functions of normalised inputs, and of nothing.
+
+        Args:
+            folder: OutputFolder.
+            config: the Config of encoder.json.
+            metadata: encoder.json.
+
+        Raises:
+            UserError: a file is missing, damaged, or of other settings.
+        """
+
+
+def codes_of(gallery, queries, encode):
+    """The Codes of two ImageSets; `encode` makes int8 [n, K] of one."""
+    return Codes(encode(gallery), gallery.labels, encode(queries), queries.labels,
+                 gallery.fingerprints, queries.fingerprints)
+
+
+def run_metadata(run, **values):
+    """What results.json says of the run behind some codes: a dict of plain values."""
+    return dict(dataset=run.dataset.name, method=run.config.method, **values)
