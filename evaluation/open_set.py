@@ -120,12 +120,16 @@ def folds_of_people(num_people, folds=FOLDS):
 def nearest(vectors):
     """The Probes of the queries of Codes or Floats."""
     if isinstance(vectors, Codes):
-        counts = count_distances(vectors)
-        rows, distances = np.arange(len(counts.items)), np.argmax(counts.items > 0, axis=1)
-        return Probes(distances, counts.relevant[rows, distances] / counts.items[rows, distances])
+        return nearest_codes(count_distances(vectors))
     parts = [_nearest_vectors(vectors, slice(start, start + QUERIES_AT_ONCE))
              for start in range(0, len(vectors.query_labels), QUERIES_AT_ONCE)]
     return Probes(*map(np.concatenate, zip(*parts)))
+
+
+def nearest_codes(counts):
+    """The Probes of queries whose evaluation.distances.DistanceCounts are known."""
+    rows, distances = np.arange(len(counts.items)), np.argmax(counts.items > 0, axis=1)
+    return Probes(distances, counts.relevant[rows, distances] / counts.items[rows, distances])
 
 
 def _nearest_vectors(vectors, some):

@@ -80,8 +80,8 @@ def retrieval_strip(folder, count=10):
                 face = 255 - (255 - face) // 3
             left = MARGIN + 2 * GAP + column * step
             _draw_face(sheet, face, left, top, colour, not right)
-            draw.text((left, top + FACE + 2), "%s %d" % ("+" if right else "\u2212", distance),
-                      colour, font)
+            sign = "+" if right else "\u2212"
+            draw.text((left, top + FACE + 2), f"{sign} {distance}", colour, font)
             missing -= right
     return sheet.quantize(COLOURS)
 
@@ -105,8 +105,8 @@ def main(arguments):
                         help="for retrievals the run's folder; then the file to write")
     options = parser.parse_args(arguments)
     if len(options.paths) != (1 if options.picture == "architecture" else 2):
-        raise UserError("name %sthe file to write" % (
-            "" if options.picture == "architecture" else "the run's folder and "))
+        folder = "" if options.picture == "architecture" else "the run's folder and "
+        raise UserError(f"name {folder}the file to write")
     out = Path(options.paths[-1])
     try:
         if options.picture == "architecture":

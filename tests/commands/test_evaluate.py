@@ -20,8 +20,7 @@ CODES = checked_codes(
 @pytest.fixture
 def codes_file(tmp_path):
     path = tmp_path / "codes.npz"
-    np.savez(str(path), **{name: array for name, array in CODES._asdict().items()
-                           if array is not None})
+    np.savez(path, **CODES.arrays())
     return path
 
 
@@ -37,7 +36,7 @@ def test_codes_from_elsewhere_without_tensorflow(tmp_path, codes_file):
     results = OutputFolder(tmp_path / "out").read_json("results.json")
     expected = metrics.evaluate_codes(CODES, map_at=2, authors_evaluation=True).results
     assert {name: results[name] for name in expected} == dict(expected)
-    assert "%.4f" % results["mAP_authors_evaluation"] in process.stdout
+    assert f"{results['mAP_authors_evaluation']:.4f}" in process.stdout
     for name in ("curves_at_n.csv", "curves_within_radius.csv", "report.html"):
         assert (tmp_path / "out" / name).stat().st_size > 0
     assert_refused(run_script("evaluate.py", tmp_path, cwd=tmp_path), tmp_path)
@@ -64,14 +63,14 @@ def test_codes_from_elsewhere_without_tensorflow(tmp_path, codes_file):
 def test_user_errors(tmp_path, codes_file, monkeypatch, arguments, names):
     (tmp_path / "text.npz").write_text("not a zip file")
     (tmp_path / "empty.npz").write_bytes(b"")
-    os.mkfifo(str(tmp_path / "pipe.npz"))
+    os.mkfifo(tmp_path / "pipe.npz")
     (tmp_path / "half.npz").write_bytes(codes_file.read_bytes()[:300])
     with np.load(str(codes_file)) as arrays:
         good = dict(arrays)
-    np.savez(str(tmp_path / "objects.npz"), **dict(good, gallery_labels=np.array([{}] * 4)))
-    np.savez(str(tmp_path / "nan.npz"), **dict(good, gallery_codes=np.full((4, 3), np.nan)))
+    np.savez(tmp_path / "objects.npz", **dict(good, gallery_labels=np.array([{}] * 4)))
+    np.savez(tmp_path / "nan.npz", **dict(good, gallery_codes=np.full((4, 3), np.nan)))
     del good["query_labels"]
-    np.savez(str(tmp_path / "lacking.npz"), **good)
+    np.savez(tmp_path / "lacking.npz", **good)
     monkeypatch.chdir(tmp_path)
     with pytest.raises(UserError) as error:
         evaluate.main(arguments)

@@ -252,7 +252,7 @@ def test_retrieval_strip(tmp_path):
     rng = np.random.RandomState(0)
     codes = dict(gallery_codes=rng.choice([-1, 1], (280, 12)), gallery_labels=train.labels,
                  query_codes=rng.choice([-1, 1], (120, 12)), query_labels=test.labels)
-    np.savez(str(tmp_path / "codes.npz"), **codes)
+    np.savez(tmp_path / "codes.npz", **codes)
     out = tmp_path / "strip.png"
     pictures.main(["retrievals", str(tmp_path), str(out)])
     assert out.stat().st_size < 200000

@@ -84,7 +84,7 @@ def folder(tmp_path_factory):
         compared = []
         for number in range(count):
             found = codes(0.2 * number, seed=number)
-            run = run_folder("%s_runs/%d %s" % (name, number, NAMES[number % 4].replace("/", "")),
+            run = run_folder(f"{name}_runs/{number} {NAMES[number % 4].replace('/', '')}",
                              "finished", 1, seed=number)
             compared.append(runs.compared_run(run.path, metrics.evaluate_codes(found), found))
         write_comparison(OutputFolder.create(path / name, "comparison"), compared)
@@ -95,7 +95,7 @@ def folder(tmp_path_factory):
     cells = []
     for number, name in enumerate(NAMES + ["dcbh"]):
         for bits in (12, 48):
-            cell = RunFolder(path / "cells" / ("%d_%d" % (number, bits)))
+            cell = RunFolder(path / "cells" / f"{number}_{bits}")
             cell.path.mkdir(parents=True)
             (cell.path / "curves_at_n.csv").write_text("n,precision,recall\n1,0.5,0.25\n2,0.25,1\n")
             cells.append(tables.GridRun("orl", name, bits, 0, dict(
@@ -165,15 +165,15 @@ def test_page_in_a_browser(folder, browser, page):
     ("comparison", "tr .first"), ("grid", "tr .first")])
 def test_names_are_shown_as_they_are(folder, browser, page, where):
     browser.open(folder / page / "report.html")
-    texts = browser.run("[...document.querySelectorAll(%s)].map(element => element.alt || "
-                        "element.innerText)" % json.dumps(where))
+    texts = browser.run(f"[...document.querySelectorAll({json.dumps(where)})].map("
+                        "element => element.alt || element.innerText)")
     for name in NAMES:
         if page == "comparison":  # a folder's name has no slash
             name = name.replace("/", "")
         assert any(name in text for text in texts), name
 
 
-def test_what_the_pages_say_first(folder, browser):
+def test_warnings_and_the_summary_stand_first(folder, browser):
     def banners(page):
         browser.open(folder / page / "report.html")
         return browser.run("[...document.querySelectorAll('.banner')].map(e => e.innerText)")
@@ -196,8 +196,8 @@ def test_what_the_pages_say_first(folder, browser):
     assert abs(share - number) < 0.01
 
 
-def test_pages_without_a_browser(folder):
-    """What can be said of the text alone, for machines without Chromium."""
+def test_text_of_the_pages(folder):
+    """What can be tested without Chromium."""
     for name in PAGES:
         text = (folder / name / "report.html").read_text(encoding="utf-8")
         assert "<b>Ann</b>" not in text and "<script" not in text and "@import" not in text

@@ -107,21 +107,21 @@ def test_tables_hold_the_results(evaluated):
     rows = {row[0]: row[1:] for row in part.retrieval.rows}
     assert rows["people"] == ["9", "3"] and rows["gallery images"] == ["36", "12"]
     assert rows["queries"] == ["27", "9"]
-    assert rows["mAP"] == ["%.4f" % results[name] for name in ("mAP", "unseen_mAP")]
+    assert rows["mAP"] == [f"{results[name]:.4f}" for name in ("mAP", "unseen_mAP")]
     sentence = part.retrieval.sentence
-    assert "%.4f" % results["unseen_mAP"] in sentence and "9 queries" in sentence
+    assert f"{results['unseen_mAP']:.4f}" in sentence and "9 queries" in sentence
     seen_chance, unseen_chance = map(float, rows["mAP of a random order"])
     assert 1 / 9 < seen_chance < unseen_chance < 1  # among fewer people chance is higher
     o1, o2, o3 = part.open_set.rows
     assert [row[1:3] for row in (o1, o2, o3)] == [["18", "9"], ["18", "9"], ["18", "18"]]
     for row, name in ((o1, "o1"), (o2, "o2"), (o3, "o3")):
         assert len(row) == len(part.open_set.heads)
-        assert row[3] == "%.4f" % results["open_set_%s_dir_at_1_percent" % name]
-        threshold = results["open_set_%s_threshold_at_10_percent" % name]
+        assert row[3] == f"{results[f'open_set_{name}_dir_at_1_percent']:.4f}"
+        threshold = results[f"open_set_{name}_threshold_at_10_percent"]
         assert row[8] == ("none" if threshold is None else str(threshold))
 
 
-def test_where_everybody_trained_there_is_no_such_part(tmp_path):
+def test_nothing_is_said_if_everybody_is_in_the_training_set(tmp_path):
     folder = OutputFolder.create(tmp_path / "out", "evaluation")
     seen = codes(4, 0)
     results = save_evaluation(folder, seen, {}).results

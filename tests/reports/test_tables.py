@@ -26,14 +26,14 @@ def table(tmp_path):
     runs = []
     for (method, bits), values in MAPS.items():
         for seed, value in enumerate(values):
-            path = tmp_path / "grid/orl" / method / ("%dbits_seed%d" % (bits, seed))
+            path = tmp_path / "grid/orl" / method / f"{bits}bits_seed{seed}"
             path.mkdir(parents=True)
             (path / "curves_at_n.csv").write_text("n,precision,recall\n1,%r,0.25\n2,0.25,1\n"
                                                   % value)
             (path / "provenance.json").write_text(json.dumps([dict(
                 git_revision="abc", git_dirty=False, machine="m", device="d", python="3.7",
                 data="1", command_line=["x"], ended_by=None,
-                tensorflow=None, numpy="1", start="2026-01-0%d" % (seed + 1), end=None)]
+                tensorflow=None, numpy="1", start=f"2026-01-0{seed + 1}", end=None)]
                 + [dict(git_revision="abc", git_dirty=True, machine="m", device="d", python="3.7",
                         tensorflow="2", numpy="1", start="2026-02-01", end="2026-02-02",
                         data="1", command_line=["x"], ended_by="finished")]))
@@ -68,7 +68,7 @@ def test_published_rows_appear_when_the_file_is_filled_in(table, published_file)
     (method, title, source, values), = tables.published("youtube_faces")
     assert (method, title, dict(values)) == ("ddh", "DDH, as published", {12: 0.25, 48: 0.5})
     text = tables.markdown(table, [])
-    assert "| DDH, as published (%s) | 0.2500 |  | 0.5000 |" % source in text
+    assert f"| DDH, as published ({source}) | 0.2500 |  | 0.5000 |" in text
     columns = tables.csv_columns(table)
     row = [values[-1] for values in columns.values()]
     assert row[:3] == ["youtube_faces", "mAP", "ddh"] and row[4] == 0.25
@@ -77,7 +77,7 @@ def test_published_rows_appear_when_the_file_is_filled_in(table, published_file)
 @pytest.mark.parametrize("row", [
     "orl,ddh,DDH,0.25,", "orl,ddh,DDH,25.0,page 1", "orl,ddh,DDH,abc,page 1"])
 def test_published_rows_need_source_and_values(published_file, row):
-    published_file.write_text("dataset,method,title,bits_12,source\n%s\n" % row)
+    published_file.write_text(f"dataset,method,title,bits_12,source\n{row}\n")
     with pytest.raises(UserError, match="published_map.csv"):
         tables.published("orl")
     published_file.write_text("dataset,method\norl,ddh\n")
