@@ -48,7 +48,7 @@ def export_run(path, data_dir, out):
     """Writes a run's encoder into the folder `out`."""
     refuse_inside_output(out)
     folder = RunFolder.open(path)
-    check_searchable(folder)
+    check_searchable(folder)  # before the data is read
     metadata = export_encoder(open_run(folder, data_dir), out)
     print(f"encoder: {out} ({metadata['method']}, {metadata['num_bits']} bits)")
 

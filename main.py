@@ -52,9 +52,9 @@ def train(options, given, connect=None):
     config, dataset, folder = open_run(options, given)
     method_of(config).check_before_data(config, dataset)
     workers = lead(connect, config)
-    run = load_run(config, dataset)
+    run = load_run(config, dataset)._replace(folder=folder)
     workers.check_data(run.digest)
-    run.method.start_up()
+    run.method.start_up(run)
     if folder is None:  # only now: settings, data and TensorFlow are good
         folder = create_run(options, config, dataset)
     folder.check_data(run.digest)

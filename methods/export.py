@@ -111,6 +111,7 @@ def export_encoder(run, path):
         UserError: no checkpoint yet, a damaged one, a method without codes that Hamming distance
             compares, or a folder that holds something else, also within saved_model/.
     """
+    check_searchable(run.folder)
     config, dataset, train = run.config, run.dataset, run.train
     out = OutputFolder.create(path, "encoder")
     _check_saved_model(out.path / "saved_model")

@@ -63,7 +63,10 @@ class FeatureMethod(Method):
         """See Method."""
         open_trained_run(config, dataset)
 
-    start_up = staticmethod(start_tensorflow)
+    def start_up(self, run):
+        """See Method."""
+        self._trained(run)
+        start_tensorflow()
 
     def make_codes(self, run, evaluate, workers=None):
         """See Method."""

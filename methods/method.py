@@ -79,8 +79,12 @@ class Method(abc.ABC):
     def check_before_data(self, config, dataset):
         """Raises UserError for what can be told before the long work of reading data."""
 
-    def start_up(self):
-        """Imports what takes seconds. Raises Failed if it cannot be imported."""
+    def start_up(self, run):
+        """Does what can fail before the run's folder is written: imports, checks of other runs.
+
+        Raises:
+            UserError: the run does not fit what it uses; or a library cannot be imported.
+        """
 
     @abc.abstractmethod
     def make_codes(self, run, evaluate, workers=None):

@@ -40,7 +40,9 @@ class NetworkMethod(Method):
         """See Method."""
         return min(dataset.epochs, self.max_epochs or dataset.epochs)
 
-    start_up = staticmethod(start_tensorflow)
+    def start_up(self, run):
+        """See Method."""
+        start_tensorflow()
 
     def make_codes(self, run, evaluate, workers=ALONE):
         """Trains from the start or from the last checkpoint, and encodes whenever it is due.

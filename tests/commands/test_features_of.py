@@ -16,7 +16,7 @@ from evaluation.codes import load_codes
 from gallery.changes import newest_run
 from methods import projection as projections
 from methods.export import Encoder, export_encoder
-from methods.run import load_run
+from methods.run import load_run, open_run
 from methods.table import resolve
 from reports import columns
 from runtime.errors import UserError
@@ -219,7 +219,7 @@ def test_another_network_in_its_place(runs, tmp_path):
     ("feature_itq", "runs/dcbh/provenance.json"), ("dcbh", "runs/dcbh/checkpoints/index.json")])
 def test_an_export_that_fails_leaves_the_old_one(runs, tmp_path, method, damaged):
     export = tmp_path / "encoder"
-    export_encoder(RunFolder.open(runs / "feature_itq"), export)
+    export_encoder(open_run(RunFolder.open(runs / "feature_itq")), export)
     before = {path.relative_to(export): path.read_bytes() for path in export.rglob("*")
               if path.is_file()}
     path = runs.parent / damaged
@@ -227,7 +227,7 @@ def test_an_export_that_fails_leaves_the_old_one(runs, tmp_path, method, damaged
     path.write_bytes(b"{")
     try:
         with pytest.raises(UserError):
-            export_encoder(RunFolder.open(runs / method), export)
+            export_encoder(open_run(RunFolder.open(runs / method)), export)
     finally:
         path.write_bytes(content)
     assert before == {path.relative_to(export): path.read_bytes() for path in export.rglob("*")
@@ -237,7 +237,7 @@ def test_an_export_that_fails_leaves_the_old_one(runs, tmp_path, method, damaged
 
 
 def test_export(runs, tmp_path):
-    export_encoder(RunFolder.open(runs / "feature_itq"), tmp_path / "encoder")
+    export_encoder(open_run(RunFolder.open(runs / "feature_itq")), tmp_path / "encoder")
     data = load_run(*resolve(RunFolder(runs / "feature_itq").read_settings()))
     images = data_loader.displayable(data.train, np.arange(5 * SEEN))
     expected = load_codes(runs / "feature_itq/codes.npz").gallery_codes
@@ -258,7 +258,7 @@ def test_export(runs, tmp_path):
             Encoder.open(tmp_path / "encoder")
     for method in ("float", "class_number"):
         with pytest.raises(UserError, match="%s.*runs/dcbh" % method):
-            export_encoder(RunFolder.open(runs / method), tmp_path / method)
+            export_encoder(open_run(RunFolder.open(runs / method)), tmp_path / method)
         assert not (tmp_path / method).exists()
     os.utime(str(runs / "float/results.json"))  # the newest, but nothing to search
     assert os.path.basename(newest_run(str(runs))) not in ("float", "class_number")

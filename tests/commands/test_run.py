@@ -567,5 +567,5 @@ def test_hidden_gpus_are_given_as_the_reason(finished, tmp_path):
 def test_dataset_flag_in_main_py_is_what_runs():
     import main
     assert main.dataset_flag in DATASETS
-    options, given = main.parse_command_line([])
+    options, given, _ = main.parse_command_line([])
     assert main.open_run(options, given)[0].dataset_flag == main.dataset_flag
