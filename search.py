@@ -2,9 +2,11 @@
 
     python search.py index RUN --images DIR --out GALLERY   photographs, or a folder for each person
     python search.py index RUN --gallery --out GALLERY      the run's own images
-    python search.py add GALLERY [--images DIR]             new and changed photographs
+    python search.py add GALLERY [--images DIR]             what is new, changed, moved or gone
+    python search.py rename GALLERY OLD NEW                 a person; also makes one of two
+    python search.py name GALLERY --id 7 8 NAME             says who some faces are
     python search.py remove GALLERY --id 7 --name NAME --file PATH
-    python search.py info GALLERY [--check]                 what it holds, and its threshold
+    python search.py info GALLERY [--left-out] [--check]    what it holds, and its threshold
     python search.py query GALLERY PHOTO [more | folder]    who is this
     python search.py serve [GALLERY | RUN]                  a page for your browser
 
@@ -18,13 +20,12 @@ import runtime.environment  # noqa: F401  first: says in one line what is not in
 
 import os
 import sys
-from collections import OrderedDict
 
-from gallery import answers, changes, contact_sheet, indexing, queries, results
-from gallery.engines import ENGINES
-from gallery.gallery import Gallery
+from gallery import answers, contact_sheet, indexing, people, questions
+from gallery.engines import ENGINES, IvfIndex, choose_engine, open_index
+from gallery.store import Gallery
 from runtime.command_line import ArgumentParser, check_output, run_command
-from runtime.errors import UserError, one_line
+from runtime.errors import Failed, UserError, one_line
 
 RUNS_DIR = "runs"
 MILVUS = "milvus"
@@ -38,10 +39,10 @@ def index(arguments):
                         help="folder of photographs, or of a folder for each person; repeatable")
     parser.add_argument("--gallery", action="store_true", help="the run's own training images")
     parser.add_argument("--out", metavar="GALLERY", help="folder of the gallery (default, of the "
-                        "run's own images alone: RUN%s)" % changes.SUFFIX)
+                        f"run's own images alone: RUN{indexing.SUFFIX})")
     parser.add_argument("--data_dir", metavar="DIR", help="folder of the data sets, if it has "
                                                           "moved since the run was trained")
-    _add_faces_argument(parser)
+    _add_faces_arguments(parser, "folders", "auto")
     _add_engine_arguments(parser)
     options = parser.parse_args(arguments)
     if not options.images and not options.gallery:
@@ -49,28 +50,69 @@ def index(arguments):
     if options.images and not options.out:
         raise UserError("name the folder of the gallery: --out GALLERY")
     server = _server(options)
-    gallery, counts = changes.index(
-        options.run, options.out or changes.own_gallery(options.run), options.images,
-        options.gallery, options.data_dir, options.faces, _own_engine(options))
-    _report_change(gallery, counts, server)
+    out = options.out or indexing.own_gallery(options.run)
+    report = indexing.index(
+        options.run, out, options.images, options.gallery, options.data_dir, options.faces,
+        _own_engine(options), options.people, replace=not options.out)
+    _report_change(out, report, server)
 
 
 def add(arguments):
-    """Adds new and changed photographs to a gallery."""
-    parser = _parser("add", "Adds photographs that are new, or changed since they were read.")
+    """Brings a gallery to the state of its folders."""
+    parser = _parser("add", "Adds photographs that are new, reads again those that have changed, "
+                            "follows those that were moved or renamed, and removes those that are "
+                            "gone.")
     parser.add_argument("gallery", metavar="GALLERY", help="folder of the gallery")
     parser.add_argument("--images", metavar="DIR", action="append", default=[],
                         help="folder of photographs (default: those it was made of)")
-    _add_faces_argument(parser)
+    parser.add_argument("--keep-missing", action="store_true",
+                        help="photographs that are gone go on answering")
+    parser.add_argument("--rehash", action="store_true", help="compare contents also where a "
+                        "file's size and time are the same")
+    parser.add_argument("--restore", action="store_true",
+                        help="take up photographs again that were removed")
+    _add_faces_arguments(parser)
     _add_engine_arguments(parser)
     options = parser.parse_args(arguments)
     server = _server(options)
-    if server and not options.images and not _opened(options.gallery).state["sources"]:
-        gallery, counts = _opened(options.gallery), OrderedDict()  # to upload it is enough
-    else:
-        gallery, counts = changes.add(options.gallery, options.images, options.faces,
-                                      _own_engine(options))
-    _report_change(gallery, counts, server)
+    report = indexing.Report()
+    if not server or options.images or _has_sources(options.gallery):  # else uploading is enough
+        report = indexing.add(options.gallery, options.images, options.faces,
+                              _own_engine(options), options.people, options.keep_missing,
+                              options.rehash, options.restore)
+    _report_change(options.gallery, report, server)
+
+
+def rename(arguments):
+    """Gives a person another name."""
+    parser = _parser("rename", "Gives a person another name. If that is another person's, the two "
+                               "become one. Folders of the old name go on meaning the same person.")
+    parser.add_argument("gallery", metavar="GALLERY", help="folder of the gallery")
+    parser.add_argument("old", metavar="OLD", help="name of the person")
+    parser.add_argument("new", metavar="NEW", help="another name")
+    options = parser.parse_args(arguments)
+    done = people.rename(options.gallery, options.old, options.new)
+    print(f"{one_line(options.old)} {'and' if done.merged else 'is now'} {one_line(done.name)}"
+          f"{' are now one person' * done.merged}: {done.faces} faces changed their name")
+
+
+def name(arguments):
+    """Says who some faces are."""
+    parser = _parser("name", "Says who some faces are. `add` leaves such names alone.")
+    parser.add_argument("gallery", metavar="GALLERY", help="folder of the gallery")
+    # Not nargs="+": the ids would take the name, too.
+    parser.add_argument("rest", metavar="--id ID [ID ...] NAME", nargs="*",
+                        help="ids of faces, and the name, of a person new or known")
+    ids = [place for place, text in enumerate(arguments) if text == "--id"]
+    options = parser.parse_args([text for text in arguments if text != "--id"])
+    if len(ids) != 1 or len(options.rest) < 2:
+        raise UserError("name faces as in: python search.py name GALLERY --id 7 8 NAME")
+    numbers, given = options.rest[:-1], options.rest[-1]
+    if not all(text.isascii() and text.isdigit() for text in numbers):
+        raise UserError("ids of faces are whole numbers; put a name of several words in quotation "
+                        "marks")
+    done = people.name_faces(options.gallery, list(map(int, numbers)), given)
+    print(f"{done.faces} faces are now {one_line(done.name)}")
 
 
 def remove(arguments):
@@ -85,8 +127,10 @@ def remove(arguments):
     if not options.id and not options.name and not options.file:
         raise UserError("name what to remove: --id, --name or --file")
     server = _server(options)
-    gallery, count = changes.remove(options.gallery, options.id, options.name, options.file)
-    _report_change(gallery, OrderedDict([("faces removed", count)]), server)
+    report = indexing.Report()
+    report.counts["faces removed"] = people.remove(options.gallery, options.id, options.name,
+                                                   options.file)
+    _report_change(options.gallery, report, server)
 
 
 def info(arguments):
@@ -95,17 +139,23 @@ def info(arguments):
     parser.add_argument("gallery", metavar="GALLERY", help="folder of a gallery or a run")
     parser.add_argument("--far", type=float, default=answers.DEFAULT_RATE, metavar="RATE",
                         help="share of strangers that may be named (default: %(default)s)")
-    parser.add_argument("--check", action="store_true", help="read every file and compare its "
-                                                             "checksum")
+    parser.add_argument("--left-out", action="store_true",
+                        help="list the files of its folders that gave no face, and why")
+    parser.add_argument("--check", action="store_true", help="read everything, and say whether it "
+                                                             "is as it was written")
     options = parser.parse_args(arguments)
-    gallery = _gallery(options.gallery)
-    if options.check:
-        gallery.check()
-        for row in range(len(gallery)):
-            gallery.thumbnail(row)
-    print(results.gallery_text(gallery, _judge(gallery, options.far)))
-    if options.check:
-        print("every file is as it was written")
+    _check_far(options.far)
+    with _gallery(options.gallery) as gallery:
+        if options.check:
+            gallery.check()
+        index = open_index(gallery) if len(gallery) else None
+        print(answers.gallery_text(gallery, answers.Judge(gallery, options.far), index))
+        if options.left_out:
+            for path, reason, count in gallery.left_out():
+                files = f" ({count} files)" if count != 1 else ""
+                print(f"{one_line(path)}{files}: {one_line(reason)}")
+        if options.check:
+            print("all of it is as it was written")
 
 
 def query(arguments):
@@ -125,16 +175,22 @@ def query(arguments):
     parser.add_argument("--json", metavar="FILE.json", help="all as JSON; - prints it alone")
     parser.add_argument("--csv", metavar="FILE.csv", help="the rows as CSV; - prints it alone")
     parser.add_argument("--copy", metavar="DIR", help="copies the photographs found; a new folder")
+    parser.add_argument("--overwrite", action="store_true",
+                        help="replace files that this program has not written")
     _add_engine_arguments(parser, "where the codes are compared (default: the gallery's own)")
     options = parser.parse_args(arguments)
     _check_query(options)
     server = _server(options)
-    gallery = _gallery(options.gallery)
-    judge = _judge(gallery, options.far, options.threshold, options.vote)
-    index = server.open_index(gallery) if server else gallery.index(_own_engine(options))
-    found, unread = queries.query_photographs(
-        gallery, index, judge, options.photographs, options.top, options.radius)
-    _write_results(gallery, found, unread, index, options)
+    with _gallery(options.gallery) as gallery:
+        judge = answers.Judge(gallery, options.far, options.threshold, options.vote)
+        index = server.open_index(gallery) if server else open_index(gallery,
+                                                                     _own_engine(options))
+        found, unread = questions.query_photographs(
+            gallery, index, judge, options.photographs, options.top, options.radius)
+        try:
+            _write_results(gallery, judge, found, unread, index, options)
+        except KeyError:
+            raise Failed(f"{gallery.path} has changed in the meantime; ask again")
 
 
 def serve(arguments):
@@ -156,13 +212,13 @@ def serve(arguments):
     from gallery import server as web_server  # here: the other commands need no Tornado
 
     server = _server(options)
-    path = options.gallery or changes.newest_run(RUNS_DIR)
+    path = options.gallery or indexing.newest_run(RUNS_DIR)
     gallery = _gallery(path)
     web_server.serve(
         gallery, options.host, options.port, options.public_url,
         open_index=server.open_index if server else
-        lambda gallery: gallery.index(_own_engine(options)),
-        make_judge=lambda gallery: _judge(gallery, options.far, options.threshold))
+        lambda gallery: open_index(gallery, _own_engine(options)),
+        make_judge=lambda gallery: answers.Judge(gallery, options.far, options.threshold))
 
 
 def _check_query(options):
@@ -170,60 +226,77 @@ def _check_query(options):
     if options.top is None:
         options.top = 10 if options.radius is None else answers.MOST_TOP
     if not 1 <= options.top <= answers.MOST_TOP:
-        raise UserError("--top is %d; it must be from 1 to %d" % (options.top, answers.MOST_TOP))
+        raise UserError(f"--top is {options.top}; it must be from 1 to {answers.MOST_TOP}")
     if options.radius is not None and options.radius < 0:
-        raise UserError("--radius is %d; it must not be negative" % options.radius)
+        raise UserError(f"--radius is {options.radius}; it must not be negative")
     if not 1 <= options.vote <= 1000:
-        raise UserError("--vote is %d; it must be from 1 to 1000" % options.vote)
+        raise UserError(f"--vote is {options.vote}; it must be from 1 to 1000")
     for name in ("sheet", "json", "csv"):
         path, ending = getattr(options, name), ".html" if name == "sheet" else "." + name
         if path and not (path.endswith(ending) or (path == "-" and name != "sheet")):
-            raise UserError("--%s is %s; its name must end in %s" % (name, path, ending))
+            raise UserError(f"--{name} is {path}; its name must end in {ending}")
+        if path and path != "-" and not options.overwrite:
+            answers.check_replaceable(path)
+    if options.sheet and not options.overwrite:
+        answers.check_replaceable(_picture(options))
     if options.json == "-" and options.csv == "-":
         raise UserError("--json - and --csv - would both be printed; name a file for one of them")
-    if options.copy:
-        results.check_copy_folder(options.copy)
+    if options.copy is not None:
+        answers.check_copy_folder(options.copy)
 
 
 def _check_threshold(options):
-    if not 0 < options.far < 1:
-        raise UserError("--far is %g; it must lie between 0 and 1" % options.far)
+    _check_far(options.far)
     if options.threshold is not None and options.threshold < 0:
-        raise UserError("--threshold is %d; it must not be negative" % options.threshold)
+        raise UserError(f"--threshold is {options.threshold}; it must not be negative")
 
 
-def _write_results(gallery, found, unread, index, options):
-    """Writes and prints the results of a query, files first."""
+def _check_far(rate):
+    if not 0 < rate < 1:
+        raise UserError(f"--far is {rate:g}; it must lie between 0 and 1")
+
+
+def _picture(options):
+    return os.path.splitext(options.sheet)[0] + ".png"
+
+
+def _write_results(gallery, judge, found, unread, index, options):
+    """Prints and writes the results of a query; copies come last."""
     for path, reason in unread:
-        print("%s: %s" % (one_line(path), reason), file=sys.stderr)
-    if options.json and options.json != "-":
-        results.write_text(options.json, results.to_json(gallery, found, unread))
-    if options.csv and options.csv != "-":
-        results.write_text(options.csv, results.to_csv(gallery, found))
-    if options.sheet:
-        results.write_text(options.sheet, contact_sheet.html(gallery, found))
-        picture = os.path.splitext(options.sheet)[0] + ".png"
-        results.write_bytes(picture, contact_sheet.png(gallery, found))
-    copied = results.copy_matches(gallery, found, options.copy) if options.copy else None
+        print(f"{one_line(path)}: {reason}", file=sys.stderr)
+    as_json = answers.to_json(gallery, judge, found, unread)
+    as_csv = answers.to_csv(gallery, found)
     if options.json == "-":
-        print(results.to_json(gallery, found, unread), end="")
+        print(as_json, end="")
     elif options.csv == "-":
-        print(results.to_csv(gallery, found), end="")
+        print(as_csv, end="")
     else:
-        print(results.engine_line(gallery, index))
+        print(answers.engine_line(gallery, index))
+        if judge.caution():
+            print(f"caution: {judge.caution()}")
         for result in found:
-            print("\n" + results.table(gallery, result))
-        if options.sheet:
-            print("\ncontact sheet: %s, %s" % (options.sheet, picture))
-        if copied:
-            print("copied %d files to %s%s" % (copied[0], options.copy, (
-                "; %d are no longer where they were, the first %s"
-                % (len(copied[1]), one_line(copied[1][0])) if copied[1] else "")))
+            print("\n" + answers.table(gallery, result))
+    is_alone = "-" in (options.json, options.csv)
+    for path, text in ((options.json, as_json), (options.csv, as_csv)):
+        if path and path != "-":
+            answers.write_file(path, text)
+    if options.sheet:
+        answers.write_file(options.sheet, contact_sheet.html(gallery, judge, found))
+        answers.write_file(_picture(options), contact_sheet.png(gallery, found))
+        if not is_alone:
+            print(f"\ncontact sheet: {options.sheet}, {_picture(options)}")
+    failed = []
+    if options.copy is not None:
+        copied, failed = answers.copy_matches(gallery, found, options.copy)
+        if not is_alone:
+            print(f"\ncopied {copied} files to {options.copy}")
     check_output()
+    for line in failed:
+        print(f"not copied: {line}", file=sys.stderr)
 
 
-COMMANDS = OrderedDict((function.__name__, function)
-                       for function in (index, add, remove, info, query, serve))
+COMMANDS = {function.__name__: function
+            for function in (index, add, rename, name, remove, info, query, serve)}
 
 
 def main(arguments):
@@ -240,10 +313,15 @@ def _parser(name, description):
     return ArgumentParser(prog="search.py " + name, description=description)
 
 
-def _add_faces_argument(parser):
-    parser.add_argument("--faces", choices=indexing.FACES, default="auto",
-                        help="of a photograph with several: auto takes the largest where the "
-                             "folder names the person, else all (default: auto)")
+def _add_faces_arguments(parser, people=None, faces=None):
+    """Adds what says who is on photographs; None: the default is what the gallery was made with."""
+    parser.add_argument("--people", metavar="SOURCE", default=people,
+                        help="where names come from: folders (below DIR, a folder for each "
+                             "person), none, or a list, FILE.csv (file, identity) (default: %s)"
+                             % (people or "as before"))
+    parser.add_argument("--faces", choices=indexing.FACES, default=faces,
+                        help="of a photograph with several: auto takes the largest where its "
+                             "person is known, else all (default: %s)" % (faces or "as before"))
 
 
 def _add_threshold_arguments(parser):
@@ -278,28 +356,32 @@ def _own_engine(options):
     return None if options.engine in ("auto", MILVUS) else options.engine
 
 
-def _opened(path):
-    return Gallery.open(path)
-
-
 def _gallery(path):
     """The gallery at a path, or that of the run there."""
-    path, counts = changes.gallery_of(path)
-    if counts is not None:
-        print("indexed the run's own %d images: %s" % (counts["faces"], path), flush=True)
+    path, report = indexing.gallery_of(path)
+    if report is not None:
+        print(f"indexed the run's own {report.counts['faces']} images: {path}", flush=True)
     return Gallery.open(path)
 
 
-def _judge(gallery, rate, threshold=None, voters=answers.VOTERS):
-    return answers.Judge(gallery, rate, threshold, voters)
+def _has_sources(path):
+    with Gallery.open(path) as gallery:
+        return bool(gallery.sources())
 
 
-def _report_change(gallery, counts, server):
+def _report_change(path, report, server):
     """Says what a change did; uploads the gallery where a server was named."""
-    print(results.change_text(gallery, counts))
-    if server:
-        index = server.upload(gallery)
-        print(results.engine_line(gallery, index))
+    for note in report.notes:
+        print(note)
+    done = ", ".join(f"{what}: {count}" for what, count in report.counts.items() if count)
+    print(f"{done or 'nothing has changed'}")
+    with Gallery.open(path) as gallery:
+        print(f"{path}: {len(gallery)} faces, {len(gallery.names)} people")
+        if server:
+            print(answers.engine_line(gallery, server.upload(gallery)))
+        elif (gallery.info["engine"] or choose_engine(
+                len(gallery), gallery.num_bits)) == IvfIndex.name:
+            print(answers.engine_line(gallery, open_index(gallery)))
 
 
 if __name__ == "__main__":

@@ -33,8 +33,8 @@ from PIL import Image  # noqa: E402
 
 from evaluation import packing  # noqa: E402
 from faces import cropping  # noqa: E402
-from gallery import engines, indexing  # noqa: E402
-from gallery.index import SAMPLE_TOP  # noqa: E402
+from gallery import engines  # noqa: E402
+from gallery.engines import SAMPLE_TOP  # noqa: E402
 
 CENTERS, FLIP = 10000, 0.05
 PHOTOGRAPH = 1600, 1200  # pixels
@@ -93,7 +93,7 @@ def measure_engines(sizes, num_bits, names):
             print("%4d %-8s %10d %8.1f %11.0f %21.0f %8.0f  %.4f%s" % (
                 (num_bits, name, size, built, memory)
                 + rates(index, queries, time.process_time) + (recall, "  (%d of %d lists)" % (
-                    index.faiss_index.nprobe, index.faiss_index.nlist) if name == "ivf" else "")),
+                    index.probes, len(index.centers)) if name == "ivf" else "")),
                 flush=True)
             del index
 
@@ -131,7 +131,8 @@ def detecting_gallery(run, count):
     Yields:
         (Gallery, photographs a second, photographs with a face, list of photographs' bytes).
     """
-    from gallery.gallery_writer import GalleryWriter
+    from gallery.indexing import Follower, Report
+    from gallery.store import Gallery, Writer
     from methods.export import Encoder, export_encoder
     from methods.run import open_run
     from runtime.run_folder import RunFolder
@@ -140,32 +141,33 @@ def detecting_gallery(run, count):
         folder = Path(temporary) / "photographs"
         folder.mkdir()
         write_photographs(folder, count)
-        with GalleryWriter(Path(temporary) / "gallery") as writer:
-            place = writer.path / writer.encoder_folder()
+        path, report = Path(temporary) / "gallery", Report()
+        with Writer(path, make=True) as writer:
+            place = writer.path / "encoder"
             metadata = export_encoder(open_run(RunFolder.open(run)), place)
             metadata.update(crop=cropping.detect_crop(32), dataset="photographs")
             (place / "encoder.json").write_text(json.dumps(metadata))
             with Encoder.open(place) as encoder:
-                photographs = indexing.find_photographs(folder)
                 encoder.encode(np.zeros((256, 32, 32, 3), np.uint8))  # the first time takes longer
+                writer.start(metadata, place.name)
                 started = time.perf_counter()
-                counts = indexing.add_photographs(writer, encoder, photographs)
+                Follower(writer, report, lambda: encoder).follow([os.path.realpath(folder)])
+                writer.commit()
                 per_second = count / (time.perf_counter() - started)
-            gallery = writer.commit(writer.added(0), place.name, metadata)
-        yield gallery, per_second, counts["faces"], [
-            path.read_bytes() for path in sorted(folder.iterdir())]
+        with Gallery.open(path) as gallery:
+            yield gallery, per_second, report.counts["faces"], [
+                path.read_bytes() for path in sorted(folder.iterdir())]
 
 
 def measure_photographs(run, count):
     """Photographs a second, and how long one query takes once all is loaded."""
     from gallery.answers import Judge
-    from gallery.gallery import Gallery
     from gallery.searcher import Searcher
 
     with detecting_gallery(run, count) as (gallery, per_second, faces, data):
         print("%d photographs of %dx%d: %.1f photographs/s on %d cores, %d faces found" % (
             (count,) + PHOTOGRAPH + (per_second, os.cpu_count(), faces)))
-        searcher = Searcher(gallery, Gallery.index, Judge)
+        searcher = Searcher(gallery, engines.open_index, Judge)
         times = []
         for photograph in data[:5] + data[:60]:
             started = time.perf_counter()
@@ -183,13 +185,12 @@ def measure_load(run, seconds):
 
     from gallery import server as web_server
     from gallery.answers import Judge
-    from gallery.gallery import Gallery
     from gallery.searcher import Searcher
 
     with detecting_gallery(run, 40) as (gallery, _, _, data):
         access = web_server.Access()
         server = web_server.make_server(web_server.create_app(
-            Searcher(gallery, Gallery.index, Judge), access), "127.0.0.1", 0)
+            Searcher(gallery, engines.open_index, Judge), access), "127.0.0.1", 0)
         port = web_server.port_of(server)
         access.allow("127.0.0.1", port)
         threading.Thread(target=server.run, daemon=True).start()
@@ -227,12 +228,11 @@ class _Uploaded:
 
     def __init__(self, codes, num_bits):
         self.path, self.num_bits = Path("benchmark"), num_bits
-        self.state = dict(id="benchmark", generation=1, checksum="0" * 64, encoder_id="0",
-                          crop=None, num_bits=num_bits)
-        self.contents = argparse.Namespace(items=argparse.Namespace(codes=codes))
+        self.info = dict(id="benchmark", change=1, encoder_id="0", crop=None, num_bits=num_bits)
+        self.version, self.codes = "benchmark-1", codes
 
     def __len__(self):
-        return len(self.contents.items.codes)
+        return len(self.codes)
 
 
 def measure_milvus(sizes, num_bits, uri):
@@ -249,7 +249,7 @@ def measure_milvus(sizes, num_bits, uri):
         uploaded = time.perf_counter() - started
         print("%4d %10d %9.1f %21.0f %8.0f  %.4f" % (
             (num_bits, size, uploaded) + rates(index, queries, time.perf_counter)
-            + (index.recall(),)), flush=True)
+            + (index.recall,)), flush=True)
         server.drop(gallery)
 
 

@@ -4,8 +4,10 @@ import io
 from pathlib import Path
 
 from PIL import Image, ImageDraw, ImageFont
+from PIL.PngImagePlugin import PngInfo
 
-from gallery import results as texts
+from faces.photographs import decode_photograph
+from gallery import answers as texts
 from runtime.pages import data_url, render
 
 TEMPLATE = Path(__file__).resolve().parent / "templates" / "contact_sheet.html"
@@ -14,23 +16,24 @@ MOST_CELLS = 10  # neighbours in a row of the PNG
 MOST_ROWS = 200  # faces in the PNG: pictures have a largest size
 
 
-def html(gallery, results):
+def html(gallery, judge, results):
     """The page, as text.
 
     Args:
-        gallery: gallery.gallery.Gallery.
-        results: list of gallery.results.Results.
+        gallery: gallery.store.Gallery.
+        judge: gallery.answers.Judge.
+        results: list of gallery.answers.Results.
     """
     shown = [dict(title=texts.title(result), verdict=texts.verdict_line(result.answer.verdict),
                   known=result.answer.verdict.name is not None,
                   image=data_url(result.face.thumbnail), more_ties=result.answer.more_ties,
-                  neighbours=[dict(item, image=data_url(gallery.thumbnail(row)),
+                  neighbours=[dict(item, image=data_url(gallery.thumbnail(item["id"])),
                                    within=_is_within(item["distance"], result))
-                              for row, item in zip(result.answer.rows, texts.answer_dict(
-                                  gallery, result.answer)["neighbours"])])
+                              for item in texts.answer_dict(
+                                  gallery, result.answer)["neighbours"]])
              for result in results]
     return render(TEMPLATE, gallery=str(gallery.path), faces=len(gallery),
-                  num_bits=gallery.num_bits, results=shown)
+                  num_bits=gallery.num_bits, caution=judge.caution(), results=shown)
 
 
 def png(gallery, results):
@@ -38,6 +41,9 @@ def png(gallery, results):
 
     Args:
         gallery, results: see html; of many faces the first are drawn.
+
+    Raises:
+        UserError: a thumbnail is damaged.
     """
     results = results[:MOST_ROWS]
     columns = 1 + min(MOST_CELLS, max([len(result.answer.rows) for result in results] + [0]))
@@ -53,29 +59,27 @@ def png(gallery, results):
         for column in range(min(MOST_CELLS, len(result.answer.rows))):
             row, distance = result.answer.rows[column], result.answer.distances[column]
             _cell(sheet, draw, font, MARGIN + (column + 1) * (CELL + MARGIN), top,
-                  gallery.thumbnail(row), [gallery.name(row) or "-", "distance %d" % distance])
-    buffer = io.BytesIO()
-    sheet.save(buffer, "PNG")
+                  gallery.thumbnail(gallery.ids[row]),
+                  [gallery.name(row) or "-", f"distance {distance}"])
+    buffer, mark = io.BytesIO(), PngInfo()
+    mark.add_text("Software", texts.MARKS[".png"].decode())
+    sheet.save(buffer, "PNG", pnginfo=mark)
     return buffer.getvalue()
 
 
 def _cell(sheet, draw, font, left, top, thumbnail, lines):
     """One face with lines of text below it."""
-    with Image.open(io.BytesIO(thumbnail)) as image:
-        scale = CELL / max(image.size)
-        size = [max(1, round(edge * scale)) for edge in image.size]
-        face = image.convert("RGB").resize(size, Image.BILINEAR)
+    image = decode_photograph(thumbnail, "a thumbnail").image
+    scale = CELL / max(image.size)
+    size = [max(1, round(edge * scale)) for edge in image.size]
+    face = image.resize(size, Image.BILINEAR)
     sheet.paste(face, (left + (CELL - size[0]) // 2, top + CELL - size[1]))
     for number, text in enumerate(lines):
         # The font that comes with Pillow has Latin letters alone.
         text = text.encode("latin-1", "replace").decode("latin-1")
-        while text and _width(draw, text, font) > CELL:
+        while text and draw.textlength(text, font=font) > CELL:
             text = text[:-1]
         draw.text((left, top + CELL + 2 + number * LINE), text, fill="black", font=font)
-
-
-def _width(draw, text, font):
-    return draw.textlength(text, font=font)
 
 
 def _is_within(distance, result):

@@ -1,26 +1,172 @@
-"""The engines of search that run in this process.
+"""The engines of search: the nearest codes of a gallery, ties in the order of rows.
 
     buckets   up to 16 bits: a table of all codes; exact
     flat      faiss, every code compared; exact
     ivf       faiss, inverted lists: a part of the codes compared; for millions and more
 
-A server does it in gallery/milvus.py.
+Those run in this process; a server does it in gallery/milvus.py. Codes are the numbers that
+evaluation.packing makes. A row is a code's place in the gallery.
 """
 
-from collections import OrderedDict
+import functools
+import os
+import zlib
+from typing import NamedTuple
 
 import faiss
 import numpy as np
 
 from evaluation import packing
-from gallery.index import SCAN, Index, Neighbours, measured_recall, set_threads
+from runtime import files
+from runtime.array_file import read_arrays
 from runtime.errors import UserError
 
+SAMPLE = 100  # queries that recall is measured with
+SAMPLE_TOP = 50
+SAMPLE_FLIP = 0.02  # share of a stored code's bits that are flipped to make a query of it
+SCAN = 1 << 22  # codes compared at once where all distances are wanted
+# Fewer comparisons than this are done by one thread: the others cost more than they do.
+THREADED_PAIRS = 1 << 27
 MOST_BUCKET_BITS = 16
 # From so many codes on, lists are worth building; until then a query takes milliseconds anyway.
 IVF_ITEMS = 4000000
 GOOD_RECALL = 0.999
 COUNTING_BYTES = 1 << 28  # that faiss may take while it counts distances
+LISTS = "lists.npz"  # of an IvfIndex, in the gallery's folder
+
+
+class Neighbours(NamedTuple):
+    """The nearest codes of some queries, the nearest first, ties in the order of rows.
+
+    Attributes:
+        distances: int32 [Q, top].
+        rows: int64 [Q, top].
+    """
+
+    distances: np.ndarray
+    rows: np.ndarray
+
+
+class Index:
+    """What every engine has. One object serves several threads.
+
+    Args:
+        codes: uint64 [n], n >= 1; kept, not copied.
+        num_bits: K.
+    """
+
+    name = None
+    exact = True
+    recall = 1.0
+
+    def __init__(self, codes, num_bits):
+        self.codes = codes
+        self.num_bits = num_bits
+
+    def search(self, queries, top):
+        """The `top` nearest codes of each query, all if there are fewer.
+
+        Args:
+            queries: uint64 [Q].
+            top: >= 1.
+
+        Returns:
+            Neighbours.
+        """
+        top = min(top, len(self.codes))
+        if not len(queries):
+            return Neighbours(np.zeros((0, top), np.int32), np.zeros((0, top), np.int64))
+        set_threads(len(queries) * len(self.codes))
+        return self._search(np.ascontiguousarray(queries, np.uint64), top)
+
+    def _search(self, queries, top):
+        raise NotImplementedError
+
+    def within(self, query, radius):
+        """All codes within a Hamming radius of one query: (distances, rows), in search's order."""
+        found = [(start + np.flatnonzero(part <= radius), part[part <= radius])
+                 for start, part in self._all_distances(query)]
+        rows = np.concatenate([rows for rows, _ in found])
+        distances = np.concatenate([part for _, part in found])
+        order = np.argsort(distances, kind="mergesort")  # the stable one
+        return distances[order], rows[order]
+
+    def nearest(self, query, top):
+        """The `top` nearest codes of one query, and how many more tie with the last of them.
+
+        Of codes that tie with the last, those of the lowest rows are taken, whatever the engine.
+
+        Returns:
+            (distances int32 [top], rows int64 [top], count of further ties).
+        """
+        found = self.search(np.array([query], np.uint64), top)
+        distances, rows = found.distances[0], found.rows[0]
+        last = distances[-1]
+        kept = int(np.count_nonzero(distances < last))
+        tied, count = [], 0
+        for start, part in self._all_distances(query):
+            at_last = np.flatnonzero(part == last)
+            count += len(at_last)
+            if sum(map(len, tied)) < len(rows) - kept:
+                tied.append(start + at_last[:len(rows) - kept])
+        rows = np.concatenate([rows[:kept]] + tied)[:len(rows)]
+        return distances, rows, count - (len(rows) - kept)
+
+    def _all_distances(self, query):
+        """Yields (first row, int32 distances) of stretches of the codes."""
+        for start in range(0, len(self.codes), SCAN):
+            yield start, _scan(query, self.codes[start:start + SCAN])
+
+    def close(self):
+        """Frees what is held outside this process."""
+
+
+def measured_recall(index, top=SAMPLE_TOP, count=SAMPLE):
+    """Recall of an engine against exact search, on stored codes with some bits flipped.
+
+    Args:
+        index: an Index.
+        top: nearest codes that are looked at.
+        count: queries.
+
+    Returns:
+        Mean share of an engine's `top` that lie no farther than the exact search's last. Which of
+        several codes at one distance is found does not matter.
+    """
+    rng = np.random.RandomState(0)
+    rows = rng.randint(0, len(index.codes), count)
+    flips = packing.pack(np.where(rng.rand(count, index.num_bits) < SAMPLE_FLIP, 1, -1))
+    queries = np.asarray(index.codes[rows]) ^ flips
+    found = index.search(queries, top).distances
+    shares = []
+    for query, distances in zip(queries, found):
+        nearer = np.zeros(index.num_bits + 1, np.int64)
+        for _, part in index._all_distances(query):
+            nearer += np.bincount(part, minlength=len(nearer))
+        last = np.searchsorted(np.cumsum(nearer), len(distances))
+        shares.append(np.mean(distances <= last))
+    return float(np.mean(shares))
+
+
+def _scan(query, codes):
+    """Distances of one query to codes: uint64, uint64 [n] -> int32 [n]."""
+    one, many = packing.as_bytes([query]), packing.as_bytes(codes)
+    result = np.empty(len(many), np.int32)
+    faiss.hammings(faiss.swig_ptr(one), faiss.swig_ptr(many), 1, len(many), packing.CODE_BYTES,
+                   faiss.swig_ptr(result))
+    return result
+
+
+def set_threads(pairs):
+    """Lets faiss use all cores in this thread's calls if there is enough to do."""
+    faiss.omp_set_num_threads(1 if pairs < THREADED_PAIRS else _all_threads())
+
+
+@functools.lru_cache(maxsize=None)
+def _all_threads():
+    """What OpenMP takes by itself: all cores, unless OMP_NUM_THREADS says otherwise."""
+    wanted = os.environ.get("OMP_NUM_THREADS", "").split(",")[0]
+    return int(wanted) if wanted.isdigit() and int(wanted) else os.cpu_count() or 1
 
 
 class FlatIndex(Index):
@@ -50,8 +196,8 @@ class BucketIndex(Index):
     def __init__(self, codes, num_bits):
         super().__init__(codes, num_bits)
         if num_bits > MOST_BUCKET_BITS:
-            raise UserError("the engine buckets takes codes of up to %d bits, not %d; choose flat"
-                            % (MOST_BUCKET_BITS, num_bits))
+            raise UserError(f"the engine buckets takes codes of up to {MOST_BUCKET_BITS} bits, "
+                            f"not {num_bits}; choose flat")
         keys = self._keys(codes)
         self._rows = np.argsort(keys, kind="mergesort")  # stable: rows ascend in a bucket
         self._sizes = np.bincount(keys, minlength=1 << num_bits)
@@ -106,18 +252,51 @@ class IvfIndex(Index):
 
     Args:
         codes, num_bits: see Index.
-        faiss_index: a faiss.IndexBinaryIVF of these codes.
+        centers: uint64 [lists], codes.
+        lists: int32 [n], the list of each code.
+        probes: lists that a query searches.
+        recall: that was measured with them, or None.
+
+    Raises:
+        ValueError: they are not of these codes.
     """
 
     name = "ivf"
     exact = False
 
-    def __init__(self, codes, num_bits, faiss_index):
+    def __init__(self, codes, num_bits, centers, lists, probes, recall=None):
         super().__init__(codes, num_bits)
-        self.faiss_index = faiss_index
-        if faiss_index.ntotal != len(codes) or faiss_index.d != packing.MAX_BITS:
-            raise UserError("the stored lists are of %d codes, the gallery has %d"
-                            % (faiss_index.ntotal, len(codes)))
+        self.centers, self.lists, self._recall = centers, lists, recall
+        if not (centers.ndim == 1 and len(centers) and lists.shape == codes.shape
+                and 0 <= lists.min() and lists.max() < len(centers) and probes >= 1):
+            raise ValueError("the lists are not of these codes")
+        quantizer = faiss.IndexBinaryFlat(packing.MAX_BITS)
+        quantizer.add(packing.as_bytes(centers))
+        self._faiss = faiss.IndexBinaryIVF(quantizer, packing.MAX_BITS, len(centers))
+        self._faiss.own_fields = True
+        quantizer.this.disown()
+        self._faiss.is_trained = True
+        self._faiss.nprobe = int(min(probes, len(centers)))
+        for start in range(0, len(codes), SCAN):
+            part = packing.as_bytes(codes[start:start + SCAN])
+            places = np.ascontiguousarray(lists[start:start + SCAN], np.int64)
+            self._faiss.add_core(len(part), faiss.swig_ptr(part), None, faiss.swig_ptr(places))
+
+    @property
+    def probes(self):
+        """Lists that a query searches."""
+        return self._faiss.nprobe
+
+    @probes.setter
+    def probes(self, count):
+        self._faiss.nprobe, self._recall = count, None
+
+    @property
+    def recall(self):
+        """Recall against exact search; see measured_recall."""
+        if self._recall is None:
+            self._recall = measured_recall(self)
+        return self._recall
 
     @classmethod
     def build(cls, codes, num_bits):
@@ -127,46 +306,65 @@ class IvfIndex(Index):
         """
         num_lists = num_lists_for(len(codes))
         quantizer = faiss.IndexBinaryFlat(packing.MAX_BITS)
-        index = faiss.IndexBinaryIVF(quantizer, packing.MAX_BITS, num_lists)
-        index.own_fields = True
-        index.cp.min_points_per_centroid = 1  # fewer than it likes are no reason to warn
-        quantizer.this.disown()
+        trainer = faiss.IndexBinaryIVF(quantizer, packing.MAX_BITS, num_lists)
+        trainer.cp.min_points_per_centroid = 1  # fewer than it likes are no reason to warn
         set_threads(len(codes) * num_lists)
         chosen = np.random.RandomState(0).permutation(len(codes))[:50 * num_lists]
-        index.train(packing.as_bytes(codes[np.sort(chosen)]))
-        for start in range(0, len(codes), SCAN):
-            index.add(packing.as_bytes(codes[start:start + SCAN]))
-        index.nprobe = max(1, num_lists // 64)
-        built = cls(codes, num_bits, index)
-        while measured_recall(built) < GOOD_RECALL and index.nprobe < num_lists:
-            index.nprobe = min(2 * index.nprobe, num_lists)
+        trainer.train(packing.as_bytes(codes[np.sort(chosen)]))
+        centers = np.concatenate([quantizer.reconstruct(number) for number in range(num_lists)])
+        centers = centers.view(np.uint64)
+        built = cls(codes, num_bits, centers, _nearest_centers(codes, centers),
+                    max(1, num_lists // 64))
+        while built.recall < GOOD_RECALL and built.probes < num_lists:
+            built.probes = min(2 * built.probes, num_lists)
         return built
 
     @classmethod
-    def read(cls, path, codes, num_bits):
-        """The lists that `write` has written, of these codes."""
-        try:
-            index = faiss.read_index_binary(str(path))
-        except RuntimeError as error:
-            raise UserError("%s cannot be read as lists of codes: %s" % (path, error))
-        return cls(codes, num_bits, index)
+    def open(cls, path, codes, num_bits):
+        """The lists in a file, with codes that were added to its own at the end; else new ones.
 
-    def extended(self, codes):
-        """The index of these codes, which begin with those of this one; it is used up."""
-        set_threads((len(codes) - len(self.codes)) * self.faiss_index.nlist)
-        for start in range(len(self.codes), len(codes), SCAN):
-            self.faiss_index.add(packing.as_bytes(codes[start:start + SCAN]))
-        return IvfIndex(codes, self.num_bits, self.faiss_index)
+        They are written to the file where it can be written.
 
-    def write(self, path):
-        """Writes the lists, and how many of them are searched, to a file."""
+        Args:
+            path: Path of the file.
+            codes, num_bits: see Index.
+        """
+        index = cls._read(path, codes, num_bits)
+        if index is not None and index.is_stored:
+            return index
+        index = index or cls.build(codes, num_bits)
         try:
-            faiss.write_index_binary(self.faiss_index, str(path))
-        except RuntimeError as error:
-            raise UserError("%s cannot be written: %s" % (path, error))
+            with files.replacing(path) as temporary, open(temporary, "wb") as stream:
+                np.savez(stream, centers=index.centers, lists=index.lists,
+                         probes=index.probes, recall=index.recall,
+                         crc32=zlib.crc32(packing.as_bytes(codes)))
+        except UserError:
+            pass  # then they are made again next time
+        return index
+
+    @classmethod
+    def _read(cls, path, codes, num_bits):
+        """The index of a file's lists, which may be of the first of these codes; or None."""
+        try:
+            stored = read_arrays(path, ("centers", "lists", "probes", "recall", "crc32"))
+            lists = stored["lists"].astype(np.int32)
+            count = len(lists)
+            if not count <= len(codes) <= 2 * count or stored["crc32"] != zlib.crc32(
+                    packing.as_bytes(codes[:count])):
+                return None
+            centers = stored["centers"].astype(np.uint64)
+            recall = float(stored["recall"])
+            if count < len(codes):
+                lists = np.concatenate([lists, _nearest_centers(codes[count:], centers)])
+                recall = None
+            index = cls(codes, num_bits, centers, lists, int(stored["probes"]), recall)
+        except (UserError, ValueError, TypeError):  # missing, damaged, or not of this gallery
+            return None
+        index.is_stored = count == len(codes)
+        return index
 
     def _search(self, queries, top):
-        distances, rows = self.faiss_index.search(packing.as_bytes(queries), top)
+        distances, rows = self._faiss.search(packing.as_bytes(queries), top)
         # Lists that are searched may hold fewer codes than `top`: search those queries exactly.
         short = np.flatnonzero(rows[:, -1] < 0)
         order = np.lexsort((rows, distances), axis=1)
@@ -178,7 +376,17 @@ class IvfIndex(Index):
         return Neighbours(distances, rows)
 
 
-ENGINES = OrderedDict((kind.name, kind) for kind in (BucketIndex, FlatIndex, IvfIndex))
+def _nearest_centers(codes, centers):
+    """The nearest center of each code: uint64 [n], uint64 [lists] -> int32 [n]."""
+    index = faiss.IndexBinaryFlat(packing.MAX_BITS)
+    index.add(packing.as_bytes(centers))
+    set_threads(len(codes) * len(centers))
+    return np.concatenate([
+        index.search(packing.as_bytes(codes[start:start + SCAN]), 1)[1][:, 0].astype(np.int32)
+        for start in range(0, len(codes), SCAN)])
+
+
+ENGINES = {kind.name: kind for kind in (BucketIndex, FlatIndex, IvfIndex)}
 
 
 def choose_engine(num_items, num_bits):
@@ -188,11 +396,30 @@ def choose_engine(num_items, num_bits):
     return FlatIndex.name if num_items < IVF_ITEMS else IvfIndex.name
 
 
+def open_index(gallery, engine=None):
+    """An index of a gallery's codes.
+
+    Args:
+        gallery: gallery.store.Gallery.
+        engine: one of ENGINES; by default the gallery's own, or the one that suits.
+
+    Raises:
+        UserError: the gallery is empty, or the engine does not take its codes.
+    """
+    if not len(gallery):
+        raise UserError(f"{gallery.path} is empty; python search.py add puts photographs into it")
+    engine = engine or gallery.info["engine"] or choose_engine(len(gallery), gallery.num_bits)
+    if engine not in ENGINES:
+        raise UserError(f"{engine!r:.80} is no engine; valid values: {', '.join(ENGINES)}")
+    if engine == IvfIndex.name:
+        return IvfIndex.open(gallery.path / LISTS, gallery.codes, gallery.num_bits)
+    return build_index(engine, gallery.codes, gallery.num_bits)
+
+
 def build_index(engine, codes, num_bits):
     """An index of codes, by the name of its engine (one of ENGINES)."""
-    if engine == IvfIndex.name:
-        return IvfIndex.build(codes, num_bits)
-    return ENGINES[engine](codes, num_bits)
+    kind = ENGINES[engine]
+    return kind.build(codes, num_bits) if kind is IvfIndex else kind(codes, num_bits)
 
 
 def num_lists_for(num_items):

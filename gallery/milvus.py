@@ -18,8 +18,14 @@ from urllib.parse import urlsplit
 import numpy as np
 
 from evaluation import packing
-from gallery.engines import GOOD_RECALL, IVF_ITEMS, num_lists_for
-from gallery.index import Index, Neighbours, measured_recall
+from gallery.engines import (
+    GOOD_RECALL,
+    IVF_ITEMS,
+    Index,
+    Neighbours,
+    measured_recall,
+    num_lists_for,
+)
 from runtime.errors import Failed, UserError, one_line
 
 DEFAULT_PORT = 19530
@@ -71,7 +77,7 @@ class Server:
         """Copies a gallery's codes to the server, unless it has them; then drops older copies.
 
         Args:
-            gallery: gallery.gallery.Gallery.
+            gallery: gallery.store.Gallery.
 
         Returns:
             A MilvusIndex.
@@ -104,7 +110,7 @@ class Server:
                                                   self._address))
             collection = self._collection(name)
             collection.load(timeout=BUILD_TIMEOUT)
-            return MilvusIndex(gallery.contents.items.codes, gallery.num_bits, collection,
+            return MilvusIndex(gallery.codes, gallery.num_bits, collection,
                                self._address)
 
     def drop(self, gallery):
@@ -138,7 +144,7 @@ class Server:
             milvus.FieldSchema("code", milvus.DataType.BINARY_VECTOR, dim=packing.MAX_BITS)],
             description=description(gallery))
         collection = milvus.Collection(name, schema, using=self._alias, timeout=TIMEOUT)
-        codes = gallery.contents.items.codes
+        codes = gallery.codes
         for start in range(0, len(codes), INSERTED):
             part = packing.as_bytes(codes[start:start + INSERTED])
             collection.insert([list(range(start, start + len(part))),
@@ -171,7 +177,7 @@ class MilvusIndex(Index):
         """Doubles the number of lists that are searched until the recall on a sample is good."""
         probes = max(1, num_lists // 64)
         self._parameters["params"] = {"nprobe": probes}
-        while self.recall() < GOOD_RECALL and probes < num_lists:
+        while self.recall < GOOD_RECALL and probes < num_lists:
             probes = min(2 * probes, num_lists)
             self._parameters["params"] = {"nprobe": probes}
 
@@ -200,23 +206,24 @@ class MilvusIndex(Index):
         all_distances, all_rows = self.within(queries[place], self.num_bits)
         distances[place], rows[place] = all_distances[:top], all_rows[:top]
 
+    @property
     def recall(self):
-        """Recall against exact search; see gallery.index.measured_recall."""
+        """Recall against exact search; see gallery.engines.measured_recall."""
         return measured_recall(self)
 
 
 def collection_name(gallery):
     """Name of the collection that holds a gallery as it is now."""
-    return "%s%d_%s" % (_name_start(gallery), gallery.state["generation"],
-                        gallery.state["checksum"][:8])
+    return f"{_name_start(gallery)}{gallery.info['change']}"
 
 
 def description(gallery):
     """What a collection is of: one of another encoder, other bits or another crop is no copy."""
-    state = gallery.state
-    crop = hashlib.sha256(json.dumps(state["crop"], sort_keys=True).encode()).hexdigest()[:16]
-    return "dcbh gallery %s, state %s, encoder %s, %d bits, crop %s" % (
-        state["id"], state["checksum"][:16], state["encoder_id"], state["num_bits"], crop)
+    info = gallery.info
+    crop = hashlib.sha256(json.dumps(info["crop"], sort_keys=True).encode()).hexdigest()[:16]
+    codes = hashlib.sha256(packing.as_bytes(gallery.codes)).hexdigest()[:16]
+    return (f"dcbh gallery {gallery.version}, codes {codes}, encoder {info['encoder_id']}, "
+            f"{info['num_bits']} bits, crop {crop}")
 
 
 def index_parameters(num_items):
@@ -228,7 +235,7 @@ def index_parameters(num_items):
 
 
 def _name_start(gallery):
-    return "dcbh_%s_" % gallery.state["id"]
+    return f"dcbh_{gallery.info['id']}_"
 
 
 def _parse_uri(uri):

@@ -11,11 +11,11 @@ from PIL import Image, ImageDraw
 
 from evaluation import packing
 from faces.photographs import PhotographError, decode_photograph, quiet_pillow, read_photograph
-from gallery import results
+from gallery import answers
 from gallery.answers import MOST_TOP, Judge
-from gallery.gallery import Gallery
-from gallery.index import Index
-from gallery.query_faces import check_embedder, encoder_input, find_faces
+from gallery.engines import Index
+from gallery.questions import check_embedder, encoder_input, find_faces
+from gallery.store import Gallery
 from runtime.pages import data_url
 
 PAGE = 24  # faces a page, unless asked for otherwise
@@ -77,7 +77,7 @@ class Searcher:
             old = self._state.gallery
             if not old.is_current():
                 new = Gallery.open(old.path)
-                if new.state["encoder_id"] != old.state["encoder_id"]:
+                if new.info["encoder_id"] != old.info["encoder_id"]:
                     with self._encoding:
                         self._encoder.close()
                         self._encoder = new.open_encoder()
@@ -90,31 +90,34 @@ class Searcher:
         gallery, calibration = state.gallery, state.gallery.calibration
         curve = None
         if calibration:
-            curve = {"probes": calibration.probes, "of_queries": calibration.of_queries,
+            curve = {"probes": calibration.probes, "source": calibration.source,
+                     "of_queries": calibration.is_held_out,
                      "points": [[calibration.false_accept_rate(distance),
                                  calibration.highest_rate(distance),
                                  calibration.miss_rate(distance)]
                                 for distance in range(gallery.num_bits + 1)]}
         return {"name": gallery.path.name, "faces": len(gallery),
-                "people": len(gallery.contents.names), "num_bits": gallery.num_bits,
+                "people": len(gallery.names), "num_bits": gallery.num_bits,
                 "engine": state.index.name if state.index else "none",
                 "threshold": state.judge.threshold, "why_nobody": state.judge.why_nobody(),
-                "rate": state.judge.rate, "curve": curve, "page": PAGE}
+                "rate": state.judge.rate, "caution": state.judge.caution(),
+                "curve": curve, "page": PAGE}
 
     def browse(self, offset, count):
         """Some faces of the gallery in the order of their ids."""
         gallery = self.now().gallery
         rows = range(min(offset, len(gallery)), min(offset + count, len(gallery)))
-        return {"total": len(gallery), "faces": [self._face(gallery, row) for row in rows]}
+        return {"total": len(gallery), "faces": [
+            self._face(face) for face in gallery.faces(gallery.ids[rows.start:rows.stop])]}
 
-    def _face(self, gallery, row):
-        return {"id": int(gallery.contents.items.ids[row]), "identity": gallery.name(row),
-                "place": gallery.place(row), "file": gallery.photograph(row)}
+    def _face(self, face):
+        return {"id": face.id, "identity": face.name, "place": face.place,
+                "file": face.photograph}
 
     def thumbnail(self, face_id):
         """The bytes of a face's thumbnail. Raises NotThere where there is none."""
         gallery = self.now().gallery
-        return gallery.thumbnail(_row_of(gallery, face_id))
+        return gallery.thumbnail(gallery.ids[_row_of(gallery, face_id)])
 
     def photograph(self, face_id):
         """The photograph that a face is on, the face framed: bytes of a JPEG.
@@ -125,20 +128,17 @@ class Searcher:
             NotThere: there is no such face, or its photograph is gone or changed.
         """
         gallery = self.now().gallery
-        row = _row_of(gallery, face_id)
-        path = gallery.photograph(row)
-        if path is None:
-            raise NotThere(f"this face is no photograph's: {gallery.place(row)}")
+        face = gallery.faces([gallery.ids[_row_of(gallery, face_id)]])[0]
+        if face.photograph is None:
+            raise NotThere(f"this face is no photograph's: {face.place}")
         try:
-            data = read_photograph(Path(path))
-            digest = hashlib.sha256(data).digest()
-            number = gallery.contents.items.photographs[row]
-            if digest != gallery.contents.photographs.digests[number].tobytes():
-                raise NotThere(f"{path} has changed since it was indexed")
-            image = decode_photograph(data)
+            data = read_photograph(Path(face.photograph))
+            if hashlib.sha256(data).digest() != face.sha256:
+                raise NotThere(f"{face.photograph} has changed since it was indexed")
+            photograph = decode_photograph(data)
         except PhotographError as error:
-            raise NotThere(f"{path} {error.detail}")
-        return framed(image, gallery.contents.items.boxes[row])
+            raise NotThere(f"{face.photograph} {error.detail}")
+        return framed(photograph.image, photograph.image_box(face.box))
 
     def query(self, data):
         """The faces of a photograph's bytes, each with its nearest faces.
@@ -166,8 +166,9 @@ class Searcher:
         """
         gallery = self.now().gallery
         row = _row_of(gallery, face_id)
-        code = packing.to_text(gallery.contents.items.codes[row])
-        return dict(self.neighbours(code, offset, count, threshold), **self._face(gallery, row))
+        code = packing.to_text(gallery.codes[row])
+        return dict(self.neighbours(code, offset, count, threshold),
+                    **self._face(gallery.faces([gallery.ids[row]])[0]))
 
     def neighbours(self, code, offset=0, count=PAGE, threshold=None):
         """A page of the nearest faces of a code.
@@ -188,7 +189,7 @@ class Searcher:
         judge = state.judge if threshold is None else Judge(
             state.gallery, state.judge.rate, threshold, state.judge.voters)
         top = min(offset + count, MOST_TOP, len(state.gallery))
-        answer = results.answer_dict(state.gallery, judge.answer(state.index, packed, top))
+        answer = answers.answer_dict(state.gallery, judge.answer(state.index, packed, top))
         answer["neighbours"] = answer["neighbours"][offset:]
         return dict(answer, code=code, offset=offset, total=min(len(state.gallery), MOST_TOP))
 

@@ -28,8 +28,8 @@ import tornado.netutil
 import tornado.web
 
 from faces.photographs import PhotographError
+from gallery.questions import media_type
 from gallery.searcher import MOST_PAGE, PAGE, NotThere, Searcher
-from gallery.thumbnails import media_type
 from runtime.errors import UserError
 
 MOST_BYTES = 20 * 1000 * 1000  # of an uploaded photograph
@@ -66,7 +66,7 @@ def serve(gallery, host, port, public_url, open_index, make_judge):
     """Serves until it is interrupted.
 
     Args:
-        gallery: gallery.gallery.Gallery.
+        gallery: gallery.store.Gallery.
         host: address to listen on; other than this machine's own it takes a token.
         port: 0 for any that is free.
         public_url: address under which a proxy shows us to others, which takes a token; or None.

@@ -23,6 +23,7 @@ Changing (gallery/indexing.py and gallery/people.py have the changes that comman
         person = writer.person("Ann")
         photograph = writer.add_photograph(...)
         writer.add_face(photograph, ...)
+        writer.run("DELETE FROM faces WHERE id = ?", 7)
         writer.commit()                                 # without it, nothing has changed
 
 A change is one transaction with synchronous=FULL: killed at any moment, a process leaves the old
@@ -51,14 +52,16 @@ from typing import NamedTuple, Optional
 
 import numpy as np
 
+from config import Config
 from evaluation import packing
 from evaluation.threshold import Calibration, calibrate
+from methods.export import Encoder
 from runtime import files
 from runtime.errors import Failed, UserError, one_line
 from runtime.output_folder import MARKER, OutputFolder
+from runtime.settings import setting_names
 
 FILE = "gallery.db"
-LISTS = "lists.npz"
 APPLICATION = 0x44434248  # "DCBH", in the file's header
 NOBODY = 0  # in `people`: nobody has said who this is
 LOCK_SECONDS = 30  # that SQLite waits where another process opens, closes or recovers the file
@@ -94,6 +97,7 @@ MIGRATIONS = [
         removed TEXT NOT NULL,          -- numbers of faces that were removed, with commas
         reason TEXT NOT NULL) STRICT;   -- why no face is kept; empty where one is
     CREATE INDEX photographs_by_content ON photographs (sha256);
+    CREATE INDEX photographs_by_size ON photographs (size);
     CREATE TABLE faces (
         id INTEGER PRIMARY KEY AUTOINCREMENT,
         photograph INTEGER REFERENCES photographs ON DELETE CASCADE,  -- NULL: a data set's image
@@ -132,13 +136,13 @@ INFO = {
     "id": str,                              # hexadecimal, of the gallery
     "change": int,                          # counts the changes
     "method": str, "num_bits": int, "crop": (dict, type(None)), "dataset": str, "run": str,
+    "results": str,                         # sha256 of the run's results.json, of its own images
     "encoder": str, "encoder_id": str,      # its folder, and whose it is
     "encoder_files": dict,                  # {name: sha256}
     "engine": (str, type(None)),            # None: the one that suits
     "people": str,                          # "folders", "none" or a list's path
     "faces": str,                           # see indexing.FACES
     "calibration": (dict, type(None)), "uncalibrated": int,
-    "lists": (dict, type(None)),            # of the file of lists: crc32 of the codes, recall
     "unused": list,                         # folders of encoders to remove
 }
 
@@ -147,9 +151,10 @@ class Face(NamedTuple):
     """One face of a gallery.
 
     Attributes:
-        id: int; an id is never given twice.
+        id: int, from 0; an id is never given twice.
         name: str of the person, or None.
         photograph: str, path; None for an image of a data set.
+        sha256: bytes, of the photograph's file; None likewise.
         number: int, which face of its photograph, from 0; of a data set, the image's row.
         box: (left, top, right, bottom) in pixels of the photograph.
         place: str that says where the face comes from.
@@ -158,6 +163,7 @@ class Face(NamedTuple):
     id: int
     name: Optional[str]
     photograph: Optional[str]
+    sha256: Optional[bytes]
     number: int
     box: tuple
     place: str
@@ -227,8 +233,7 @@ class Gallery:
             self.version = _version(self.info)
             self.ids, self.codes, self.people = _read_faces(self._connection)
             self.names = dict(self._connection.execute("SELECT id, name FROM people"))
-        self.calibration = self.info["calibration"] and Calibration.checked(
-            self.info["calibration"], self.num_bits)
+        self.calibration = self.info["calibration"] and Calibration(**self.info["calibration"])
 
     def __enter__(self):
         return self
@@ -281,21 +286,21 @@ class Gallery:
             for start in range(0, len(ids), 500):
                 some = ids[start:start + 500]
                 for row in self._connection.execute(
-                        "SELECT faces.id, people.name, photographs.path, number, box_left, "
-                        "box_top, box_right, box_bottom FROM faces "
+                        "SELECT faces.id, people.name, photographs.path, sha256, number, "
+                        "box_left, box_top, box_right, box_bottom FROM faces "
                         "LEFT JOIN people ON people.id = faces.person "
                         "LEFT JOIN photographs ON photographs.id = faces.photograph "
                         f"WHERE faces.id IN ({', '.join('?' * len(some))})", some):
                     found[row[0]] = self._face(*row)
         return [found[face_id] for face_id in ids]
 
-    def _face(self, face_id, name, path, number, *box):
+    def _face(self, face_id, name, path, sha256, number, *box):
         if path is None:
             place = f"{self.info['dataset']}, image {number}"
         else:
             path = os.fsdecode(path)
             place = f"{path}, face {number + 1}" if number else path
-        return Face(face_id, name, path, number, tuple(map(float, box)), place)
+        return Face(face_id, name, path, sha256, number, tuple(map(float, box)), place)
 
     def thumbnail(self, face_id):
         """The bytes of a face's thumbnail, a JPEG or PNG.
@@ -314,12 +319,11 @@ class Gallery:
             raise _damaged(self.path / FILE, f"the thumbnail of face {face_id} is no image")
         return row[0]
 
-    def counts(self):
-        """{"photographs": count, "people": count, "faces": count, "named": count}."""
+    def count(self, table, where="1"):
+        """How many rows a table has for which a condition of SQL holds."""
         with self._lock, errors(self.path / FILE):
-            photographs, = self._connection.execute("SELECT count(*) FROM photographs").fetchone()
-        return {"photographs": photographs, "people": len(self.names), "faces": len(self),
-                "named": int(np.count_nonzero(self.people != NOBODY))}
+            return self._connection.execute(
+                f"SELECT count(*) FROM {table} WHERE {where}").fetchone()[0]
 
     def left_out(self):
         """Files below the sources without a face in the gallery: list of (path, reason, count)."""
@@ -333,7 +337,8 @@ class Gallery:
     def sources(self):
         """Paths (str) of the folders that the gallery is made of."""
         with self._lock, errors(self.path / FILE):
-            return _read_sources(self._connection)
+            return [os.fsdecode(path) for path, in self._connection.execute(
+                "SELECT path FROM sources ORDER BY path")]
 
     def open_encoder(self):
         """The encoder that made the codes.
@@ -341,8 +346,6 @@ class Gallery:
         Raises:
             UserError: it is damaged, or not that one any more.
         """
-        from methods.export import Encoder
-
         check_encoder(self.path, self.info)
         folder = self.path / self.info["encoder"]
         encoder = Encoder.open(folder)
@@ -382,6 +385,7 @@ class Writer:
 
     def __init__(self, path, make=False):
         self.path = Path(path)
+        _mark_again(self.path)
         if make:
             self.folder = OutputFolder.create(self.path, "gallery")
         else:
@@ -400,26 +404,28 @@ class Writer:
         if make:
             try:
                 if path.exists():
-                    self._connect()
+                    self._connect(make)
             except Failed:
                 raise
             except UserError:  # damaged, and what is made now takes its place
                 self._disconnect()
                 for ending in ("", "-wal", "-shm"):
-                    with contextlib.suppress(FileNotFoundError), files.writing(path):
+                    with files.writing(path), contextlib.suppress(FileNotFoundError):
                         os.unlink(f"{path}{ending}")
             if not path.exists():
                 with errors(path), files.writing(path):
                     _make(path)
         if self._connection is None:
-            self._connect()
+            self._connect(make)
         with errors(path):
             self._begin()
 
-    def _connect(self):
+    def _connect(self, make):
         self._connection = _connect(self.path / FILE, write=True)[0]
         with errors(self.path / FILE):
             is_made = self._connection.execute("SELECT count(*) FROM info").fetchone()[0]
+            if not is_made and not make:
+                raise _damaged(self.path / FILE, "indexing never came to an end")
             self.info = read_info(self._connection) if is_made else {}
 
     def _begin(self):
@@ -455,7 +461,7 @@ class Writer:
         """
         with errors(self.path / FILE):
             if self._connection.total_changes != self._changes:
-                self._run("DELETE FROM people WHERE NOT EXISTS "
+                self.run("DELETE FROM people WHERE NOT EXISTS "
                           "(SELECT 1 FROM faces WHERE person = people.id)")
                 self._calibrate()
                 self.info["change"] += 1
@@ -467,96 +473,32 @@ class Writer:
     def _write_info(self):
         files.check_fields(self.info, INFO, "the gallery")
         for name in INFO:
-            self._run("INSERT INTO info VALUES (?, ?) ON CONFLICT (name) DO UPDATE SET value = "
+            self.run("INSERT INTO info VALUES (?, ?) ON CONFLICT (name) DO UPDATE SET value = "
                       "excluded.value WHERE value != excluded.value",
                       name, json.dumps(self.info[name], sort_keys=True))
 
     def _calibrate(self):
         """Measures the threshold's curve again, unless hardly any face has changed since."""
         changed = self.info["uncalibrated"]
-        if changed and changed * CALIBRATED_FACES >= self.count_faces():
+        if changed and changed * CALIBRATED_FACES >= self.rows("SELECT count(*) FROM faces")[0][0]:
             self.info["calibration"] = read_calibration(
                 self._connection, self.info["num_bits"],
                 trained_names(self.path / self.info["encoder"]))
             self.info["uncalibrated"] = 0
 
-    def _run(self, sql, *values):
+    def run(self, sql, *values):
+        """Runs one statement of SQL; returns the cursor."""
         with errors(self.path / FILE):
             return self._connection.execute(sql, values)
 
-    def _all(self, sql, *values):
+    def rows(self, sql, *values):
+        """The rows that one query gives: list of tuples."""
         with errors(self.path / FILE):
             return self._connection.execute(sql, values).fetchall()
 
-    def _faces_change(self, count):
+    def faces_changed(self, count):
+        """Notes that so many labelled faces came, went or changed: the threshold depends on it."""
         self.info["uncalibrated"] += count
-
-    # Asking
-
-    def count_faces(self):
-        """How many faces there are."""
-        return self._all("SELECT count(*) FROM faces")[0][0]
-
-    def sources(self):
-        """Paths (str) of the folders that the gallery is made of."""
-        return _read_sources(self._connection)
-
-    def photographs(self, folder=None):
-        """Photographs below a folder (a str), or all: {path: Photograph}."""
-        where, values = _below(folder)
-        return {photograph.path: photograph for photograph in map(_photograph, self._all(
-            f"SELECT * FROM photographs WHERE {where}", *values))}
-
-    def same_content(self, sha256):
-        """Photographs of one content: list of Photographs."""
-        return list(map(_photograph, self._all(
-            "SELECT * FROM photographs WHERE sha256 = ? ORDER BY id", sha256)))
-
-    def find_person(self, name):
-        """Id of the person of a name, or None."""
-        rows = self._all("SELECT id FROM people WHERE name = ?", name)
-        return rows[0][0] if rows else None
-
-    def people_names(self):
-        """Names of all people, sorted."""
-        return [name for name, in self._all("SELECT name FROM people ORDER BY name")]
-
-    def faces_of(self, person):
-        """Ids of a person's faces."""
-        return [face for face, in self._all("SELECT id FROM faces WHERE person = ?", person)]
-
-    def has_face(self, face_id):
-        """Whether there is a face of this id."""
-        return -2 ** 63 <= face_id < 2 ** 63 and bool(
-            self._all("SELECT 1 FROM faces WHERE id = ?", face_id))
-
-    def shared_contents(self):
-        """Photographs that two people's folders or lists claim: [(path, name, path, name)]."""
-        return [(os.fsdecode(path), name, os.fsdecode(other), other_name)
-                for path, name, other, other_name in self._all(
-                    "SELECT a.path, p.name, b.path, q.name FROM photographs a "
-                    "JOIN photographs b ON a.sha256 = b.sha256 AND a.id < b.id "
-                    "JOIN labels l ON l.label = a.label JOIN labels m ON m.label = b.label "
-                    "JOIN people p ON p.id = l.person JOIN people q ON q.id = m.person "
-                    "WHERE l.person != m.person AND a.reason = '' ORDER BY a.path")]
-
-    def was_removed(self, path, size, time, sha256=None):
-        """Whether a photograph was removed: by its path, size and time, or by its content."""
-        if sha256 is None:
-            return bool(self._all(
-                "SELECT 1 FROM removed_photographs WHERE path = ? AND size = ? AND time = ?",
-                self._salted(os.fsencode(path)), size, time))
-        return bool(self._all("SELECT 1 FROM removed_photographs WHERE content = ?",
-                              self._salted(sha256)))
-
-    def has_removed(self):
-        """Whether any photograph was removed."""
-        return bool(self._all("SELECT 1 FROM removed_photographs LIMIT 1"))
-
-    def _salted(self, value):
-        return hashlib.sha256(self.info["id"].encode() + value).digest()
-
-    # Changing
 
     def start(self, metadata, encoder):
         """Empties the gallery for the codes of another encoder. Ids are not given again.
@@ -565,78 +507,50 @@ class Writer:
             metadata: dict, the encoder's.
             encoder: name of its folder, below the gallery's.
         """
-        for table in ("faces", "photographs", "people", "sources", "left_out",
+        for table in ("faces", "photographs", "probes", "people", "sources", "left_out",
                       "removed_photographs"):
-            self._run(f"DELETE FROM {table}")
+            self.run(f"DELETE FROM {table}")
         old = self.info.get("encoder")
-        unused = set(self.info.get("unused", ())) - {encoder} | ({old} - {encoder, None})
+        unused = {*self.info.get("unused", ()), *([old] if old else ())} - {encoder}
         self.info = {
             "id": self.info.get("id") or secrets.token_hex(8),
             "change": self.info.get("change", 0),
             "method": metadata["method"], "num_bits": metadata["num_bits"],
             "crop": metadata["crop"], "dataset": metadata["dataset"],
-            "run": os.path.basename(str(metadata.get("run", "")).rstrip("/")),
+            "run": os.path.basename(str(metadata.get("run", "")).rstrip("/")), "results": "",
             "encoder": encoder, "encoder_id": encoder_id(metadata),
             "encoder_files": describe_encoder(self.path / encoder),
             "engine": None, "people": "folders", "faces": "auto", "calibration": None,
-            "uncalibrated": 0, "lists": None, "unused": sorted(unused)}
+            "uncalibrated": 0, "unused": sorted(unused)}
 
-    def set_sources(self, folders):
-        """Replaces the folders (str) that the gallery is made of."""
-        if sorted(folders) != sorted(self.sources()):
-            self._run("DELETE FROM sources")
-            for folder in folders:
-                self._run("INSERT INTO sources VALUES (?)", os.fsencode(folder))
-
-    def set_left_out(self, folder, items):
-        """Replaces what is known of files below a folder (str) that are left out.
-
-        Args:
-            folder: str.
-            items: list of (path, reason, count).
-        """
-        rows = {os.fsencode(path): (reason, count) for path, reason, count in items}
-        where, values = _below(folder)
-        old = {path: (reason, count) for path, reason, count in self._all(
-            f"SELECT path, reason, count FROM left_out WHERE {where}", *values)}
-        if rows != old:
-            self._run(f"DELETE FROM left_out WHERE {where}", *values)
-            for path, (reason, count) in rows.items():
-                self._run("INSERT OR REPLACE INTO left_out VALUES (?, ?, ?)", path, reason, count)
+    def photographs(self, where="1", *values):
+        """Photographs that a condition of SQL chooses: list of Photographs."""
+        return [Photograph(row[0], os.fsdecode(row[1]), *row[2:]) for row in self.rows(
+            f"SELECT * FROM photographs WHERE {where} ORDER BY id", *values)]
 
     def person(self, label):
-        """Id of the person that folders or lists call by a label; made where there is none.
+        """Id of the person that folders or lists call by a label (None: None); made if need be."""
+        if label is None or label in self._people:
+            return self._people.get(label)
+        found = self.rows("SELECT person FROM labels WHERE label = ?", label)
+        person = found[0][0] if found else self.named(label)
+        if not found:
+            self.run("INSERT INTO labels VALUES (?, ?)", label, person)
+        self._people[label] = person
+        return person
 
-        Args:
-            label: str, or None.
-
-        Returns:
-            int; None for None.
-        """
-        if label is None:
-            return None
-        if label not in self._people:
-            rows = self._all("SELECT person FROM labels WHERE label = ?", label)
-            if rows:
-                self._people[label] = rows[0][0]
-            else:
-                self._people[label] = self.make_person(label)
-                self._run("INSERT INTO labels VALUES (?, ?)", label, self._people[label])
-        return self._people[label]
-
-    def make_person(self, name):
-        """Id of the person of a name; made where there is none."""
-        found = self.find_person(name)
-        return found if found is not None else self._run(
+    def named(self, name):
+        """Id of the person of a name; made if need be."""
+        found = self.rows("SELECT id FROM people WHERE name = ?", name)
+        return found[0][0] if found else self.run(
             "INSERT INTO people (name) VALUES (?)", name).lastrowid
 
-    def add_photograph(self, path, sha256, size, time, label, other_disk, found, removed="",
-                       reason=""):
+    def add_photograph(self, path, sha256, size, time, label, other_disk, found, reason=""):
         """Adds a photograph; see the table. Returns its id."""
-        return self._run(
+        return self.run(
             "INSERT INTO photographs (path, sha256, size, time, label, other_disk, found, removed,"
-            " reason) VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?)", os.fsencode(path), sha256, size, time,
-            label, int(other_disk), found, removed, reason).lastrowid
+            " reason) VALUES (?, ?, ?, ?, ?, ?, ?, '', ?)", os.fsencode(path), sha256, size, time,
+            label, other_disk, found, reason).lastrowid
 
     def add_face(self, photograph, number, person, code, image_hash, thumbnail,
                  box=(0, 0, 0, 0), embedding=None):
@@ -651,111 +565,49 @@ class Writer:
             box: (left, top, right, bottom).
             embedding: float array, or None.
         """
-        face = self._run(
-            "INSERT INTO faces (photograph, number, person, by_hand, code, hash, box_left, "
-            "box_top, box_right, box_bottom) VALUES (?, ?, ?, 0, ?, ?, ?, ?, ?, ?)", photograph,
-            number, person, _signed(code), _signed(image_hash), *map(float, box)).lastrowid
-        self._run("INSERT INTO face_images VALUES (?, ?, ?)", face, thumbnail,
-                  None if embedding is None else np.asarray(embedding, np.float16).tobytes())
-        self._faces_change(person is not None)
+        is_first = not self.rows("SELECT 1 FROM sqlite_sequence WHERE name = 'faces'")
+        face = self.run(
+            "INSERT INTO faces VALUES (?, ?, ?, ?, 0, ?, ?, ?, ?, ?, ?)",
+            0 if is_first else None, photograph, number, person, _signed(code),
+            _signed(image_hash), *map(float, box)).lastrowid
+        self.run("INSERT INTO face_images VALUES (?, ?, ?)", face, thumbnail,
+                 None if embedding is None else np.asarray(embedding, np.float16).tobytes())
+        self.faces_changed(person is not None)
         return face
 
     def add_probe(self, code, person):
-        """Adds the code of a face that calibrates the threshold and that the gallery lacks."""
-        self._run("INSERT INTO probes VALUES (?, ?)", _signed(code), person)
-        self._faces_change(1)
-
-    def move_photograph(self, photograph, path, size, time, label, other_disk):
-        """Files a photograph under another path, or another label: its faces follow.
-
-        Faces that somebody named by hand keep their names.
+        """Adds the code of a face that calibrates the threshold and that the gallery lacks.
 
         Args:
-            photograph: id.
-            path: str, or None for the one it has.
+            code: uint64 number.
+            person: id, or None for somebody of whom the gallery holds nothing.
         """
-        self._run("UPDATE photographs SET path = coalesce(?, path), size = ?, time = ?, label = ?,"
-                  " other_disk = ? WHERE id = ?", None if path is None else os.fsencode(path),
-                  size, time, label, int(other_disk), photograph)
-        self._faces_change(self._run(
-            "UPDATE faces SET person = ? WHERE photograph = ? AND by_hand = 0 AND person IS NOT ? "
-            "AND number = (SELECT min(number) FROM faces WHERE photograph = ?)",
-            self.person(label), photograph, self.person(label), photograph).rowcount)
-
-    def park_photographs(self, photographs):
-        """Takes the paths of some photographs (ids) away until they are moved."""
-        for photograph in photographs:
-            self._run("UPDATE photographs SET path = ? WHERE id = ?",
-                      b"\0%d" % photograph, photograph)
-
-    def copy_faces(self, photograph, other):
-        """Copies the faces of a photograph (an id) to another one of the same content."""
-        label, = self._all("SELECT label FROM photographs WHERE id = ?", other)[0]
-        for face, number in self._all("SELECT id, number FROM faces WHERE photograph = ? "
-                                      "ORDER BY number", photograph):
-            copy = self._run(
-                "INSERT INTO faces (photograph, number, person, by_hand, code, hash, box_left, "
-                "box_top, box_right, box_bottom) SELECT ?, number, ?, 0, code, hash, box_left, "
-                "box_top, box_right, box_bottom FROM faces WHERE id = ?",
-                other, self.person(label) if number == 0 else None, face).lastrowid
-            self._run("INSERT INTO face_images SELECT ?, thumbnail, embedding FROM face_images "
-                      "WHERE face = ?", copy, face)
-            self._faces_change(1)
+        self.run("INSERT INTO probes VALUES (?, ?)", _signed(code), person)
+        self.faces_changed(1)
 
     def remove_photographs(self, photographs):
         """Removes photographs (ids) with their faces; they are new if they are found again."""
         for photograph in photographs:
-            self._faces_change(self._all("SELECT count(*) FROM faces WHERE photograph = ?",
-                                         photograph)[0][0])
-            self._run("DELETE FROM photographs WHERE id = ?", photograph)
-
-    def remove_faces(self, faces):
-        """Removes faces (ids). A photograph whose last face goes stays out; see shut_out."""
-        touched = set()
-        for face in faces:
-            for photograph, number in self._all(
-                    "SELECT photograph, number FROM faces WHERE id = ?", face):
-                self._run("DELETE FROM faces WHERE id = ?", face)
-                self._faces_change(1)
-                if photograph is not None:
-                    touched.add(photograph)
-                    self._run("UPDATE photographs SET removed = removed || ? WHERE id = ?",
-                              f"{number},", photograph)
-        self.shut_out([photograph for photograph in sorted(touched) if not self._all(
-            "SELECT 1 FROM faces WHERE photograph = ? LIMIT 1", photograph)])
+            self.faces_changed(self.rows("SELECT count(*) FROM faces WHERE photograph = ? AND "
+                                         "person IS NOT NULL", photograph)[0][0])
+            self.run("DELETE FROM photographs WHERE id = ?", photograph)
 
     def shut_out(self, photographs):
         """Removes photographs (ids) with their faces, and keeps them out until they change."""
         for photograph in photographs:
-            for path, sha256, size, time in self._all(
+            for path, sha256, size, time in self.rows(
                     "SELECT path, sha256, size, time FROM photographs WHERE id = ?", photograph):
-                self._run("INSERT OR REPLACE INTO removed_photographs VALUES (?, ?, ?, ?)",
-                          self._salted(path), self._salted(sha256), size, time)
+                self.keep_out(path, sha256, size, time)
         self.remove_photographs(photographs)
 
-    def let_in(self, path, sha256):
-        """Forgets that a photograph was removed."""
-        self._run("DELETE FROM removed_photographs WHERE path = ? OR content = ?",
-                  self._salted(os.fsencode(path)), self._salted(sha256))
+    def keep_out(self, path, sha256, size, time):
+        """Notes that a photograph stays out, by salted hashes: path is bytes."""
+        self.run("INSERT OR REPLACE INTO removed_photographs VALUES (?, ?, ?, ?)",
+                 self.salted(path), self.salted(sha256), size, time)
 
-    def name_face(self, face, person):
-        """Says by hand who a face (an id) is; None for nobody."""
-        self._faces_change(self._run(
-            "UPDATE faces SET person = ?, by_hand = 1 WHERE id = ? AND (person IS NOT ? OR "
-            "by_hand = 0)", person, face, person).rowcount)
-
-    def rename_person(self, person, name):
-        """Gives a person (an id) a name that nobody has. Folders keep meaning the same person."""
-        self._run("UPDATE people SET name = ? WHERE id = ?", name, person)
-        self._people = {}
-
-    def merge_people(self, person, into):
-        """Makes one person of two (ids); what folders call either of them means `into`."""
-        for table in ("labels", "probes"):
-            self._run(f"UPDATE {table} SET person = ? WHERE person = ?", into, person)
-        self._faces_change(self._run("UPDATE faces SET person = ? WHERE person = ?",
-                                     into, person).rowcount)
-        self._people = {}
+    def salted(self, value):
+        """A hash of bytes that only this gallery makes of them."""
+        return hashlib.sha256(self.info["id"].encode() + value).digest()
 
     # The encoder's folder
 
@@ -908,6 +760,21 @@ def _migrate(connection, start, stop):
         connection.execute(f"PRAGMA user_version = {int(stop)}")
 
 
+def _mark_again(path):
+    """Replaces the missing or damaged marker of a folder (a Path) whose gallery.db is ours."""
+    try:
+        with open(path / FILE, "rb") as stream:
+            is_ours = stream.read(72)[68:] == APPLICATION.to_bytes(4, "big")
+    except OSError:
+        return
+    try:
+        is_marked = OutputFolder(path).kind() is not None
+    except UserError:
+        is_marked = False
+    if is_ours and not is_marked:
+        OutputFolder(path).mark("gallery")
+
+
 def _make(path):
     """Makes an empty gallery.db, whole or not at all."""
     temporary = files.temporary_path(path)
@@ -953,6 +820,8 @@ def read_info(connection):
             raise ValueError("it names no file of an encoder")
         if not re.match(r"[0-9a-f]{16}\Z", info["id"]):
             raise ValueError("it has no id")
+        if info["calibration"]:
+            Calibration.checked(info["calibration"], info["num_bits"])
     except (ValueError, RecursionError) as error:
         raise sqlite3.DatabaseError(one_line(error, 200))
     return info
@@ -965,11 +834,6 @@ def _read_value(connection, name):
 
 def _version(info):
     return f"{info['id']}-{info['change']}"
-
-
-def _read_sources(connection):
-    return [os.fsdecode(path) for path, in connection.execute("SELECT path FROM sources "
-                                                              "ORDER BY path")]
 
 
 def _read_faces(connection):
@@ -1018,15 +882,8 @@ def read_calibration(connection, num_bits, trained_names):
     return found and found._asdict()
 
 
-def _photograph(row):
-    row = Photograph(*row)
-    return row._replace(path=os.fsdecode(row.path), other_disk=bool(row.other_disk))
-
-
-def _below(folder):
-    """(condition, values) of paths below a folder (a str), or of all for None."""
-    if folder is None:
-        return "1", ()
+def below(folder):
+    """(condition, values) of paths below a folder (a str)."""
     start = os.fsencode(folder).rstrip(b"/") + b"/"
     return "path >= ? AND path < ?", (start, start[:-1] + b"0")  # "0" follows "/"
 
@@ -1054,9 +911,6 @@ def encoder_id(metadata):
     Args:
         metadata: an encoder.json.
     """
-    from config import Config
-    from runtime.settings import setting_names
-
     released = Config().to_dict()
     shaping = set(setting_names(Config, "run", "sample")) - {"dataset_flag", "recipe"}
     settings = {name: value for name, value in metadata["settings"].items()

@@ -13,7 +13,7 @@ import evaluate
 import main
 from evaluation import floats, metrics
 from evaluation.codes import load_codes
-from gallery.changes import newest_run
+from gallery.indexing import newest_run
 from methods import projection as projections
 from methods.export import Encoder, export_encoder
 from methods.run import load_run, open_run

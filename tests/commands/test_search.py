@@ -1,5 +1,6 @@
 """search.py through the command line, on a run of ORL: index, add, remove, query, info, serve."""
 
+import contextlib
 import csv
 import http.client
 import json
@@ -7,6 +8,7 @@ import os
 import re
 import shutil
 import signal
+import sqlite3
 import subprocess
 
 import numpy as np
@@ -16,10 +18,11 @@ from face_pictures import orl_path
 from PIL import Image
 
 import search
-from evaluation import packing
+from evaluation import packing, threshold
 from evaluation.codes import load_codes
 from evaluation.saving import save_evaluation
-from gallery.gallery import Gallery
+from gallery.engines import open_index
+from gallery.store import Gallery
 from methods.run import load_run
 from methods.table import resolve
 from runtime.errors import UserError
@@ -75,15 +78,20 @@ def table_rows(text):
 def test_a_runs_own_gallery_has_its_codes(run, own):
     codes = load_codes(run / "codes.npz")
     with Gallery.open(own) as gallery:
-        np.testing.assert_array_equal(
-            packing.unpack(gallery.contents.items.codes, 48), codes.gallery_codes)
+        np.testing.assert_array_equal(packing.unpack(gallery.codes, 48), codes.gallery_codes)
         assert [gallery.name(row) for row in range(280)] == [
-            "s%d" % (label + 1) for label in codes.gallery_labels]
-        assert gallery.calibration.probes == 120 and gallery.calibration.of_queries
-        assert gallery.state["engine"] == "flat" and gallery.state["recall"] == 1
+            f"s{label + 1}" for label in codes.gallery_labels]
+        assert gallery.calibration.probes == 120
+        assert gallery.calibration.source == threshold.QUERIES
         # A query comes alone: it is normalised as the training set was, not by its own pixels.
-        assert np.mean(packing.unpack(gallery.contents.probe_codes, 48)
-                       == codes.query_codes) > 0.97
+        assert np.mean(packing.unpack(probe_codes(own), 48) == codes.query_codes) > 0.97
+
+
+def probe_codes(path):
+    """The codes of the queries that calibrate a gallery's threshold."""
+    with contextlib.closing(sqlite3.connect(str(path / "gallery.db"))) as connection:
+        rows = connection.execute("SELECT code FROM probes ORDER BY rowid").fetchall()
+    return np.array(rows, np.int64)[:, 0].view(np.uint64)
 
 
 def test_an_answer_that_a_full_disk_swallows_is_no_success(own, people):
@@ -105,8 +113,8 @@ def test_who_is_this(own, tmp_path, capsys):
     with Gallery.open(own) as gallery:
         for query, label in zip(found["queries"], (2, 6)):
             # The ninth picture is the query of its person's second: rows of 40 people each.
-            code = gallery.contents.probe_codes[40 + label]
-            distances = packing.distances(code, gallery.contents.items.codes)
+            code = probe_codes(own)[40 + label]
+            distances = packing.distances(code, gallery.codes)
             expected = np.argsort(distances, kind="mergesort")[:4]
             assert [item["id"] for item in query["neighbours"]] == expected.tolist()
             assert [item["distance"] for item in query["neighbours"]] == distances[
@@ -139,18 +147,19 @@ def test_photographs_are_indexed_added_and_removed(run, people, tmp_path, capsys
     path = str(tmp_path / "g")
     search.main(["index", str(run), "--images", str(people), "--out", path])
     with Gallery.open(path) as gallery:
-        assert len(gallery) == 21 and gallery.contents.names == ["s1", "s2", "s3", "s4", "s5"]
+        assert len(gallery) == 21
+        assert sorted(gallery.names.values()) == ["s1", "s2", "s3", "s4", "s5"]
         assert [gallery.name(row) for row in (0, 1)] == [None, "s1"]  # nobody.png comes first
-        assert gallery.photograph(0) == str(people / "nobody.png")
-        assert sum(map(bool, gallery.contents.photographs.reasons)) == 1
+        assert gallery.faces([0])[0].photograph == str(people / "nobody.png")
+        assert gallery.count("photographs", "reason != ''") == 1
         # The files are those of the run's own gallery, and so are the codes.
         codes = load_codes(run / "codes.npz").gallery_codes.reshape(7, 40, 48)[:4, :5]
-        named = gallery.contents.items.take(slice(1, None))
-        np.testing.assert_array_equal(packing.unpack(named.codes, 48),
+        np.testing.assert_array_equal(packing.unpack(gallery.codes[1:], 48),
                                       codes.transpose(1, 0, 2).reshape(20, 48))
+        before = gallery.version
     search.main(["add", path])
     with Gallery.open(path) as gallery:
-        assert gallery.state["generation"] == 1  # nothing was new
+        assert gallery.version == before  # nothing was new
     more = tmp_path / "more"
     (more / "s6").mkdir(parents=True)
     shutil.copy(str(orl_path(6, 2)), str(more / "s6" / "a.pgm"))
@@ -160,9 +169,9 @@ def test_photographs_are_indexed_added_and_removed(run, people, tmp_path, capsys
     shutil.copy(str(orl_path(6, 3)), str(more / "s6" / "a.pgm"))
     search.main(["add", path])
     with Gallery.open(path) as gallery:
-        assert gallery.contents.names == ["s1", "s3", "s4", "s5", "s6"] and len(gallery) == 17
-        assert gallery.contents.items.ids[-1] == 22  # the changed photograph's
-        assert gallery.state["sources"] == [str(people), str(more)]
+        assert sorted(gallery.names.values()) == ["s1", "s3", "s4", "s5", "s6"]
+        assert len(gallery) == 17 and gallery.ids[-1] == 22  # the changed photograph's
+        assert gallery.sources() == sorted([str(people), str(more)])
     capsys.readouterr()
     search.main(["query", path, str(orl_path(4, 5)), "--top", "3", "--threshold", "48"])
     assert table_rows(capsys.readouterr().out)[0][1] == "s4"
@@ -217,7 +226,7 @@ def test_a_gallery_of_another_run_is_refused(own, tmp_path):
         assert len(gallery) == 280 and gallery.num_bits == 48
     search.main(["index", str(tmp_path / "other"), "--gallery"])
     with Gallery.open(tmp_path / "other.gallery") as gallery:
-        assert gallery.state["engine"] == "buckets" and gallery.state["recall"] == 1
+        assert open_index(gallery).name == "buckets"
 
 
 def test_served_by_a_process(run, own, tmp_path):

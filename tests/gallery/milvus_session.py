@@ -23,9 +23,12 @@ from tiny_gallery import add_to_gallery, codes_of_people, write_gallery  # noqa:
 import search  # noqa: E402
 from evaluation import packing  # noqa: E402
 from gallery import milvus  # noqa: E402
-from gallery.engines import GOOD_RECALL, IVF_ITEMS  # noqa: E402
-from gallery.gallery import Gallery  # noqa: E402
-from gallery.index import measured_recall  # noqa: E402
+from gallery.engines import (  # noqa: E402
+    GOOD_RECALL,
+    IVF_ITEMS,
+    measured_recall,  # noqa: E402
+)
+from gallery.store import Gallery  # noqa: E402
 from runtime.errors import UserError  # noqa: E402
 
 PEOPLE = [number % 20 for number in range(600)]
@@ -85,7 +88,7 @@ def stop_server(server):
 
 def check_search(gallery, index):
     """The server's answers are those of a naive search, ties by row."""
-    codes = gallery.contents.items.codes
+    codes = gallery.codes
     queries = codes_of_people(PEOPLE[:25], gallery.num_bits, seed=5)
     distances = packing.distances(queries[:, None], codes[None])
     rows = np.argsort(distances, axis=1, kind="mergesort")

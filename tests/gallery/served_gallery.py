@@ -16,7 +16,7 @@ from tiny_gallery import metadata
 
 from gallery import server as web_server
 from gallery.answers import Judge
-from gallery.gallery import Gallery
+from gallery.engines import open_index
 from gallery.searcher import Searcher
 
 
@@ -122,7 +122,7 @@ class Client:
     """Asks a server that runs in a thread of this process."""
 
     def __init__(self, gallery, token=None, public_url=None):
-        self.searcher = Searcher(gallery, Gallery.index, Judge)
+        self.searcher = Searcher(gallery, open_index, Judge)
         sockets = web_server.listen("127.0.0.1", 0)
         self.port = sockets[0].getsockname()[1]
         access = web_server.Access("127.0.0.1", self.port, public_url, token)

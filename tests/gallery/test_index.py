@@ -1,12 +1,14 @@
 """Engines against a naive search: same distances, ties by row, at all lengths of the paper."""
 
+import zlib
+
 import numpy as np
 import pytest
 
 from evaluation import packing
 from evaluation.codes import signs
 from gallery import engines
-from gallery.index import measured_recall
+from gallery.engines import measured_recall
 from runtime.errors import UserError
 
 LENGTHS = (12, 16, 24, 36, 48, 64)
@@ -41,7 +43,7 @@ def test_engines_find_what_a_naive_search_finds(num_bits):
     for index in every_engine(packed, num_bits):
         assert measured_recall(index) >= engines.GOOD_RECALL
         if not index.exact:
-            index.faiss_index.nprobe = index.faiss_index.nlist
+            index.probes = len(index.centers)
         for top in (1, 53):
             found = index.search(packing.pack(queries), top)
             np.testing.assert_array_equal(found.distances, distances[:, :top])
@@ -67,26 +69,37 @@ def test_nearest_settles_ties_by_row_and_counts_the_rest(num_bits):
             np.testing.assert_array_equal(chosen, rows[0, :count])
 
 
-def test_lists_are_read_back_and_refuse_other_codes(tmp_path):
-    packed = packing.pack(clustered(900, 24))
-    index = engines.build_index("ivf", packed, 24)
-    index.write(tmp_path / "lists")
-    again = engines.IvfIndex.read(tmp_path / "lists", packed, 24)
-    assert again.faiss_index.nprobe == index.faiss_index.nprobe
-    np.testing.assert_array_equal(again.search(packed[:9], 7).rows,
-                                  index.search(packed[:9], 7).rows)
-    with pytest.raises(UserError):
-        engines.IvfIndex.read(tmp_path / "lists", packed[:-1], 24)
-    whole = (tmp_path / "lists").read_bytes()
-    (tmp_path / "lists").write_bytes(whole[:len(whole) // 2])
-    with pytest.raises(UserError):
-        engines.IvfIndex.read(tmp_path / "lists", packed, 24)
+def test_lists_are_kept_and_grow_and_are_made_again(tmp_path):
+    path, packed = tmp_path / "lists.npz", packing.pack(clustered(900, 24))
+
+    def opened(codes):
+        index = engines.IvfIndex.open(path, codes, 24)
+        np.testing.assert_array_equal(  # as flat search finds, whatever became of the lists
+            index.search(codes[:9], 7).distances,
+            engines.build_index("flat", codes, 24).search(codes[:9], 7).distances)
+        return index
+
+    index = opened(packed[:800])
+    written = path.read_bytes()
+    again = opened(packed[:800])
+    assert path.read_bytes() == written and again.probes == index.probes
+    np.testing.assert_array_equal(again.lists, index.lists)
+    longer = opened(packed)  # codes that were added at the end go to the same lists
+    np.testing.assert_array_equal(longer.lists[:800], index.lists)
+    assert path.read_bytes() != written and opened(packed).recall == longer.recall
+    opened(packed[1:])  # other codes: lists of their own
+    for damaged in (written[:len(written) // 2], b"", b"\0" * 100):
+        path.write_bytes(damaged)
+        opened(packed)
+    np.savez(str(path), centers=np.arange(3), lists=np.full(900, 77), probes=1, recall=1,
+             crc32=zlib.crc32(packing.as_bytes(packed)))  # lists that there are none of
+    opened(packed)
 
 
 def test_lists_that_hold_too_few_codes_are_searched_exactly():
     gallery = clustered(300, 36)
     index = engines.build_index("ivf", packing.pack(gallery), 36)
-    index.faiss_index.nprobe = 1
+    index.probes = 1
     found = index.search(index.codes[:4], 300)
     np.testing.assert_array_equal(found.distances, naive(gallery, gallery[:4])[0])
 

@@ -10,7 +10,7 @@ from served_gallery import Client, PixelEncoder
 from tiny_gallery import write_gallery
 
 from evaluation import packing
-from gallery.gallery import Gallery
+from gallery.store import Gallery
 
 NAMES = ["<img src=x onerror=alert(1)>", "Ann \u738b", None, "x" * 70]
 PEOPLE = [number % 4 for number in range(60)]
@@ -74,7 +74,7 @@ def test_a_photograph_is_chosen(page, tmp_path, gallery_path):
     page.wait_for("document.querySelector('.result')")
     assert texts(page, ".result h2") == ["who.png"]
     with Gallery.open(gallery_path) as gallery:
-        distances = np.sort(packing.distances(code, gallery.contents.items.codes))
+        distances = np.sort(packing.distances(code, gallery.codes))
     shown = texts(page, ".result .face span")
     assert shown == ["distance %d" % distance for distance in distances[:24]]
     page.run("document.querySelector('.result .more').click()")

@@ -21,7 +21,7 @@ from experiments.grid import make_cells
 from faces import cropping, embedding
 from faces.describe import describe
 from faces.embedding import embeddings_file
-from gallery import changes, query_faces
+from gallery import indexing, questions
 from methods.run import load_run
 from methods.table import METHODS, resolve
 from runtime.errors import UserError
@@ -127,21 +127,26 @@ class StandIn:
 
 def test_photographs_are_embedded_when_they_are_searched(runs, monkeypatch, tmp_path):
     from gallery.answers import Judge
-    from gallery.queries import query_photographs
+    from gallery.engines import open_index
+    from gallery.questions import query_photographs
+    from gallery.store import Gallery
 
     run = runs["embedding_itq"]
     picture = save(photo(1, (60, 60)), tmp_path / "photos" / "somebody" / "1.png")
-    monkeypatch.setattr(query_faces.embedding, "shared_embedder", StandIn)
-    gallery, counts = changes.index(run, tmp_path / "gallery", [str(tmp_path / "photos")],
-                                    own_images=True)
-    assert counts["faces"] == 1 and len(gallery) == 41  # the photograph's, beside the run's own
+    monkeypatch.setattr(questions.embedding, "shared_embedder", StandIn)
+    report = indexing.index(run, tmp_path / "gallery", [str(tmp_path / "photos")],
+                            own_images=True)
+    gallery = Gallery.open(tmp_path / "gallery")
+    assert report.counts["faces"] == 41 == len(gallery)  # the photograph's, beside the run's own
     with gallery.open_encoder() as encoder:
         code, = packing.pack(encoder.encode(embedding_of(np.array([3]), 0)))
-    assert gallery.contents.items.codes[-1] == code
-    found, _ = query_photographs(gallery, gallery.index(), Judge(gallery), [str(picture)], top=41)
-    codes = gallery.contents.items.codes[found[0].answer.rows]
+    assert gallery.codes[-1] == code
+    found, _ = query_photographs(gallery, open_index(gallery), Judge(gallery), [str(picture)],
+                                 top=41)
+    codes = gallery.codes[found[0].answer.rows]
     expected = [bin(int(other) ^ int(code)).count("1") for other in codes]
     assert found[0].answer.distances.tolist() == expected == sorted(expected)
+    gallery.close()
 
 
 def test_what_has_no_embeddings_is_refused(data_dir, tmp_path):

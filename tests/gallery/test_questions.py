@@ -8,15 +8,16 @@ import numpy as np
 import pytest
 from face_pictures import orl_face, photo, save, scene
 from PIL import Image
-from tiny_gallery import metadata
+from tiny_gallery import TinyEncoder, index_folders, metadata
 
 from data_loader import load_orl
 from evaluation import packing
 from faces import cropping
 from faces.photographs import PhotographError, open_photograph, photograph_of
 from gallery import indexing
-from gallery.gallery_writer import GalleryWriter
-from gallery.query_faces import find_faces
+from gallery.people import remove
+from gallery.questions import find_faces
+from gallery.store import Gallery
 from runtime.errors import UserError
 
 DETECT = metadata(crop=cropping.detect_crop(32), dataset="photographs")
@@ -29,13 +30,10 @@ def two_faces():
     return scene([(small, PLACES[0]), (large.resize((138, 168)), PLACES[1])], (520, 340))
 
 
-class Brightness:
-    """Stands for an encoder: a bit is whether a pixel is bright."""
+class Detecting(TinyEncoder):
+    """An encoder whose faces are sought in photographs."""
 
     metadata = DETECT
-
-    def encode(self, images):
-        return np.where(images.reshape(len(images), -1)[:, :48 * 64:64] > 127, 1, -1)
 
 
 def test_every_face_is_a_query_of_its_own():
@@ -84,21 +82,46 @@ def test_which_faces_get_a_name(tmp_path, faces, expected):
     os.mkfifo(str(tmp_path / "in" / "pipe.png"))  # which would be waited for
     os.symlink("/dev/zero", str(tmp_path / "in" / "endless.png"))
     os.symlink("nowhere", str(tmp_path / "in" / "dangling.png"))
-    os.symlink("..", str(tmp_path / "in" / "loop"))
-    photographs = indexing.find_photographs(tmp_path / "in")
-    # In order of their paths within each folder, a folder's own first.
-    assert [path.path.rsplit("/in/")[1] for path in photographs] == [
-        "none.png", "text.png", "two.png", "Ann/1.png"]
-    with GalleryWriter(tmp_path / "g") as writer:
-        counts = indexing.add_photographs(writer, Brightness(), photographs[::-1], faces)
-        contents = writer.added(0)
-    assert counts["photographs"] == 4 and counts["faces"] == len(expected)
-    assert counts["no face found"] == 1 and counts["no whole image"] == 1
-    items = contents.items
-    assert [(None if number < 0 else contents.names[number], face)
-            for number, face in zip(items.identities, items.faces)] == expected
-    found = find_faces(photograph_of(two_faces()), DETECT)
-    codes = packing.pack(Brightness().encode(np.stack([face.pixels for face in found])))
-    assert items.codes.tolist() == [codes[face] for _, face in expected]
-    assert [contents.photographs.paths[number].rsplit("/in/")[1] for number in (0, 1)] == [
-        "Ann/1.png", "two.png"]
+    os.symlink(".", str(tmp_path / "in" / "loop"))
+    report = index_folders(tmp_path / "g", tmp_path / "in", faces=faces, encoder=Detecting)
+    assert report.counts["new"] == 4 and report.counts["faces"] == len(expected)
+    assert report.counts["no face found"] == 1 and report.counts["no whole image"] == 1
+    with Gallery.open(tmp_path / "g") as gallery:
+        indexed = gallery.faces(gallery.ids)
+        assert [(face.name, face.number) for face in indexed] == expected
+        assert [os.path.basename(face.photograph) for face in indexed] == (
+            ["1.png"] * (1 + (faces == "all")) + ["two.png"] * (1 + (faces != "largest")))
+        found = find_faces(photograph_of(two_faces()), DETECT)
+        codes = packing.pack(Detecting().encode(np.stack([face.pixels for face in found])))
+        assert gallery.codes.tolist() == [codes[face] for _, face in expected]
+        reasons = {os.path.basename(path.rstrip("/")): reason
+                   for path, reason, _ in gallery.left_out()}
+    assert set(reasons) == {"none.png", "text.png", "notes.txt", ".hidden.png", "pipe.png",
+                            "endless.png", "dangling.png", "loop"} and all(reasons.values())
+
+
+def test_the_choice_of_faces_follows_a_photograph(tmp_path, monkeypatch):
+    monkeypatch.setattr(Gallery, "open_encoder", lambda _: Detecting())
+    picture = save(two_faces(), tmp_path / "in" / "two.png")
+    save(orl_face(3, 1), tmp_path / "in" / "Bob" / "other.png")
+    index_folders(tmp_path / "g", tmp_path / "in", encoder=Detecting)
+
+    def faces():
+        with Gallery.open(tmp_path / "g") as gallery:
+            return [(face.name, face.number) for face in gallery.faces(gallery.ids)
+                    if face.photograph.endswith("two.png")]
+    assert faces() == [(None, 0), (None, 1)]
+    (tmp_path / "in" / "Ann").mkdir()
+    Path(str(picture)).rename(tmp_path / "in" / "Ann" / "two.png")  # Ann's face alone is taken
+    assert indexing.add(tmp_path / "g").counts["moved"] == 1
+    assert faces() == [("Ann", 0)]
+    (tmp_path / "in" / "Ann" / "two.png").rename(tmp_path / "in" / "two.png")
+    indexing.add(tmp_path / "g")
+    assert faces() == [(None, 0), (None, 1)]
+    with Gallery.open(tmp_path / "g") as gallery:
+        smaller = gallery.ids[-1]
+    remove(tmp_path / "g", ids=[smaller])  # and stays out, though the photograph is read again
+    for place in ("Ann/two.png", "two.png"):
+        next((tmp_path / "in").rglob("two.png")).rename(tmp_path / "in" / place)
+        indexing.add(tmp_path / "g")
+    assert faces() == [(None, 0)]

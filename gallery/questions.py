@@ -1,0 +1,197 @@
+"""Photographs -> faces as an encoder takes them, and their answers from a gallery."""
+
+import io
+import os
+from pathlib import Path
+from typing import NamedTuple, Optional
+
+import numpy as np
+from PIL import Image
+
+import data_loader
+from config import IMAGE_SIZE
+from evaluation import packing
+from faces import cropping, embedding, walker
+from faces.photographs import PhotographError, open_photograph, quiet_pillow
+from gallery.answers import Result
+from runtime.errors import UserError, one_line
+
+MARGIN = 0.25  # what a thumbnail shows around a face, as a share of its box
+SIDE = 96  # pixels of a thumbnail's longer side; smaller images stay as they are
+SMALL = 32  # images of at most so many pixels a side are kept without loss
+JPEG_QUALITY = 88
+
+
+class QueryFace(NamedTuple):
+    """One face of a photograph.
+
+    Attributes:
+        pixels: uint8 [32, 32, 3], what most encoders take.
+        box: (left, top, right, bottom) in pixels of the photograph.
+        thumbnail: bytes of a JPEG or PNG, for people.
+        embedding: float32 [128], what the encoder takes if it takes embeddings; else None.
+    """
+
+    pixels: np.ndarray
+    box: tuple
+    thumbnail: bytes
+    embedding: Optional[np.ndarray] = None
+
+
+def query_photographs(gallery, index, judge, paths, top, radius=None):
+    """The Results for all faces of some photographs.
+
+    Args:
+        gallery: gallery.store.Gallery.
+        index: gallery.engines.Index of it.
+        judge: gallery.answers.Judge.
+        paths: photographs, or folders of them.
+        top, radius: see Judge.answer.
+
+    Returns:
+        (results, unread): list of Results; list of (path, reason) of photographs without a face.
+
+    Raises:
+        UserError: there is no face on any of them.
+    """
+    found, unread = [], []
+    with gallery.open_encoder() as encoder, quiet_pillow():
+        check_embedder(encoder.metadata)
+        for path in _all_photographs(paths):
+            faces = _faces_of(path, encoder.metadata, unread)
+            if not faces:
+                continue
+            codes = packing.pack(encoder.encode(encoder_input(faces, encoder.metadata)))
+            found += [Result(path, number, len(faces), face,
+                             judge.answer(index, code, top, radius))
+                      for number, (face, code) in enumerate(zip(faces, codes), 1)]
+    if not found:
+        path, reason = unread[0]
+        others = f"; nor has any other of the {len(unread)} photographs a face"
+        raise UserError(f"{one_line(path)}: {reason}{others * (len(unread) > 1)}")
+    return found, unread
+
+
+def _all_photographs(paths):
+    """The photographs that paths name; those of a folder in order. Texts."""
+    found = []
+    for path in paths:
+        if not os.path.isdir(path):
+            found.append(path)
+            continue
+        found += [str(photograph.path) for photograph in find_photographs(path)[0]]
+    return found
+
+
+def find_photographs(folder):
+    """What faces.walker.walk finds in a folder. Raises UserError if that is no photograph."""
+    photographs, left_out = walker.walk(Path(folder))
+    if not photographs:
+        raise UserError("; ".join([f"{one_line(folder)} holds no photographs"]
+                                  + walker.notes(left_out)))
+    return photographs, left_out
+
+
+def _faces_of(path, metadata, unread):
+    """The faces of one photograph; where there are none, the reason goes to `unread`."""
+    try:
+        photograph = open_photograph(Path(path))
+    except PhotographError as error:
+        unread.append((path, error.detail))
+        return []
+    faces = find_faces(photograph, metadata)
+    if not faces:
+        unread.append((path, "no face was found"))
+    return faces
+
+
+def find_faces(photograph, metadata):
+    """The faces of a photograph, the largest first.
+
+    Args:
+        photograph: a faces.photographs.Photograph.
+        metadata: the encoder's: its crop says how faces are cut out. Where that is not known the
+            whole image is the face; for ORL's grey faces it is taken without colour.
+
+    Returns:
+        List of QueryFaces; empty where no face is found.
+
+    Raises:
+        UserError: the encoder takes embeddings, and their network is not installed.
+    """
+    if metadata["dataset"] == "orl":
+        photograph = photograph._replace(image=photograph.image.convert("L").convert("RGB"))
+    faces = cropping.crop_like(metadata["crop"], photograph)
+    turned = faces[0].turned if faces else 0
+    image = photograph.turned_image(turned)
+    boxes = [photograph.turned_box(face.box, turned) for face in faces]
+    found = []
+    for face, box in zip(faces, boxes):
+        if face.pixels.shape[:2] != (IMAGE_SIZE, IMAGE_SIZE):
+            raise ValueError(f"faces are cut to {face.pixels.shape} pixels")
+        found.append(QueryFace(face.pixels, tuple(map(float, face.box)),
+                               thumbnail_of(_surroundings(image, box))))
+    if found and takes_embeddings(metadata):
+        vectors = embedding.shared_embedder().embed(photograph, faces)
+        found = [face._replace(embedding=vector) for face, vector in zip(found, vectors)]
+    return found
+
+
+def takes_embeddings(metadata):
+    """Whether an encoder of this metadata takes faces' embeddings in place of their pixels."""
+    return metadata.get("inputs") == "embeddings"
+
+
+def check_embedder(metadata):
+    """Before the work: can faces be embedded here, if the encoder needs it, as its gallery was?
+
+    Raises:
+        UserError: the network is not installed, or is another one.
+    """
+    if takes_embeddings(metadata):
+        embedding.check_same_embedding(metadata.get("embedding"))
+
+
+def encoder_input(faces, metadata):
+    """What the encoder takes of some QueryFaces: uint8 [n, 32, 32, 3] or float32 [n, 128]."""
+    return np.stack([face.embedding if takes_embeddings(metadata) else face.pixels
+                     for face in faces])
+
+
+def stored_input(data, indices, metadata):
+    """What the encoder takes of some images of an ImageSet, as if each had come alone."""
+    if takes_embeddings(metadata):
+        return data.embeddings[indices]
+    return data_loader.displayable(data, indices)
+
+
+def _surroundings(image, box):
+    """The part of an image in and around a box, within the image."""
+    left, top, right, bottom = box
+    if (left, top, right, bottom) == (0, 0) + image.size:
+        return image
+    add_x, add_y = (right - left) * MARGIN, (bottom - top) * MARGIN
+    inside = (max(int(left - add_x), 0), max(int(top - add_y), 0),
+              min(int(right + add_x), image.width), min(int(bottom + add_y), image.height))
+    return image.crop(inside) if inside[2] > inside[0] and inside[3] > inside[1] else image
+
+
+def thumbnail_of(image):
+    """The bytes that show an image in any browser: PNG where it is small, else JPEG.
+
+    Args:
+        image: a PIL image of mode RGB.
+    """
+    buffer = io.BytesIO()
+    if max(image.size) <= SMALL:
+        image.save(buffer, "PNG")
+    else:
+        image = image.copy()
+        image.thumbnail((SIDE, SIDE), Image.BILINEAR)
+        image.save(buffer, "JPEG", quality=JPEG_QUALITY)
+    return buffer.getvalue()
+
+
+def media_type(data):
+    """The type of a thumbnail's bytes, as the web names it."""
+    return "image/png" if data.startswith(b"\x89PNG") else "image/jpeg"
