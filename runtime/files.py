@@ -97,10 +97,14 @@ def flush_tree(folder):
 def replacing(path):
     """A temporary path that takes the place of the file `path` (a Path) at the end.
 
-    After a kill or a power cut at any moment, `path` is the old file or the new one, whole.
+    After a kill or a power cut at any moment, `path` is the old file or the new one, whole. Raises
+    UserError where `path` is a pipe or device.
     """
     temporary = temporary_path(path)
     with writing(path):
+        with contextlib.suppress(FileNotFoundError):
+            if not os.path.isdir(path):  # which the renaming refuses
+                _refuse_irregular(path, os.stat(path))  # /dev/null must stay what it is
         try:
             yield temporary
             flush(temporary)

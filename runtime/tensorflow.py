@@ -90,7 +90,8 @@ def global_avg_pool(features, name):
     tflearn 0.5 does not import under TensorFlow 2, where the same mean is taken directly.
     """
     _tensorflow()
-    with warnings.catch_warnings(), _without_stderr():
+    # Importing tflearn makes a variable, which must not be one of the network's graph.
+    with warnings.catch_warnings(), _without_stderr(), tf.Graph().as_default():
         warnings.simplefilter("ignore")
         try:
             from tflearn.layers.conv import global_avg_pool as released

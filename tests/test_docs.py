@@ -42,6 +42,7 @@ RUN_BY = [
     (r"python describe.py", "tests/faces/test_describe.py"),
     (r"python search.py (index|query|add|remove|info|serve|COMMAND)",
      "tests/commands/test_search.py"),
+    (r"python tests/commands/hostile.py", "tests/commands/test_hostile.py"),
     (r"python -m reports.pictures", "tests/reports/test_figures.py"),
 ]
 
