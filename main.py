@@ -187,7 +187,7 @@ def print_counts(run):
         gallery, queries = run.unseen
         print(f"never seen in training{fold}: {len(gallery.labels)} gallery images, "
               f"{len(queries.labels)} queries, {len(np.unique(gallery.labels))} people")
-    for note in data_loader.count_notes(dataset, run.train, run.test):
+    for note in data_loader.data_notes(dataset, run.train, run.test):
         print(note)
     if config.batch_size > count and run.method.trains:
         print(f"note: batch_size is {config.batch_size}, so an epoch is one step: there are "

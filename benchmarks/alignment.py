@@ -43,10 +43,10 @@ def perturb(pixels, rng):
 
 def write_perturbed(source, target, people, most, seed):
     """Writes perturbed photographs of the people with the most, as target/NAME/*.png."""
-    photos, _ = find_photos("folder", source)
+    photos = find_photos("folder", source).photos
     by_identity = {}
     for photo in photos:
-        by_identity.setdefault(photo.identity, []).append(photo.path)
+        by_identity.setdefault(photo.person, []).append(photo.path)
     chosen = sorted(by_identity, key=lambda name: (-len(by_identity[name]), name))[:people]
     for name in chosen:
         (target / name).mkdir(parents=True, exist_ok=True)

@@ -6,7 +6,6 @@ from typing import NamedTuple
 import numpy as np
 
 import data_loader
-from faces.image_files import image_files, printable
 from runtime.pages import data_url, render
 
 TEMPLATE = Path(__file__).with_name("contact_sheet.html")
@@ -43,9 +42,9 @@ def contact_sheet(dataset, train, test):
         HTML, complete in itself.
     """
     names = (data_loader.identity_names(dataset)
-             or ["identity %d" % label for label in range(dataset.num_identities)])
+             or [f"person {label}" for label in range(dataset.num_identities)])
     most = int(np.clip(MOST_IMAGES // (2 * len(names)), LEAST_OF_A_SPLIT, MOST_OF_A_SPLIT))
-    files = image_files(dataset)
+    files = data_loader.image_files(dataset)
     people = []
     for label, name in enumerate(names):
         indices = [np.flatnonzero(split.labels == label) for split in (train, test)]
@@ -63,6 +62,5 @@ def _shown(split, indices, most, files, which):
         return []
     chosen = indices[np.unique(np.linspace(0, len(indices) - 1, min(most, len(indices))).round()
                                .astype(int))]
-    return [ShownFace(printable(files.get(index, "%s image %d" % (which, index))),
-                      data_url(image, jpeg_quality=85))
+    return [ShownFace(files.get(index, f"{which} image {index}"), data_url(image, jpeg_quality=85))
             for index, image in zip(chosen.tolist(), data_loader.displayable(split, chosen))]

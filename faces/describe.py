@@ -7,9 +7,9 @@ from PIL import Image
 from tqdm import tqdm
 
 import data_loader
-from faces.duplicates import NEAR_BITS, near_across, perceptual_hash
+from faces.duplicates import NEAR_BITS, near_across, near_pairs, perceptual_hash
 from faces.embedding import read_embeddings
-from runtime.errors import UserError
+from runtime.errors import UserError, one_line
 
 EMBEDDING_METHODS = "for the methods embedding, embedding_itq and embedding_dcbh"
 
@@ -18,8 +18,8 @@ class Description(NamedTuple):
     """What a data set is like.
 
     Attributes:
-        lines: text for people.
-        problems: what stands in the way of training, one sentence each.
+        lines: list of str, text for people.
+        problems: list of str, what stands in the way of training, one sentence each.
     """
 
     lines: list
@@ -36,16 +36,15 @@ def describe(dataset):
         UserError: files missing or malformed.
     """
     train, test = data_loader.load_dataset(dataset)
-    lines = ["%s, %d identities" % (dataset.title, dataset.num_identities)]
+    lines = [f"{dataset.title}, {dataset.num_identities} people"]
     lines += _folder_lines(dataset) + _crop_lines(dataset.crop)
     problems = []
     if dataset.num_identities == 1:
-        problems.append("there is one identity alone: nothing to tell it apart from")
+        problems.append("there is one person alone: nobody to tell them apart from")
     problems += _split_problems(dataset, ("training", "test"), (train, test), lines)
-    problems += _duplicate_problems(train, test, lines)
+    problems += _duplicate_problems(dataset, train, test, lines)
     if dataset.unseen:
-        lines.append("  %d further identities are kept out of training"
-                     % dataset.unseen.num_identities)
+        lines.append(f"  {dataset.unseen.num_identities} further people are kept out of training")
         lines += _folder_lines(dataset.unseen)
         splits = data_loader.load_dataset(dataset.unseen)
         problems += _split_problems(dataset.unseen, ("unseen gallery", "unseen query"), splits,
@@ -53,8 +52,8 @@ def describe(dataset):
         for name, split in zip(("gallery", "query"), splits):
             copies = np.isin(split.fingerprints, train.fingerprints)
             if copies.any():
-                problems.append("%d %s images of people kept out of training are in the training "
-                                "set, pixel by pixel" % (copies.sum(), name))
+                problems.append(f"{copies.sum()} {name} images of people kept out of training are "
+                                "in the training set, pixel by pixel")
         if np.isin(splits[1].fingerprints, splits[0].fingerprints).any():
             problems.append("query images of people kept out of training are in their gallery")
     return Description(lines, problems), train, test
@@ -68,21 +67,20 @@ def _split_problems(dataset, names, splits, lines):
             (dataset.train_folder, dataset.test_folder)):
         lines += _split_lines(name, split, expected)
         if len(split.labels) < expected:
-            problems.append("%d of %d %s images are missing%s" % (
-                expected - len(split.labels), expected, name,
-                " from %s" % folder if folder else ""))
+            problems.append(f"{expected - len(split.labels)} of {expected} {name} images are "
+                            "missing" + (f" from {folder}" if folder else ""))
         if split.std == 0:
-            problems.append("all pixels of the %s images are equal" % name)
+            problems.append(f"all pixels of the {name} images are equal")
+        problems += data_loader.order_notes(split, name)
         if dataset.embedding:
             try:
                 read_embeddings(folder, len(split.labels))
-                lines.append("    a face embedding for each (%s)" % EMBEDDING_METHODS)
+                lines.append(f"    a face embedding for each ({EMBEDDING_METHODS})")
             except UserError as error:
-                problems.append("methods on embeddings refuse it: %s" % error)
+                problems.append(f"methods on embeddings refuse it: {error}")
         absent = np.setdiff1d(np.arange(dataset.num_identities), split.labels)
         if len(absent):
-            problems.append("%d identities have no %s image: %s" % (
-                len(absent), name, _some(absent)))
+            problems.append(f"{len(absent)} people have no {name} image: {_some(absent)}")
     return problems
 
 
@@ -92,9 +90,8 @@ def _folder_lines(dataset):
     lines = []
     for folder in (dataset.train_folder, dataset.test_folder):
         paths = data_loader.folder_files(folder, dataset)
-        lines.append("  %s: %d file%s, %.1f MB" % (
-            folder, len(paths), "s" * (len(paths) != 1),
-            sum(path.stat().st_size for path in paths) / 1e6))
+        size = sum(path.stat().st_size for path in paths) / 1e6
+        lines.append(f"  {folder}: {len(paths)} file{'s' * (len(paths) != 1)}, {size:.1f} MB")
     return lines
 
 
@@ -102,12 +99,13 @@ def _crop_lines(crop):
     """How the faces were cut out, where the manifest says it."""
     if not crop:
         return []
-    return ["  faces: " + {
-        "detect": "found by a detector and aligned by five landmarks, margin %s" % crop.get(
-            "margin"),
-        "box": "cut out by a box (%s), %s of its sides" % (crop.get("box") or "the whole image",
-                                                          crop.get("fraction")),
-    }.get(crop.get("method"), "the whole images")]
+    if crop.get("method") == "detect":
+        return ["  faces: found by a detector and aligned by five landmarks, margin "
+                f"{crop.get('margin')}"]
+    if crop.get("method") == "box":
+        return [f"  faces: cut out by a box ({crop.get('box') or 'the whole photograph'}), "
+                f"{crop.get('fraction')} of its sides"]
+    return ["  faces: the whole photographs"]
 
 
 def _split_lines(name, split, expected):
@@ -116,30 +114,81 @@ def _split_lines(name, split, expected):
     low, high = [round(float(value) * 10 * (split.std + 1e-5) + split.mean, 3) + 0.0
                  for value in (split.images.min(), split.images.max())]
     return [
-        "  %s: %d images (%d expected), %d identities, images an identity: %d / %g / %d "
-        "(least / median / most)" % (name, len(split.labels), expected, len(counts),
-                                     counts.min(), np.median(counts), counts.max()),
-        "    pixels stored as %s: %.4g to %.4g, mean %.4g, standard deviation %.4g"
-        % (split.stored_dtype, low, high, split.mean, split.std)]
+        f"  {name}: {len(split.labels)} images ({expected} expected), {len(counts)} people, images "
+        f"of each: {counts.min()} / {np.median(counts):g} / {counts.max()} (least / median / most)",
+        f"    pixels stored as {split.stored_dtype}: {low:.4g} to {high:.4g}, mean "
+        f"{split.mean:.4g}, standard deviation {split.std:.4g}"]
 
 
-def _duplicate_problems(train, test, lines):
+def _duplicate_problems(dataset, train, test, lines):
     """Adds lines on duplicates; returns the problems among them."""
     problems = []
     for name, split in (("training", train), ("test", test)):
         copies = len(split.labels) - len(np.unique(split.fingerprints))
         if copies:
-            lines.append("  %d %s images are exact copies of others there" % (copies, name))
+            lines.append(f"  {copies} {name} images are exact copies of others there")
     both = np.isin(test.fingerprints, train.fingerprints)
     if both.any():
-        problems.append("%d test images are in the training set, pixel by pixel (test image %s)"
-                        % (both.sum(), _some(np.flatnonzero(both))))
-    same, different = near_across(hash_images(test, "test"), test.labels,
-                                  hash_images(train, "training"), train.labels)
-    lines.append("  %d further test images are nearly the same as a training image of the same "
-                 "identity; %d are as near to one of another (%d of 64 bits of a perceptual hash "
-                 "or fewer differ)" % ((same & ~both).sum(), different.sum(), NEAR_BITS))
+        problems.append(f"{both.sum()} test images are in the training set, pixel by pixel (test "
+                        f"image {_some(np.flatnonzero(both))})")
+    hashes = [hash_images(split, name) for split, name in ((train, "training"), (test, "test"))]
+    same, _ = near_across(hashes[1], test.labels, hashes[0], train.labels)
+    lines.append(f"  {(same & ~both).sum()} further test images are nearly the same as a training "
+                 f"image of the same person ({NEAR_BITS} of 64 bits of a perceptual hash or fewer "
+                 "differ)")
+    prints = np.concatenate([train.fingerprints, test.fingerprints])
+    labels = np.concatenate([train.labels, test.labels])
+    shared = _shared_images(prints, labels)
+    near = np.array([pair for pair in near_pairs(np.concatenate(hashes), labels).tolist()
+                     if labels[pair[0]] != labels[pair[1]]
+                     and prints[pair[0]] != prints[pair[1]]], np.int64).reshape(-1, 2)
+    title = _Titles(dataset, len(train.labels), labels) if shared or len(near) else None
+    if shared:
+        problems.append(
+            f"{len(shared)} images are filed under more than one person: "
+            + "; ".join(title.of(group) for group in shared[:3]) + "; ..." * (len(shared) > 3)
+            + ". Remove each where it does not belong, and prepare again")
+    if len(near):
+        lines.append(f"  {len(near)} pairs of images of different people look nearly the same: "
+                     + "; ".join(title.of(pair) for pair in near[:3].tolist())
+                     + "; ..." * (len(near) > 3)
+                     + ". Look whether they show one photograph")
     return problems
+
+
+def _shared_images(prints, labels):
+    """Equal images of different people: lists of indices, the first image of each person.
+
+    Args:
+        prints: uint64 [n], see data_loader.ImageSet.
+        labels: int [n].
+    """
+    people = {}
+    _, places, counts = np.unique(prints, return_inverse=True, return_counts=True)
+    for index in np.flatnonzero(counts[places.reshape(-1)] > 1):
+        people.setdefault(prints[index], {}).setdefault(labels[index], int(index))
+    return [list(first.values()) for first in people.values() if len(first) > 1]
+
+
+class _Titles:
+    """What messages call the images of a data set, training images first."""
+
+    def __init__(self, dataset, num_train, labels):
+        self._names = data_loader.identity_names(dataset)
+        self._files = data_loader.image_files(dataset)
+        self._num_train, self._labels = num_train, labels
+
+    def of(self, indices):
+        """Files and people of some images: str."""
+        return " and ".join(map(self._title, indices))
+
+    def _title(self, index):
+        split, row = (("train", index) if index < self._num_train
+                      else ("test", index - self._num_train))
+        label = int(self._labels[index])
+        file = self._files[split].get(row)
+        return (f"{one_line(file, 100) if file else f'{split} image {row}'} "
+                f"({self._names[label] if self._names else f'person {label}'})")
 
 
 def hash_images(data, title):

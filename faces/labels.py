@@ -14,7 +14,8 @@ import csv
 import difflib
 import io
 import os
-import stat
+import posixpath
+import re
 import unicodedata
 from collections import defaultdict
 from typing import NamedTuple
@@ -58,7 +59,7 @@ def read_labels(path):
         UserError: the list cannot be read, is no such list, or a line lacks one of the two; the
             message names file and line.
     """
-    text = decode(_read(path), path)
+    text = read_text(path)
     lines = io.StringIO(text, newline="")
     skipped = 0
     start = text[:6].lower()
@@ -97,38 +98,19 @@ def _labels(reader, columns, path, skipped):
     return labels
 
 
-def _read(path):
-    """The bytes of a list. Raises UserError if it is no regular file, which may never end."""
-    with files.reading(path):
-        try:
-            descriptor = os.open(path, os.O_RDONLY | os.O_NONBLOCK)
-        except ValueError as error:  # a NUL in the name
-            raise UserError(f"{path!r} names no file: {error}")
-        with open(descriptor, "rb") as stream:
-            if not stat.S_ISREG(os.fstat(descriptor).st_mode):
-                raise UserError(f"{path} is not a file")
-            content = stream.read(MOST_BYTES + 1)
-    if len(content) > MOST_BYTES:
-        raise UserError(f"{path} is too large for a list: more than {MOST_BYTES >> 20} MB")
-    return content
-
-
-def decode(content, path):
-    """The text of a list's bytes; see read_labels for the encodings.
-
-    Args:
-        content: bytes.
-        path: of the file, for the message.
+def read_text(path):
+    """The text of a list; see read_labels for the encodings.
 
     Raises:
-        UserError: it is no text.
+        UserError: it cannot be read, is no regular file (a pipe may never end), or no text.
     """
+    with files.open_regular(path) as stream, files.reading(path):
+        content = stream.read(MOST_BYTES + 1)
+    if len(content) > MOST_BYTES:
+        raise UserError(f"{path} is too large for a list: more than {MOST_BYTES >> 20} MB")
     encoding = _wide_encoding(content)
     try:
-        if encoding:
-            text = content.decode(encoding)
-        else:
-            text = _decode_lines(content)
+        text = content.decode(encoding) if encoding else _decode_lines(content)
     except ValueError as error:
         raise UserError(f"{path} is no text: {error}")
     if "\0" in text:
@@ -242,9 +224,8 @@ class Names:
 
 
 def _plain(typed):
-    """A typed name with "/" between its parts, and no ./ before it."""
-    parts = [part for part in typed.replace("\\", "/").split("/") if part not in ("", ".")]
-    return "/" * typed.startswith("/") + "/".join(parts)
+    """A typed name with one "/" between its parts, and without . and .. where they say nothing."""
+    return posixpath.normpath(re.sub(r"[\\/]+", "/", typed))
 
 
 def _readable(name):

@@ -3,7 +3,6 @@
 Those of people who are kept out of training are a gallery and queries of their own.
 """
 
-from collections import OrderedDict
 from typing import NamedTuple
 
 TRAIN, TEST, LEFT_OUT = "train", "test", "left_out"
@@ -12,21 +11,21 @@ UNSEEN_GALLERY, UNSEEN_QUERIES = "unseen_gallery", "unseen_queries"
 SPLITS = ((TRAIN, TEST), (UNSEEN_GALLERY, UNSEEN_QUERIES))
 
 # Why a photograph is left out: codes, and what they mean.
-REASONS = OrderedDict([
-    ("unreadable", "unreadable as an image"),
-    ("too_large", "more pixels than are read, a threat to memory"),
-    ("incomplete", "incomplete, and no face in the part that is there"),
-    ("wrong_size", "not of the size that the source's photographs have"),
-    ("wrong_sha256", "sha256 differs from the list's"),
-    ("crop_outside", "the crop lies outside the image"),
-    ("no_face", "no face was found"),
-    ("no_face_in_box", "no face was found where the source has it"),
-    ("several_faces", "more than one face was found"),
-    ("near_duplicate", "nearly the same as an earlier one"),
-    ("copy_of_test", "exact copy of a test image"),
-    ("not_sampled", "frame was not sampled"),
-    ("too_few_images", "too few usable images of the identity"),
-])
+REASONS = {
+    "unreadable": "unreadable as an image",
+    "too_large": "more pixels than are read, a threat to memory",
+    "incomplete": "incomplete, and no face in the part that is there",
+    "wrong_size": "not of the size that the source's photographs have",
+    "wrong_sha256": "sha256 differs from the list's",
+    "crop_outside": "the crop lies outside the image",
+    "no_face": "no face was found",
+    "no_face_in_box": "no face was found where the source has it",
+    "several_faces": "more than one face was found",
+    "near_duplicate": "nearly the same as an earlier one",
+    "copy_of_test": "exact copy of a test image",
+    "not_sampled": "frame was not sampled",
+    "too_few_images": "too few usable photographs of the person",
+}
 
 
 class Rejected(NamedTuple):

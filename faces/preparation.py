@@ -1,6 +1,6 @@
 """From photographs to a data set: finds, reads, splits and writes them."""
 
-from collections import Counter, OrderedDict
+from collections import Counter
 from pathlib import Path
 from typing import NamedTuple
 
@@ -8,9 +8,9 @@ from config import DATASETS, IMAGE_SIZE
 from faces import embedding, splits, writing
 from faces.cropping import Cropper, box_crop, detect_crop, detection_cache
 from faces.outcomes import LEFT_OUT, REASONS, SPLITS, Outcome
-from faces.reading import condition_notes, read_faces
+from faces.reading import condition_notes, count_conditions, read_faces
 from faces.sources import find_photos
-from runtime.errors import UserError
+from runtime.errors import UserError, one_line
 
 SOURCES = ("folder", "lfw", "facescrub", "youtube_faces")
 # How each source is cropped by default, and the share of the box or image that is kept then.
@@ -19,7 +19,10 @@ SOURCES = ("folder", "lfw", "facescrub", "youtube_faces")
 DEFAULT_CROPS = {"folder": "detect", "lfw": "box", "facescrub": "box", "youtube_faces": "box"}
 DEFAULT_FRACTIONS = {"youtube_faces": 0.5}
 
-FEWEST_PEOPLE = 2  # on either side of --unseen: among fewer nobody can be mistaken
+FEWEST_PEOPLE = 2  # on either side of --unseen: with one there is nobody to mistake for another
+# What --test_images and --min_images are by default: of the published sets, as in their protocols;
+# of a folder, what the album allows (faces.splits).
+PUBLISHED_TEST_IMAGES, PUBLISHED_MIN_IMAGES = 5, 10
 
 
 class Preparation(NamedTuple):
@@ -28,9 +31,9 @@ class Preparation(NamedTuple):
     Attributes:
         folder: Path of the data set.
         manifest: dict.
-        outcomes: an Outcome for each photograph.
-        notes: lines for people.
-        problems: what to look at before training, one sentence each.
+        outcomes: list of an Outcome for each photograph.
+        notes: list of str, lines for people.
+        problems: list of str, what to look at before training, one sentence each.
     """
 
     folder: Path
@@ -53,11 +56,11 @@ def prepare_dataset(options):
         UserError: nothing to read, nothing usable, nowhere to write, or no network for embeddings.
     """
     target = options.data_dir / options.name
-    writing.check_replaceable(target, options.overwrite)
+    notes = writing.check_replaceable(target, options.overwrite)
     crop = chosen_crop(options)
     embedded_by = embedding.embedding_description() if options.embedding else None
-    photos, notes = find_photos(options.source, options.images, options.lists or (),
-                                options.labels)
+    source = find_photos(options.source, options.images, options.lists or (), options.labels)
+    photos, notes = source.photos, notes + source.notes
     cache = detection_cache(options.data_dir) if crop["method"] == "detect" else None
     cropper = Cropper(crop, options.faces, cache)
 
@@ -67,36 +70,36 @@ def prepare_dataset(options):
     planned, unread = None, []
     try:
         if options.source == "youtube_faces":
-            found = photos
             photos, faces, planned = splits.read_sampled(photos, options.seed,
                                                          options.test_images, read)
-            unread = sorted(set(found) - set(photos))
+            unread = sorted(set(source.photos) - set(photos))
         else:
             photos, faces = read(photos)
     finally:
         if cache:
             cache.close()
-    outcomes, names, near = splits.split_faces(
-        photos, faces, options.seed, options.test_images, options.min_images,
-        options.drop_near_duplicates, planned)
+    split = splits.split_faces(photos, faces, options.seed, options.test_images,
+                               options.min_images, options.drop_near_duplicates, planned)
+    outcomes = split.outcomes
     photos += unread
     faces += [None] * len(unread)
     outcomes += [Outcome(LEFT_OUT, "not_sampled")] * len(unread)
-    if not names:
+    if not split.names:
         raise UserError(_nothing_usable(options, outcomes))
-    names, unseen_names = _keep_out(options, photos, outcomes, names)
+    names, unseen_names = _keep_out(options, photos, outcomes, split.names)
     embeddings = None
     if embedded_by:
         used = [index for index, outcome in enumerate(outcomes) if outcome.status != LEFT_OUT]
         embeddings = embedding.embed_faces(photos, faces, used, options.data_dir,
                                            options.workers)
+    manifest = dict(_manifest(options, crop, embedded_by),
+                    photographs=_photograph_counts(photos, faces, outcomes, source.passed_over))
     with writing.new_folder(target, options.overwrite) as folder:
-        manifest = writing.write_dataset(folder, photos, faces, outcomes, names, near,
-                                         options.seed, _manifest(options, crop, embedded_by),
-                                         embeddings, unseen_names)
+        manifest = writing.write_dataset(folder, photos, faces, outcomes, names, split.near,
+                                         options.seed, manifest, embeddings, unseen_names)
     notes += condition_notes(faces) + outcome_notes(outcomes)
-    return Preparation(target, manifest, outcomes, notes,
-                       _problems(options, photos, outcomes, near))
+    notes += _shared_notes(options, photos, split)
+    return Preparation(target, manifest, outcomes, notes, _problems(options, photos, split))
 
 
 def _keep_out(options, photos, outcomes, names):
@@ -104,9 +107,9 @@ def _keep_out(options, photos, outcomes, names):
     names, unseen_names = splits.keep_out(photos, outcomes, names, options.unseen, options.seed)
     if options.unseen and min(len(names), len(unseen_names)) < FEWEST_PEOPLE:
         raise UserError(
-            "--unseen %g would keep %d of %d people out of training; at least %d are needed on "
-            "either side: name another share, or add people" % (
-                options.unseen, len(unseen_names), len(names) + len(unseen_names), FEWEST_PEOPLE))
+            f"--unseen {options.unseen:g} would keep {len(unseen_names)} of "
+            f"{len(names) + len(unseen_names)} people out of training; at least {FEWEST_PEOPLE} "
+            f"are needed on either side: name another share, or add people")
     return names, unseen_names
 
 
@@ -124,45 +127,75 @@ def chosen_crop(options):
 
 def _manifest(options, crop, embedded_by):
     """What the manifest says beside counts and hashes."""
-    return OrderedDict(
-        name=options.name, image_size=options.size, crop=dict(crop, faces=options.faces),
-        embedding=embedded_by,
-        # The published data set whose protocol is followed: its epochs and batch size are defaults.
-        protocol=options.source if options.source in {
-            dataset.name for dataset in DATASETS.values()} else None,
-        options=OrderedDict((key, str(value) if isinstance(value, Path) else value)
-                            for key, value in sorted(vars(options).items()) if key != "lists"),
-        lists=[str(path) for path in options.lists or ()])
+    values = {name: str(value) if isinstance(value, Path) else value
+              for name, value in sorted(vars(options).items()) if name != "lists"}
+    # The published data set whose protocol is followed: its epochs and batch size are defaults.
+    published = {dataset.name for dataset in DATASETS.values()}
+    return {"name": options.name, "image_size": options.size,
+            "crop": dict(crop, faces=options.faces), "embedding": embedded_by,
+            "protocol": options.source if options.source in published else None,
+            "options": values, "lists": [str(path) for path in options.lists or ()]}
+
+
+def _photograph_counts(photos, faces, outcomes, passed_over):
+    """What became of all files below --images: counts for the manifest."""
+    left_out = Counter(outcome.reason for outcome in outcomes if outcome.status == LEFT_OUT)
+    conditions = count_conditions(faces)
+    return {"found": len({photo.path for photo in photos}), "turned": conditions["turned"],
+            "incomplete": conditions["incomplete"], "left_out": dict(left_out.most_common()),
+            "passed_over": passed_over}
 
 
 def outcome_notes(outcomes):
     """Lines that count why photographs were left out, most frequent first."""
     counts = Counter(outcome.reason for outcome in outcomes if outcome.status == LEFT_OUT)
     examples = {outcome.reason: outcome.detail for outcome in reversed(outcomes)}
-    return ["%d images left out: %s%s" % (
-        count, REASONS[reason], " (the first: %s)" % examples[reason] if examples[reason] else "")
-        for reason, count in counts.most_common()]
+    return [f"{count} left out: {REASONS[reason]}"
+            + (f" (the first: {one_line(examples[reason])})" if examples[reason] else "")
+            for reason, count in counts.most_common()]
+
+
+def _shared_notes(options, photos, split):
+    """Lines on photographs that are filed under several people, unless `describe` says it."""
+    shared = [group for group in split.shared if options.size != IMAGE_SIZE or any(
+        split.outcomes[index].status == LEFT_OUT for index in group)]
+    if not shared:
+        return []
+    shown = "; ".join(_together(photos, group) for group in shared[:3]) + "; ..." * (
+        len(shared) > 3)
+    return [f"{len(shared)} photographs are filed under more than one person: {shown}"]
+
+
+def _together(photos, indices):
+    """The files and people of some photographs, for a message."""
+    return " and ".join(f"{one_line(photos[index].path, 100)} ({photos[index].person})"
+                        for index in indices)
 
 
 def _nothing_usable(options, outcomes):
-    """The message where no identity has enough images."""
-    return ("no identity of %s has %d usable images, %d of them without an exact copy. %s. Lower "
-            "--min_images (%d) or --test_images (%d), or add photographs" % (
-                options.images, options.min_images, options.test_images,
-                "; ".join(outcome_notes(outcomes)[:3]), options.min_images, options.test_images))
+    """The message where no person has enough photographs."""
+    notes = "; ".join(outcome_notes(outcomes)[:3])
+    if options.test_images is None:
+        return (f"no person of {options.images} has {options.min_images} usable photographs, one "
+                f"of them without an exact copy, so that one can train and one can test. {notes}. "
+                f"Add photographs" + ", or lower --min_images" * (options.min_images > 2))
+    return (f"no person of {options.images} has {options.min_images} usable photographs, "
+            f"{options.test_images} of them without an exact copy. {notes}. Lower --min_images "
+            f"({options.min_images}) or --test_images ({options.test_images}), or add photographs")
 
 
-def _problems(options, photos, outcomes, near):
+def _problems(options, photos, split):
     """What to look at before training that shows in no description of the finished data set."""
     problems = []
-    across = sum({outcomes[first].status, outcomes[second].status} in map(set, SPLITS)
-                 and photos[first].identity == photos[second].identity for first, second in near)
+    statuses = [outcome.status for outcome in split.outcomes]
+    across = sum({statuses[first], statuses[second]} in map(set, SPLITS)
+                 and photos[first].person == photos[second].person
+                 for first, second in split.near)
     if across:
         problems.append(
-            "%d pairs in near_duplicates.csv are of one identity and lie across the split, which "
-            "makes queries too easy: prepare again with --drop_near_duplicates --overwrite"
-            % across)
+            f"{across} pairs in near_duplicates.csv are of one person and lie across the split, "
+            "which makes queries too easy: prepare again with --drop_near_duplicates --overwrite")
     if options.size != IMAGE_SIZE:
-        problems.append("main.py cannot train on these: the network takes images of %d pixels a "
-                        "side" % IMAGE_SIZE)
+        problems.append("main.py cannot train on these: the network takes images of "
+                        f"{IMAGE_SIZE} pixels a side")
     return problems

@@ -1,273 +1,302 @@
 """Where photographs come from: folders, a list of labels, and the published face data sets."""
 
 import csv
+import hashlib
+import io
 import os
+import re
+import stat
 import unicodedata
-from collections import OrderedDict
+from collections import Counter, defaultdict
 from pathlib import Path
 from typing import NamedTuple, Optional
 
-from faces import photographs
-from runtime.errors import UserError
+from faces import labels, walker
+from runtime.errors import UserError, one_line
 
 # The face in LFW's funneled photographs; and the size of all of them.
 LFW_BOX, LFW_SIZE = (68, 70, 182, 184), (250, 250)
 FACESCRUB_COLUMNS = ["name", "image_id", "face_id", "url", "bbox", "sha256"]
+FACESCRUB_BOX = re.compile(r"(-?[0-9]{1,9}),(-?[0-9]{1,9}),(-?[0-9]{1,9}),(-?[0-9]{1,9})\Z")
+# Folders that published data sets put their people's folders into.
+SPLIT_FOLDERS = {"train", "training", "test", "testing", "val", "valid", "validation", "dev",
+                 "gallery", "query", "probe", "images", "faces"}
+
+# Why a photograph is in no data set; beside the reasons of faces/walker.py.
+IN_NO_FOLDER = "in no person's folder"
+NOT_NAMED = "not named in the list"
 
 
 class Photo(NamedTuple):
-    """One image of the source.
+    """One photograph of the source.
 
     Attributes:
-        path: file.
-        identity: name of the person.
+        path: Path of the file.
+        person: str, name of who is on it.
         box: (left, top, right, bottom) in pixels where the source says the face is, or None.
-        group: images of one video share it; else empty.
-        sha256: what the file's hash must be, or None.
-        size: (width, height) that the image must have, or None.
+        group: str, photographs of one video share it; else empty.
+        sha256: str, what the file's hash must be, or None.
+        size: (width, height) that the photograph must have, or None.
     """
 
     path: Path
-    identity: str
+    person: str
     box: Optional[tuple] = None
     group: str = ""
     sha256: Optional[str] = None
     size: Optional[tuple] = None
 
 
-def find_photos(source, images, lists=(), labels=None):
+class Source(NamedTuple):
+    """What find_photos finds.
+
+    Attributes:
+        photos: list of Photos, person by person.
+        notes: list of str, lines for people.
+        passed_over: dict of reason -> int, the files that are no Photos.
+    """
+
+    photos: list
+    notes: list
+    passed_over: dict
+
+
+def find_photos(source, images, lists=(), labels_file=None):
     """The photographs of a source.
 
     Args:
         source: "folder", "lfw", "facescrub" or "youtube_faces".
         images: Path of the folder.
         lists: Paths of FaceScrub's lists.
-        labels: Path of a CSV file (file, identity) that says who is on a photograph of "folder".
+        labels_file: Path of a list (faces.labels.read_labels) that says who is on a photograph of
+            "folder"; None if folders say it.
 
     Returns:
-        (photos, notes): Photos, person by person, and lines for people.
+        A Source.
 
     Raises:
-        UserError: a folder or list cannot be read, or there are no photographs.
+        UserError: a folder or list cannot be read, there are no photographs, or the people's
+            folders lie deeper; the message says where.
     """
+    files, left_out = walker.walk(images)
     if source == "facescrub":
-        photos, notes = facescrub_photos(images, lists)
-    elif labels is not None:
-        photos, notes = labelled_photos(images, labels)
+        photos, notes, unused = _facescrub_photos(files, images, lists)
+    elif labels_file is not None:
+        photos, notes, unused = _labelled_photos(files, images, labels_file)
+    elif source == "youtube_faces":
+        photos, notes, unused = _youtube_photos(files, images)
     else:
-        photos, notes = {"folder": folder_photos, "lfw": lfw_photos,
-                         "youtube_faces": youtube_photos}[source](images)
+        photos, notes, unused = _folder_photos(files, images)
+        if source == "lfw":
+            photos = [photo._replace(box=LFW_BOX, size=LFW_SIZE) for photo in photos]
+    left_out += unused
+    notes += walker.notes(left_out)
     if not photos:
-        raise UserError("--images %s: no photographs for --source %s%s (prepare.py --help says "
-                        "how they must lie)" % (images, source, "".join(
-                            "; " + note for note in notes)))
+        raise UserError(f"--images {images}: no photographs for --source {source} "
+                        f"(prepare.py --help says how they must lie)"
+                        + "".join(f"; {note}" for note in notes))
     _check_names(photos)
-    return photos, notes + _double_names(photos)
+    passed_over = Counter()
+    for item in left_out:
+        passed_over[item.reason] += item.count
+    return Source(photos, notes + _double_names(photos), dict(passed_over))
 
 
-def folder_photos(images):
-    """Photos of DIR/IDENTITY/*, and notes on what was passed over."""
-    photos, others, hidden = [], [], []
-    for person in _subfolders(images, hidden):
-        for path in _files(person, hidden):
-            if path.suffix.lower() in photographs.readable_extensions():
-                photos.append(Photo(path, person.name))
-            else:
-                others.append(path)
-    return photos, _passed_over(others, hidden) + _loose_photographs(images)
+def _folder_photos(files, images):
+    """Photos of DIR/PERSON/*, at all depths below a person; notes; and what is in no folder."""
+    inside = [file for file in files if len(file.parts) > 1]
+    _refuse_nested(inside, images, 1)
+    loose = [walker.LeftOut(file.relative, IN_NO_FOLDER) for file in files if len(file.parts) == 1]
+    notes = ["a folder for each person, or --labels FILE.csv, says who is on a photograph; "
+             f"{len(loose)} lie beside the folders"] if loose else []
+    return [Photo(file.path, file.parts[0]) for file in inside], notes, loose
 
 
-def labelled_photos(images, labels):
-    """Photos of DIR whose identities stand in a CSV file, and notes on what was passed over."""
-    photos, missing, identities = [], [], OrderedDict()
-    for number, (name, identity) in _label_rows(labels):
-        path = images / name
-        if identities.setdefault(path, identity) != identity:
-            raise UserError("%s, line %d: %s is both %s and %s; keep one of the lines"
-                            % (labels, number, name, identities[path], identity))
-    for path, identity in identities.items():
-        (photos if os.path.isfile(str(path)) else missing).append(Photo(path, identity))
-    photos.sort(key=lambda photo: (photo.identity, str(photo.path)))
-    notes = []
-    if missing:
-        notes.append("%d of %d files that %s names are not in %s, %s among them"
-                     % (len(missing), len(identities), labels, images, missing[0].path.name))
-    unnamed = sum(path not in identities for path in _all_photographs(images))
-    if unnamed:
-        notes.append("%d photographs of %s are not named in %s" % (unnamed, images, labels))
-    return photos, notes
+def _youtube_photos(files, images):
+    """Frames of DIR/PERSON/VIDEO/*.jpg, in time order within each video; see _folder_photos."""
+    _refuse_nested([file for file in files if len(file.parts) > 1], images, 2)
+    frames = [file for file in files if len(file.parts) > 2]
+    frames.sort(key=lambda file: (file.parts[:-1], _frame_numbers(file)))
+    shallow = [walker.LeftOut(file.relative, "in no video's folder")
+               for file in files if len(file.parts) <= 2]
+    return ([Photo(file.path, file.parts[0], group="/".join(file.parts[1:-1])) for file in frames],
+            [], shallow)
 
 
-def _label_rows(labels):
-    """Yields (line number, (file, identity)) of a labels file."""
-    try:
-        with open(str(labels), encoding="utf-8-sig", errors="surrogateescape",
-                  newline="") as stream:
-            reader = csv.reader(stream)
-            header = [name.strip().lower() for name in next(reader, [])]
-            if sorted(set(header) & {"file", "identity"}) != ["file", "identity"]:
-                raise UserError("%s: its first line must name the columns file and identity, as "
-                                "in file,identity" % labels)
-            columns = header.index("file"), header.index("identity")
-            for row in reader:
-                if not any(cell.strip() for cell in row):
-                    continue
-                cells = [row[column].strip() if column < len(row) else "" for column in columns]
-                if not all(cells):
-                    raise UserError("%s, line %d: the file or the identity is missing"
-                                    % (labels, reader.line_num))
-                yield reader.line_num, cells
-    except OSError as error:
-        raise UserError("%s cannot be read: %s" % (labels, error.strerror))
-    except (ValueError, csv.Error) as error:
-        raise UserError("%s is no CSV file of text: %s" % (labels, error))
+def _frame_numbers(file):
+    """[0, 10] of 0.10.jpg: the order of a video's frames."""
+    return [int(part) if part.isdecimal() and len(part) < 20 else 0
+            for part in file.path.stem.split(".")]
 
 
-def facescrub_photos(images, lists):
-    """Photos of FaceScrub's lists that are there, and how many are not."""
-    photos, missing = [], 0
-    folders = {path.name.replace("_", " "): path for path in _subfolders(images, [])}
-    files = {name: {path.stem: path for path in _files(folder, [])}
-             for name, folder in folders.items()}
-    for entry in _facescrub_entries(lists):
-        name = entry["name"]
-        stem = name.replace(" ", "_")
-        stems = (entry["sha256"], "%s_%s_%s" % (stem, entry["image_id"], entry["face_id"]),
-                 "%s_%s" % (entry["image_id"], entry["face_id"]),
-                 "%s_%s" % (stem, entry["image_id"]), entry["image_id"])
-        path = next((files[name][stem] for stem in stems if stem in files.get(name, ())), None)
-        if path is None:
-            missing += 1
-        else:
-            photos.append(Photo(path, name, entry["box"], sha256=entry["sha256"]))
-    return photos, ["%d of %d listed images are missing from %s"
-                    % (missing, missing + len(photos), images)]
+def _refuse_nested(files, images, depth):
+    """Raises UserError if the people's folders seem to lie deeper than directly in `images`.
+
+    Args:
+        files: FoundFiles, each in a folder.
+        images: Path.
+        depth: folders between `images` and a photograph at least, where all is as it should be.
+    """
+    tops, prefix = _folders(files, ()), ()
+    while len(tops) == 1:  # such as lfw/lfw/NAME
+        (name, depths), = tops.items()
+        below = _folders(files, prefix + (name,))
+        if min(depths) <= depth or not below:
+            break
+        prefix, tops = prefix + (name,), below
+    if prefix:
+        raise UserError(f"--images {images}: all photographs lie in {len(tops)} folders "
+                        f"of {'/'.join(prefix)} ({_some_names(tops)}); if these are the "
+                        f"people, name --images {images.joinpath(*prefix)}")
+    if tops and all(name.lower() in SPLIT_FOLDERS and min(depths) > depth
+                    and len(_folders(files, (name,))) > 1 for name, depths in tops.items()):
+        people = _folders(files, (next(iter(tops)),))
+        places = " or ".join(str(images / name) for name in tops)
+        raise UserError(f"--images {images}: {_some_names(tops)} are no people; the "
+                        f"people seem to be the folders in there ({_some_names(people)}): name "
+                        f"--images {places}")
 
 
-def _facescrub_entries(lists):
-    """Entries of FaceScrub's lists, as dicts with a box."""
-    for path in lists:
-        try:
-            with open(str(path), encoding="utf-8", newline="") as stream:
-                rows = list(csv.reader(stream, delimiter="\t"))
-        except (OSError, ValueError, csv.Error) as error:
-            raise UserError("%s cannot be read: %s" % (path, error))
-        if not rows or rows[0] != FACESCRUB_COLUMNS:
-            raise UserError("%s is no FaceScrub list: its first line must be %s, with tabs"
-                            % (path, " ".join(FACESCRUB_COLUMNS)))
-        for number, row in enumerate(rows[1:], 2):
-            try:
-                entry = dict(zip(FACESCRUB_COLUMNS, row))
-                box = tuple(int(corner) for corner in entry["bbox"].split(","))
-                if len(row) != len(FACESCRUB_COLUMNS) or len(box) != 4:
-                    raise ValueError
-            except (ValueError, KeyError):
-                raise UserError("%s, line %d: expected %s with a bbox of x1,y1,x2,y2"
-                                % (path, number, ", ".join(FACESCRUB_COLUMNS)))
-            entry["box"] = box
-            yield entry
-
-
-def lfw_photos(images):
-    """Photos of LFW, with the box of the face."""
-    photos, notes = folder_photos(images)
-    return [photo._replace(box=LFW_BOX, size=LFW_SIZE) for photo in photos], notes
-
-
-def youtube_photos(images):
-    """Frames of DIR/PERSON/VIDEO/*.jpg, in time order within each video."""
-    photos, others, hidden = [], [], []
-    extensions = photographs.readable_extensions()
-    for person in _subfolders(images, hidden):
-        for video in _subfolders(person, hidden):
-            frames = _files(video, hidden)
-            others += [path for path in frames if path.suffix.lower() not in extensions]
-            frames = [path for path in frames if path.suffix.lower() in extensions]
-            frames.sort(key=lambda path: [int(part) if part.isdecimal() else 0
-                                          for part in path.stem.split(".")])
-            photos += [Photo(path, person.name, group=video.name) for path in frames]
-    return photos, _passed_over(others, hidden)
-
-
-# Looking into folders
-
-
-def _entries(path, hidden):
-    """What lies in a folder, sorted; hidden entries go to the list `hidden` instead."""
-    try:
-        entries = sorted(path.iterdir())
-        visible = [entry for entry in entries if not entry.name.startswith(".")]
-    except OSError as error:
-        raise UserError("--images: the folder %s cannot be read (%s); name another, or give it "
-                        "rights" % (path, error.strerror))
-    hidden += [entry for entry in entries if entry.name.startswith(".")]
-    return visible
-
-
-def _subfolders(path, hidden):
-    return [entry for entry in _entries(path, hidden) if entry.is_dir()]
-
-
-def _files(path, hidden):
-    return [entry for entry in _entries(path, hidden) if entry.is_file()]
-
-
-def _all_photographs(folder):
-    """Paths of the photographs at all depths of a folder."""
-    found = []
-    for path in _entries(folder, []):
-        if path.is_dir():
-            found += _all_photographs(path)
-        elif path.suffix.lower() in photographs.readable_extensions():
-            found.append(path)
+def _folders(files, prefix):
+    """{folder of `prefix`: set of how many folders deep its photographs lie below `prefix`}."""
+    found = {}
+    for file in files:
+        if file.parts[:len(prefix)] == prefix and len(file.parts) > len(prefix) + 1:
+            found.setdefault(file.parts[len(prefix)], set()).add(
+                len(file.parts) - len(prefix) - 1)
     return found
 
 
-def _passed_over(others, hidden):
-    """Notes on files that are no photographs and on hidden files and folders."""
-    notes = []
-    avif = sum(path.suffix.lower() in photographs.AVIF_EXTENSIONS for path in others)
-    if avif:
-        notes.append(f"{avif} AVIF photographs were passed over: this Pillow cannot read them")
-    if len(others) > avif:
-        notes.append(f"{len(others) - avif} files are no photographs by their ending")
-    folders = [path.name for path in hidden if path.is_dir()]
-    if folders:
-        notes.append("%d hidden folders were passed over: %s; rename them without the dot to use "
-                     "them" % (len(folders), ", ".join(folders[:3]) + ", ..." * (
-                         len(folders) > 3)))
-    if len(hidden) > len(folders):
-        notes.append("%d hidden files were passed over" % (len(hidden) - len(folders)))
-    return notes
+def _some_names(names):
+    shown = [one_line(name, 60) for name in list(names)[:3]]
+    return ", ".join(shown) + ", ..." * (len(names) > 3)
 
 
-def _loose_photographs(images):
-    """A note on photographs that lie in no person's folder."""
-    loose = sum(path.suffix.lower() in photographs.readable_extensions()
-                for path in _files(images, []))
-    return ["%d photographs lie in no person's folder; a folder a person, or --labels FILE.csv, "
-            "says who they show" % loose] if loose else []
+def _labelled_photos(files, images, path):
+    """Photos whose people a list names; notes; and the photographs that it does not name."""
+    names = labels.Names([file.relative for file in files], images)
+    by_name = {file.relative: file.path for file in files}
+    real = {}  # path without links: path, of `files`; made when it is needed
+    person_of, missing, count = {}, defaultdict(list), 0
+    for label in labels.read_labels(path):
+        count += 1
+        name = names.find(label.file)
+        place = by_name[name] if name else _file_at(images, label.file)
+        if place is not None and name is None:  # by another way than the walker's, or hidden
+            real = real or {os.path.realpath(path): path for path in by_name.values()}
+            place = real.get(os.path.realpath(place), place)
+        if place is None:
+            kind, text = names.difference(label.file)
+            missing[kind].append(f"line {label.number}: {text}")
+        elif person_of.setdefault(place, label.identity) != label.identity:
+            raise UserError(f"{path}, line {label.number}: {label.file} is both "
+                            f"{person_of[place]} and {label.identity}; keep one of the lines")
+    photos = [Photo(*item) for item in sorted(person_of.items(),
+                                              key=lambda item: (item[1], str(item[0])))]
+    notes = [f"{len(texts)} of {count} lines of {one_line(path)} name files that {kind}: "
+             + "; ".join(texts[:3]) + "; ..." * (len(texts) > 3)
+             for kind, texts in missing.items()]
+    unnamed = [walker.LeftOut(file.relative, NOT_NAMED) for file in files
+               if file.path not in person_of]
+    return photos, notes, unnamed
+
+
+def _file_at(images, name):
+    """The Path of a file that the walker passes over, but a list names; None if there is none."""
+    place = images / name
+    try:
+        return place if stat.S_ISREG(place.stat().st_mode) else None
+    except (OSError, ValueError):
+        return None
+
+
+def _facescrub_photos(files, images, lists):
+    """Photos of FaceScrub's lists that are there; notes; and the photographs not in the lists."""
+    # By the folder that a file lies in, and its name without the ending; of several, the one that
+    # lies least deep. Names that are hashes tell the photograph in whatever folder it lies.
+    by_place, by_hash = {}, {}
+    for file in sorted(files, key=lambda file: len(file.parts)):
+        stem = file.path.stem
+        by_place.setdefault((_folder_name(file.path.parent.name), stem), file)
+        if len(stem) in (40, 64):
+            by_hash.setdefault(stem.lower(), file)
+    photos, used, missing = [], set(), 0
+    for path in lists:
+        for entry in _facescrub_entries(path):
+            file = _listed_file(entry, by_place, by_hash)
+            if file is None:
+                missing += 1
+                continue
+            used.add(file.relative)
+            photos.append(Photo(file.path, entry["name"], entry["box"], sha256=entry["sha256"]))
+    unlisted = [walker.LeftOut(file.relative, NOT_NAMED) for file in files
+                if file.relative not in used]
+    return photos, [f"{missing} of {missing + len(photos)} listed photographs are missing from "
+                    f"{one_line(images)}"], unlisted
+
+
+def _folder_name(name):
+    return unicodedata.normalize("NFC", name).replace("_", " ")
+
+
+def _listed_file(entry, by_place, by_hash):
+    """The FoundFile of a list's entry, or None."""
+    name, image, face = entry["name"], entry["image_id"], entry["face_id"]
+    hashes = entry["sha256"].lower(), hashlib.sha1(entry["url"].encode()).hexdigest()
+    stem = name.replace(" ", "_")
+    for candidate in (f"{stem}_{image}_{face}", f"{image}_{face}", f"{stem}_{image}", image):
+        file = by_place.get((_folder_name(name), candidate))
+        if file is not None:
+            return file
+    return by_hash.get(hashes[0]) or by_hash.get(hashes[1])
+
+
+def _facescrub_entries(path):
+    """Yields the entries of one of FaceScrub's lists: dicts by FACESCRUB_COLUMNS, and `box`."""
+    try:
+        rows = list(csv.reader(io.StringIO(labels.read_text(path), newline=""),
+                               delimiter="\t", quoting=csv.QUOTE_NONE))
+    except csv.Error as error:
+        raise UserError(f"{path} is no FaceScrub list: {error}")
+    if not rows or rows[0] != FACESCRUB_COLUMNS:
+        raise UserError(f"{path} is no FaceScrub list: its first line must be "
+                        f"{' '.join(FACESCRUB_COLUMNS)}, with tabs")
+    for number, row in enumerate(rows[1:], 2):
+        if not row:
+            continue
+        entry = dict(zip(FACESCRUB_COLUMNS, row))
+        box = FACESCRUB_BOX.match(entry.get("bbox", ""))
+        if len(row) != len(FACESCRUB_COLUMNS) or not box:
+            raise UserError(f"{path}, line {number}: expected {', '.join(FACESCRUB_COLUMNS)} with "
+                            "a bbox of x1,y1,x2,y2, whole numbers of at most 9 digits")
+        entry["box"] = tuple(int(corner) for corner in box.groups())
+        yield entry
 
 
 # Names
 
 
 def _check_names(photos):
-    """Raises UserError for an identity that labels.txt could not keep as one line of UTF-8."""
-    for identity in OrderedDict.fromkeys(photo.identity for photo in photos):
-        if not identity.isprintable():  # control characters, and bytes that are no UTF-8
-            raise UserError("the identity %r has control characters or bytes that are no UTF-8; "
-                            "rename its folder" % identity)
+    """Raises UserError for a person whom labels.txt could not keep as one line of UTF-8."""
+    for person in dict.fromkeys(photo.person for photo in photos):
+        if not person.isprintable():  # control characters, and bytes that are no UTF-8
+            raise UserError(f"the name {person!r} has control characters or bytes that are no "
+                            "UTF-8; rename its folder")
 
 
 def _double_names(photos):
-    """Notes on identities that differ in case or Unicode normal form alone."""
-    alike = OrderedDict()
-    for identity in OrderedDict.fromkeys(photo.identity for photo in photos):
-        key = unicodedata.normalize("NFC", unicodedata.normalize("NFC", identity).casefold())
-        alike.setdefault(" ".join(key.replace("_", " ").split()), []).append(identity)
-    return ["%s are taken for %d people although their names differ in case, blanks or Unicode "
-            "form alone; join their folders if they are one" % (
-                " and ".join("%s (%s)" % (name, ascii(name)) if len({unicodedata.normalize(
-                    "NFC", other) for other in names}) < len(names) else name for name in names),
-                len(names)) for names in alike.values() if len(names) > 1]
+    """Notes on people whose names differ in case, blanks or Unicode normal form alone."""
+    alike = defaultdict(list)
+    for person in dict.fromkeys(photo.person for photo in photos):
+        key = unicodedata.normalize("NFC", unicodedata.normalize("NFC", person).casefold())
+        alike[" ".join(key.replace("_", " ").split())].append(person)
+    notes = []
+    for names in alike.values():
+        if len(names) > 1:
+            forms = {unicodedata.normalize("NFC", name) for name in names}
+            shown = names if len(forms) == len(names) else [
+                f"{name} ({ascii(name)})" for name in names]
+            notes.append(f"{' and '.join(shown)} are taken for {len(names)} people although their "
+                         "names differ in case, blanks or Unicode form alone; join their folders "
+                         "if they are one")
+    return notes

@@ -1,7 +1,8 @@
 """Faces -> training images (the gallery) and test images (the queries) of each person."""
 
 import hashlib
-from collections import Counter, OrderedDict
+from collections import Counter, defaultdict
+from typing import NamedTuple
 
 import numpy as np
 
@@ -9,48 +10,67 @@ from faces.duplicates import near_pairs
 from faces.outcomes import LEFT_OUT, SPLITS, TEST, TRAIN, Outcome, Rejected
 
 YOUTUBE_TRAIN_FRAMES = 40
+MOST_TEST_IMAGES = 5  # of a person, unless --test_images says more
 
 
 def seed_for(seed, text):
     """A seed that depends on the user's and on a text, and not on what else there is."""
-    return int.from_bytes(hashlib.sha256(("%d %s" % (seed, text)).encode()).digest()[:4], "little")
+    return int.from_bytes(hashlib.sha256(f"{seed} {text}".encode()).digest()[:4], "little")
 
 
-def split_faces(photos, faces, seed, test_images, min_images, drop_near_duplicates=False,
+class Split(NamedTuple):
+    """What split_faces decides.
+
+    Attributes:
+        outcomes: list of an Outcome for each photograph.
+        names: list of str, the people by label.
+        near: int64 [pairs, 2], photographs that are nearly the same: indices, ascending.
+        shared: list of lists of indices: the same face of one photograph, filed under several
+            people; one photograph of each of them.
+    """
+
+    outcomes: list
+    names: list
+    near: np.ndarray
+    shared: list
+
+
+def split_faces(photos, faces, seed, test_images=None, min_images=2, drop_near_duplicates=False,
                 planned=None):
     """Decides for every photograph where it goes.
 
     Args:
         photos: Photos.
         faces: of each, a Face or Rejected.
-        seed: of the choice of test images.
-        test_images: test images an identity.
-        min_images: identities with fewer usable images are left out.
-        drop_near_duplicates: of images of one identity that are nearly the same, keep the first.
+        seed: int, of the choice of test images.
+        test_images: int, test images of each person; None: half of the person's, at most
+            MOST_TEST_IMAGES.
+        min_images: int, people with fewer usable photographs are left out.
+        drop_near_duplicates: of photographs of one person that are nearly the same, keep the first.
         planned: of each photograph TRAIN or TEST where that is settled (sampled frames); else None.
 
     Returns:
-        (outcomes, names, near): an Outcome for each photograph; the identities, by label; and
-        int [pairs, 2] of near duplicates.
+        A Split.
     """
     outcomes = [Outcome(LEFT_OUT, *face) if isinstance(face, Rejected) else None for face in faces]
     good = [index for index, outcome in enumerate(outcomes) if outcome is None]
-    numbers = {name: number for number, name in enumerate(OrderedDict.fromkeys(
-        photo.identity for photo in photos))}
+    numbers = {name: number for number, name in enumerate(dict.fromkeys(
+        photo.person for photo in photos))}
     near = np.array(good, np.int64)[near_pairs(
         [faces[index].hash for index in good],
-        [numbers[photos[index].identity] for index in good])] if good else np.zeros((0, 2), int)
+        [numbers[photos[index].person] for index in good])] if good else np.zeros((0, 2), int)
+    pixels = {index: hashlib.sha256(faces[index].row.tobytes()).digest() for index in good}
+    shared = _shared(photos, good, pixels)
     if drop_near_duplicates:
         _drop(near, photos, faces, outcomes)
-    by_identity = OrderedDict()
+    by_person = defaultdict(list)
     for index in good:
         if outcomes[index] is None:
-            by_identity.setdefault(photos[index].identity, []).append(index)
-    pixels = {index: hashlib.sha256(faces[index].row.tobytes()).digest() for index in good}
-    times = Counter(pixels[index] for indices in by_identity.values() for index in indices)
+            by_person[photos[index].person].append(index)
+    times = Counter(pixels[index] for indices in by_person.values() for index in indices)
     names = []
-    for name in sorted(by_identity):
-        indices = by_identity[name]
+    for name in sorted(by_person):
+        indices = by_person[name]
         if len(indices) < min_images:
             split = None
         elif planned is not None:
@@ -58,9 +78,9 @@ def split_faces(photos, faces, seed, test_images, min_images, drop_near_duplicat
         else:
             split = _random_split(indices, pixels, times, test_images,
                                   np.random.RandomState(seed_for(seed, name)))
-        if split is None or not split[0] or len(split[1]) < test_images:
+        if split is None or not split[0] or len(split[1]) < (test_images or 1):
             distinct = sum(times[pixels[index]] == 1 for index in indices)
-            detail = "%d usable, %d of them without an exact copy" % (len(indices), distinct)
+            detail = f"{len(indices)} usable, {distinct} of them without an exact copy"
             for index in indices:
                 outcomes[index] = Outcome(LEFT_OUT, "too_few_images", detail)
             continue
@@ -70,7 +90,7 @@ def split_faces(photos, faces, seed, test_images, min_images, drop_near_duplicat
         for status, part in zip((TRAIN, TEST), split):
             for index in part:
                 outcomes[index] = Outcome(status)
-    return outcomes, names, near
+    return Split(outcomes, names, near, shared)
 
 
 def keep_out(photos, outcomes, names, share, seed):
@@ -92,16 +112,24 @@ def keep_out(photos, outcomes, names, share, seed):
     chosen = set(order[:int(round(share * len(names)))])
     moved = dict(zip(*SPLITS))
     for index, photo in enumerate(photos):
-        if photo.identity in chosen and outcomes[index].status in moved:
+        if photo.person in chosen and outcomes[index].status in moved:
             outcomes[index] = outcomes[index]._replace(status=moved[outcomes[index].status])
     return ([name for name in names if name not in chosen],
             [name for name in names if name in chosen])
 
 
+def _shared(photos, good, pixels):
+    """Split.shared: equal faces of different people."""
+    people = {}  # digest: {person: index of the first}
+    for index in good:
+        people.setdefault(pixels[index], {}).setdefault(photos[index].person, index)
+    return [list(first.values()) for first in people.values() if len(first) > 1]
+
+
 def _drop(near, photos, faces, outcomes):
-    """Leaves out, of images of one identity that are nearly the same, all but the first."""
+    """Leaves out, of photographs of one person that are nearly the same, all but the first."""
     for first, second in near:  # in order, so that the first of a group stays
-        if photos[first].identity != photos[second].identity or outcomes[second] is not None:
+        if photos[first].person != photos[second].person or outcomes[second] is not None:
             continue  # different people more likely look alike than share a photograph
         if outcomes[first] is None:
             outcomes[second] = Outcome(LEFT_OUT, "near_duplicate", str(photos[first].path))
@@ -111,11 +139,13 @@ def _drop(near, photos, faces, outcomes):
 
 
 def _random_split(indices, pixels, times, test_images, rng):
-    """(training, test) indices of one identity, or None if there are too few distinct images.
+    """(training, test) indices of one person, or None if there are too few distinct images.
 
     Images whose pixels occur more than once can only train, so that no image is on both sides.
     """
     free = [index for index in indices if times[pixels[index]] == 1]
+    if test_images is None:
+        test_images = min(MOST_TEST_IMAGES, len(indices) // 2, max(len(free), 1))
     if len(free) < test_images or len(indices) <= test_images:
         return None
     test = set(rng.permutation(free)[:test_images].tolist())
@@ -148,9 +178,9 @@ def frame_queues(photos, test_images, rng):
     Returns:
         (training, test): two lists of Photos.
     """
-    videos = OrderedDict()
+    videos = defaultdict(list)
     for photo in photos:
-        videos.setdefault(photo.group, []).append(photo)
+        videos[photo.group].append(photo)
     names = list(videos)
     if len(names) == 1:
         even = _evenly(len(photos), YOUTUBE_TRAIN_FRAMES + test_images)
@@ -197,12 +227,12 @@ def read_sampled(photos, seed, test_images, read):
         (photos, faces, planned): the Photos that were read, a Face or Rejected of each, and TRAIN
         or TEST.
     """
-    by_identity = OrderedDict()
+    by_person = defaultdict(list)
     for photo in photos:
-        by_identity.setdefault(photo.identity, []).append(photo)
+        by_person[photo.person].append(photo)
     queues = []  # [frames still to take, how many are missing, status]
-    for identity, frames in by_identity.items():
-        rng = np.random.RandomState(seed_for(seed, identity))
+    for person, frames in by_person.items():
+        rng = np.random.RandomState(seed_for(seed, person))
         train, test = frame_queues(frames, test_images, rng)
         queues += [[train[::-1], YOUTUBE_TRAIN_FRAMES, TRAIN], [test[::-1], test_images, TEST]]
     all_photos, all_faces, planned = [], [], []

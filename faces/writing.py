@@ -8,7 +8,6 @@ import os
 import pickle
 import re
 import shutil
-from collections import OrderedDict
 
 import numpy as np
 
@@ -17,10 +16,13 @@ from faces.embedding import embeddings_file
 from faces.outcomes import SPLITS
 from faces.splits import seed_for
 from runtime.errors import UserError
+from runtime.files import flush, flush_tree, is_alive, read_json, writing
+from runtime.replacement import folders_aside, put_back, remove, set_aside
 
+MANIFEST = "manifest.json"  # which makes a folder a data set
 ROWS_A_FILE = 10000
 IMAGE_COLUMNS = ["file", "identity", "group", "label", "status", "reason", "detail", "row", "face",
-                 "box", "landmarks", "score", "sha256"]
+                 "box", "landmarks", "score", "sha256", "turned", "incomplete"]
 NEAR_COLUMNS = ["file", "other", "identity", "other_identity", "status", "other_status"]
 
 
@@ -31,7 +33,7 @@ def write_dataset(folder, photos, faces, outcomes, names, near, seed, manifest, 
     Args:
         folder: Path.
         photos, faces: a Photo and a Face or Rejected an item.
-        outcomes, names, near: as faces.splits.split_faces returns them.
+        outcomes, names, near: see faces.splits.Split.
         seed: of the order of the images.
         manifest: dict of what else the manifest says.
         embeddings: float32 [len(photos), 128], or None.
@@ -41,7 +43,7 @@ def write_dataset(folder, photos, faces, outcomes, names, near, seed, manifest, 
         The manifest, complete.
     """
     labels = {name: label for people in (names, unseen_names) for label, name in enumerate(people)}
-    rows, counts = {}, OrderedDict(num_identities=len(names))
+    rows, counts = {}, {"num_identities": len(names)}
     if unseen_names:
         counts["num_unseen_identities"] = len(unseen_names)
         _write_names(folder / "unseen_labels.txt", unseen_names)
@@ -55,24 +57,24 @@ def write_dataset(folder, photos, faces, outcomes, names, near, seed, manifest, 
         counts["num_" + split] = len(chosen)
         (folder / split).mkdir()
         if embeddings is not None:
-            np.save(str(embeddings_file(folder / split)), embeddings[chosen])
+            np.save(embeddings_file(folder / split), embeddings[chosen])
         for number, start in enumerate(range(0, len(chosen), ROWS_A_FILE)):
             part = chosen[start:start + ROWS_A_FILE]
             pair = (np.stack([faces[index].row for index in part]),
-                    np.array([labels[photos[index].identity] for index in part], np.int64))
-            with open(str(folder / split / ("part_%03d.pickle" % number)), "wb") as stream:
+                    np.array([labels[photos[index].person] for index in part], np.int64))
+            with open(folder / split / f"part_{number:03d}.pickle", "wb") as stream:
                 pickle.dump(pair, stream, protocol=2)  # which Python 2 reads, too
     _write_csv(folder / "images.csv", IMAGE_COLUMNS, (
-        [photo.path, photo.identity, photo.group, labels.get(photo.identity, "")] + list(outcome)
+        [photo.path, photo.person, photo.group, labels.get(photo.person, "")] + list(outcome)
         + [rows.get(index, "")] + _face_cells(face)
         for index, (photo, face, outcome) in enumerate(zip(photos, faces, outcomes))))
     _write_csv(folder / "near_duplicates.csv", NEAR_COLUMNS, (
-        [photos[first].path, photos[second].path, photos[first].identity, photos[second].identity,
+        [photos[first].path, photos[second].path, photos[first].person, photos[second].person,
          outcomes[first].status, outcomes[second].status] for first, second in near))
-    manifest = OrderedDict(manifest, **counts)
+    manifest = dict(manifest, **counts)
     manifest["sha256"] = {str(path.relative_to(folder)): _sha256(path)
                           for path in sorted(folder.rglob("*")) if path.is_file()}
-    (folder / "manifest.json").write_text(json.dumps(manifest, indent=1) + "\n", encoding="utf-8")
+    (folder / MANIFEST).write_text(json.dumps(manifest, indent=1) + "\n", encoding="utf-8")
     return manifest
 
 
@@ -83,15 +85,16 @@ def _write_names(path, names):
 def _face_cells(face):
     """The columns from `face` on: several numbers in a cell stand with blanks between them."""
     if not isinstance(face, Face):
-        return [""] * 5
-    landmarks = ["%g" % value for point in face.landmarks or () for value in point]
-    return [face.number, " ".join("%g" % value for value in face.box), " ".join(landmarks),
-            "" if face.score is None else "%g" % face.score, face.sha256]
+        return [""] * 7
+    landmarks = [f"{value:g}" for point in face.landmarks or () for value in point]
+    return [face.number, " ".join(f"{value:g}" for value in face.box), " ".join(landmarks),
+            "" if face.score is None else f"{face.score:g}", face.sha256, face.turned,
+            "yes" if face.incomplete else ""]
 
 
 def _write_csv(path, header, rows):
     # A file's name may be bytes that are no UTF-8: they are written as they are.
-    with open(str(path), "w", encoding="utf-8", errors="surrogateescape", newline="") as stream:
+    with open(path, "w", encoding="utf-8", errors="surrogateescape", newline="") as stream:
         writer = csv.writer(stream, lineterminator="\n")
         writer.writerow(header)
         writer.writerows(rows)
@@ -99,77 +102,111 @@ def _write_csv(path, header, rows):
 
 def _sha256(path):
     digest = hashlib.sha256()
-    with open(str(path), "rb") as stream:
+    with open(path, "rb") as stream:
         for part in iter(lambda: stream.read(1 << 20), b""):
             digest.update(part)
     return digest.hexdigest()
 
 
 def check_replaceable(target, overwrite):
-    """Raises UserError unless the folder `target` is free or ours to replace.
+    """Looks whether the folder `target` is free, or ours to replace.
 
     Ours is one that prepare.py made and nobody added to: its manifest names every file in it.
+    A data set that a killed --overwrite left beside it is put back if there is no other.
+
+    Args:
+        target: Path.
+        overwrite: whether a data set there may be replaced.
+
+    Returns:
+        List of lines for people: what was put back, or is still there.
+
+    Raises:
+        UserError: the folder is not free, or cannot be looked at.
     """
-    if not os.path.lexists(str(target)):
-        return
-    if not (target / "manifest.json").is_file() or target.is_symlink():
-        raise UserError("%s exists and is no data set of prepare.py; choose another --name"
-                        % target)
+    notes = _look_aside(target)
+    if not os.path.lexists(target):
+        return notes
+    if not os.path.isfile(target / MANIFEST) or target.is_symlink():
+        raise UserError(f"{target} exists and is no data set of prepare.py; choose another --name")
     if not overwrite:
-        raise UserError("%s exists; choose another --name, or --overwrite it" % target)
-    try:
-        made = set(json.loads((target / "manifest.json").read_text(encoding="utf-8"))["sha256"])
-        added = sorted(str(path.relative_to(target)) for path in target.rglob("*")
-                       if not path.is_dir() or path.is_symlink())
-    except (OSError, ValueError, KeyError, TypeError, RecursionError):
-        raise UserError("%s: its manifest.json is not prepare.py's; move the folder away, or "
-                        "choose another --name" % target)
-    added = [name for name in added if name not in made | {"manifest.json"}]
+        raise UserError(f"{target} exists; choose another --name, or --overwrite it"
+                        + "".join(f" ({note})" for note in notes))
+    added = _added_files(target)
+    if added is None:
+        raise UserError(f"{target}: its {MANIFEST} is not prepare.py's; move the folder away, or "
+                        "choose another --name")
     if added:
-        raise UserError("%s has files that prepare.py did not make, %s among them; move them away, "
-                        "or choose another --name" % (target, added[0]))
+        raise UserError(f"{target} has files that prepare.py did not make, {added[0]} among them; "
+                        "move them away, or choose another --name")
+    return notes
+
+
+def _added_files(folder):
+    """Files in a data set's folder that its manifest does not name; None if it is damaged."""
+    try:
+        made = set(read_json(folder / MANIFEST)["sha256"])
+        there = sorted(str(path.relative_to(folder)) for path in folder.rglob("*")
+                       if not path.is_dir() or path.is_symlink())
+    except (OSError, UserError, KeyError, TypeError):
+        return None
+    return [name for name in there if name not in made | {MANIFEST}]
+
+
+def _look_aside(target):
+    """Puts back the data set that a killed --overwrite has left; lines that say what there is."""
+    aside = [folder for folder in folders_aside(target) if os.path.isfile(folder / MANIFEST)]
+    notes = []
+    if aside and not os.path.lexists(target):
+        latest = max(aside, key=lambda folder: os.stat(folder / MANIFEST).st_mtime_ns)
+        put_back(latest, target)
+        if os.path.lexists(target):
+            aside.remove(latest)
+            notes.append(f"an --overwrite was interrupted; {latest.name} is {target.name} again")
+    return notes + [f"{folder} is a data set that --overwrite has replaced; remove it if it is not "
+                    "needed" for folder in aside]
 
 
 @contextlib.contextmanager
 def new_folder(path, overwrite):
     """A folder to fill that takes its place at `path` only when it is whole.
 
+    The data set that it replaces stays beside it as NAME.replaced until then: killed at any
+    moment, one of the two is whole, and check_replaceable finds it.
+
     Raises:
         UserError: it cannot be written, or another process made `path` meanwhile.
     """
-    aside = path.with_name(".preparing_%s_%d" % (path.name, os.getpid()))
-    try:
+    temporary = path.with_name(f".preparing_{path.name}_{os.getpid()}")
+    with writing(path):
         path.parent.mkdir(parents=True, exist_ok=True)
         _clear_leftovers(path)
-        aside.mkdir()
+        temporary.mkdir()
         try:
-            yield aside
-            old = aside.with_name(aside.name.replace("preparing", "replaced", 1))
-            if os.path.lexists(str(path)):
+            yield temporary
+            flush_tree(temporary)
+            aside = None
+            if os.path.lexists(path):
                 check_replaceable(path, overwrite)
-                os.rename(str(path), str(old))
-            os.rename(str(aside), str(path))
-            shutil.rmtree(str(old), ignore_errors=True)
+                aside = set_aside(path)
+            try:
+                os.rename(temporary, path)
+            except BaseException:
+                if aside:
+                    put_back(aside, path)
+                raise
+            flush(path.parent)
         finally:
-            shutil.rmtree(str(aside), ignore_errors=True)
-    except OSError as error:
-        raise UserError("%s cannot be written: %s" % (path, error.strerror or error))
+            shutil.rmtree(temporary, ignore_errors=True)
+        if aside:
+            with contextlib.suppress(OSError):
+                remove(aside, last=(MANIFEST,))
 
 
 def _clear_leftovers(path):
-    """Removes what killed processes left of the same data set."""
-    left = re.compile(r"\.preparing_%s_([0-9]{1,9})\Z" % re.escape(path.name))
+    """Removes what killed processes left half-made of the same data set."""
+    left = re.compile(rf"\.preparing_{re.escape(path.name)}_([0-9]{{1,9}})\Z")
     for folder in path.parent.iterdir():
         match = left.match(folder.name)
-        if match and folder.is_dir() and not _alive(int(match.group(1))):
-            shutil.rmtree(str(folder), ignore_errors=True)
-
-
-def _alive(process_id):
-    try:
-        os.kill(process_id, 0)
-    except (ProcessLookupError, OverflowError):
-        return False
-    except PermissionError:
-        pass
-    return True
+        if match and folder.is_dir() and not is_alive(int(match.group(1))):
+            shutil.rmtree(folder, ignore_errors=True)

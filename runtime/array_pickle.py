@@ -53,7 +53,8 @@ def read_array_pair(path, row_length):
         row_length: values that each row must have.
 
     Returns:
-        rows: [n, row_length] of an integer or floating type; it may be read-only.
+        rows: [n, ...] of an integer or floating type, `row_length` values in each row, in the
+            shape that the file has; it may be read-only.
         labels: [n] of an integer or floating type, whole numbers.
 
     Raises:
@@ -121,7 +122,8 @@ def _row_length(row):
 
 def _check_shapes(rows, labels, row_length):
     """The pair, labels as [n] also if they are a column."""
-    if rows.dtype.kind not in "uif" or rows.ndim != 2 or rows.shape[1] != row_length:
+    if (rows.dtype.kind not in "uif" or rows.ndim < 2
+            or np.prod(rows.shape[1:], dtype=float) != row_length):
         raise _Refused(f"images must be numbers of shape (n, {row_length}), not {rows.dtype} of "
                        f"shape {rows.shape}")
     if labels.ndim == 2 and labels.shape[1] == 1:

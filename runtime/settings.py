@@ -105,6 +105,9 @@ def checked_value(field, value):
 
 def nearest_names(name, names):
     """The names most like `name`, most alike first; may be empty."""
+    longer = [other for other in names if other.startswith(name) or name.startswith(other)]
+    if longer:  # --dataset means --dataset_flag, and not --erase, however alike they are
+        return longer[:3]
     return difflib.get_close_matches(name, names, n=3, cutoff=0.6)
 
 

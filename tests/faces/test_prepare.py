@@ -22,7 +22,7 @@ from PIL import Image
 import data_loader
 import prepare
 from config import find_dataset
-from faces import photographs, writing
+from faces import photographs, sources, walker, writing
 from faces.cache import FILE
 from faces.cropping import crop_like
 from methods.run import load_run
@@ -64,7 +64,9 @@ class Prepared:
         return data_loader.load_dataset(self.dataset)
 
     def rows(self, split):
-        return data_loader.read_pickle(self.folder / split / "part_000.pickle")
+        """(rows, labels) of a split, rows in the order channel, row, column."""
+        images, labels = data_loader.read_pickle(self.folder / split / "part_000.pickle")
+        return images.transpose(0, 3, 1, 2).reshape(len(images), -1), labels
 
     def images(self):
         with open(str(self.folder / "images.csv"), encoding="utf-8", errors="surrogateescape",
@@ -165,6 +167,60 @@ def test_near_duplicates_are_reported_and_dropped_on_request(run, photos):
     assert len(dropped.splits()[0].labels) == 18 and "Ready to train." in dropped.output
 
 
+def test_every_file_is_counted_in_the_manifest_and_the_summary(run, photos):
+    save(photo(700), photos / "Ann/2019/May/x.heic.jpg")
+    (photos / "Ann/@eaDir").mkdir()
+    (photos / "Ann/@eaDir/0.jpg").write_text("thumbnail")
+    (photos / "Ann/notes.txt").write_text("x")
+    (photos / "Ann/.DS_Store").write_text("x")
+    (photos / "Ann/cut.png").write_bytes(b"x")
+    save(photo(701), photos / "loose.jpg")
+    (photos / "Ann/again").symlink_to(photos / "Bo Lee")
+    (photos / "Ann/gone").symlink_to(photos / "nothing")
+    made = run()
+    assert made.manifest["photographs"] == {
+        "found": 28, "turned": 0, "incomplete": 0,
+        "left_out": {"too_few_images": 2, "unreadable": 1},
+        "passed_over": {walker.NOT_A_PHOTOGRAPH: 1, walker.HIDDEN: 1, walker.OTHER_PROGRAM: 1,
+                        walker.LINK_AGAIN: 1, walker.BROKEN_LINK: 1, sources.IN_NO_FOLDER: 1}}
+    for reason in made.manifest["photographs"]["passed_over"]:
+        assert reason in made.output
+    assert len(made.images()) == 28 and len(made.splits()[0].labels) == 19
+
+
+def test_small_albums_need_no_options(tmp_path, capsys):
+    for person, count in enumerate((1, 2, 3, 4, 9, 12)):
+        for number in range(count):
+            save(photo(100 * person + number), tmp_path / "album" / f"P{count}" / f"{number}.png")
+    prepare.main(["--source", "folder", "--images", str(tmp_path / "album"), "--name", "album",
+                  "--data_dir", str(tmp_path / "data"), "--crop", "none"])
+    made = Prepared(tmp_path / "data/album", capsys.readouterr().out)
+    names = data_loader.identity_names(made.dataset)
+    train, test = made.splits()
+    assert {name: (np.sum(train.labels == label), np.sum(test.labels == label))
+            for label, name in enumerate(names)} == {
+        "P2": (1, 1), "P3": (2, 1), "P4": (2, 2), "P9": (5, 4), "P12": (7, 5)}
+    assert "Ready to train." in made.output
+    shutil.rmtree(str(tmp_path / "album"))
+    save(photo(1), tmp_path / "album/A/1.png")
+    with pytest.raises(UserError, match="no person.*2 usable.*Add photographs"):
+        prepare.main(["--source", "folder", "--images", str(tmp_path / "album"), "--name", "x",
+                      "--data_dir", str(tmp_path / "data"), "--crop", "none"])
+
+
+def test_one_photograph_under_two_people_is_said_with_both_names(run, photos):
+    first = next((photos / "Ann").glob("2.*"))
+    shutil.copy(str(first), str(photos / "Bo Lee" / f"mine{first.suffix}"))
+    (photos / "One").mkdir()
+    shutil.copy(str(first), str(photos / "One" / f"ours{first.suffix}"))  # too few to be used
+    output = run().output
+    line, = [line for line in output.splitlines() if line.startswith("  - ")]
+    assert f"{first} (Ann)" in line and f"mine{first.suffix} (Bo Lee)" in line
+    note, = [line for line in output.splitlines() if "note: 1 photographs are filed" in line]
+    assert f"{first} (Ann)" in note and f"ours{first.suffix} (One)" in note
+    assert "Ready to train." not in output
+
+
 def test_damaged_images_are_listed_not_fatal(run, photos):
     whole = next((photos / "Ann").glob("0.jpg")).read_bytes()
     (photos / "Ann/cut.jpg").write_bytes(whole[:300])
@@ -232,7 +288,7 @@ def test_faces_are_found_and_aligned_by_default(run, tmp_path):
 
 
 def test_a_folder_without_faces(run):
-    with pytest.raises(UserError, match="no identity.*26.*no face.*--min_images.*--test"):
+    with pytest.raises(UserError, match="no person.*26.*no face.*--min_images.*--test"):
         run(crop=())
 
 
@@ -287,7 +343,7 @@ def test_facescrub_lists(run, tmp_path):
     listing = facescrub_source(tmp_path)
     options = dict(source="facescrub", images=tmp_path / "images", crop=())
     made = run("--lists", listing, **options)
-    assert "1 of 13 listed images are missing" in made.output
+    assert "1 of 13 listed photographs are missing" in made.output
     train, test = made.splits()
     assert (len(train.labels), len(test.labels)) == (8, 4)
     assert data_loader.identity_names(made.dataset) == ["Ann Bo", "Cy Di"]
@@ -324,7 +380,7 @@ def test_facescrub_by_detector_takes_the_face_of_the_list(run, tmp_path):
                crop=("--crop", "detect"))
     boxes = [float(row["box"].split()[0]) for row in made.images().values()]
     assert len(boxes) == 4 and max(boxes) < 60
-    assert "one identity" in made.output and "Ready to train." not in made.output
+    assert "one person" in made.output and "Ready to train." not in made.output
 
 
 def test_youtube_frames_come_from_different_videos(run, tmp_path, monkeypatch):
@@ -362,19 +418,27 @@ def test_youtube_frames_come_from_different_videos(run, tmp_path, monkeypatch):
     (["--name", "orl"], "orl.*taken"), (["--name", "../x"], "--name"),
     (["--name", "x\n"], "--name"),
     (["--name", "train_folder_facescrub"], "taken"), (["--test_images", "0"], "test_images"),
-    (["--test_images", "9"], "no identity.*18 usable.*--min_images"),
-    (["--min_images", "2"], "--min_images.*--test_images"),
+    (["--test_images", "9"], "no person.*10 usable.*--min_images"),
+    (["--min_images", "2"], "--min_images.*--test_images"), (["--images", ""], "--images.*empty"),
+    (["--test_images", "9" * 310], "test_images"), (["--min_images", "9" * 310], "min_images"),
+    (["--size", "9" * 310], "size"), (["--margin", "9" * 310], "margin"),
+    (["--crop", "box", "--crop_box", "1,2," + "9" * 310 + ",4"], "--crop_box"),
+    (["--crop", "box", "--crop_box=-1,2,3,4"], "--crop_box"),
     (["--crop", "box", "--crop_fraction", "0"], "crop_fraction"),
     (["--crop", "box", "--crop_box", "1,2,3"], "--crop_box"),
     (["--crop", "box", "--crop_box", "9,9,3,3"], "--crop_box"),
-    (["--crop", "box", "--crop_box", "900,900,999,999"], "no identity.*crop lies outside"),
+    (["--crop", "box", "--crop_box", "900,900,999,999"], "no person.*crop lies outside"),
     (["--crop", "detect", "--crop_box", "1,2,30,40"], "--crop box"),
     (["--crop", "none", "--margin", "0.2"], "--crop detect"),
     (["--crop", "detect", "--margin", "nan"], "--margin"), (["--size", "9999"], "--size"),
     (["--images", "nowhere"], "nowhere"), (["--lists", "x"], "--lists"),
     (["--source", "lfw", "--labels", "x"], "--labels"), (["--labels", "x.csv"], "x.csv"),
     (["--source", "imagenet"], "--source"), (["--sized", "32"], "--sized"),
-], ids=lambda value: " ".join(value) if isinstance(value, list) else "")
+    (["--source", "facescrub", "--lists", "nosuch"], "\\Anosuch cannot be read: No such file"),
+    (["--images", "x" * 300], "xxx"), (["--labels", "x" * 300], "xxx"),
+    (["--data_dir", "x" * 300], "xxx"), (["--source", "facescrub", "--lists", "x" * 300], "xxx"),
+    (["--labels", "/dev/zero"], "/dev/zero"),
+], ids=lambda value: " ".join(value)[:50] if isinstance(value, list) else "")
 def test_refusals(tmp_path, run, arguments, mention):
     with pytest.raises(UserError, match="(?s)" + mention):
         run(*arguments)
@@ -403,6 +467,67 @@ def test_an_existing_data_set_is_replaced_only_on_request(tmp_path, run):
         run("--overwrite", name="link")
     assert (tmp_path / "data/letters/love.txt").exists() and (made.folder / "notes.txt").exists()
     assert [path.name for path in (tmp_path / "data").iterdir() if path.name[0] == "."] == []
+
+
+def content(folder):
+    """{file: bytes} of a data set, all of which are as its manifest says."""
+    files = {str(path.relative_to(folder)): path.read_bytes()
+             for path in folder.rglob("*") if path.is_file()}
+    for name, sha256 in json.loads(files["manifest.json"].decode())["sha256"].items():
+        assert hashlib.sha256(files[name]).hexdigest() == sha256
+    return files
+
+
+def overwritten_by_a_process(target, new, kill_at):
+    """Overwrites a data set in a process that kills itself at a call that changes names on disk.
+
+    Returns:
+        Whether it was killed: False once there are fewer calls than `kill_at`.
+    """
+    process = os.fork()
+    if process == 0:
+        calls = []
+
+        def killing(function):
+            def called(*arguments, **options):
+                calls.append(function)
+                if len(calls) == kill_at:
+                    os.kill(os.getpid(), signal.SIGKILL)
+                return function(*arguments, **options)
+            return called
+        for name in ("rename", "replace", "unlink", "rmdir", "fsync"):
+            setattr(os, name, killing(getattr(os, name)))
+        try:
+            with writing.new_folder(target, overwrite=True) as folder:
+                folder.rmdir()
+                shutil.copytree(new, folder)
+        finally:
+            os._exit(0)
+    return os.WIFSIGNALED(os.waitpid(process, 0)[1])
+
+
+def test_an_overwrite_that_is_killed_at_any_moment_loses_nothing(tmp_path, run):
+    target = run().folder
+    stored = {name: tmp_path / name for name in ("old", "new")}
+    shutil.copytree(str(target), str(stored["old"]))
+    shutil.move(str(run("--seed", 5, name="other").folder), str(stored["new"]))
+    contents = {name: content(path) for name, path in stored.items()}
+    seen, put_back, killed, kill_at = [], 0, True, 0
+    while killed:
+        kill_at += 1
+        killed = overwritten_by_a_process(target, str(stored["new"]), kill_at)
+        if not target.exists():  # between the two renamings: the old one lies beside it
+            assert [path.name for path in target.parent.glob("mine*")] == ["mine.replaced"]
+        notes = writing.check_replaceable(target, overwrite=True)
+        put_back += any("interrupted" in note for note in notes)
+        seen.append(next(name for name, value in contents.items() if value == content(target)))
+        for path in target.parent.glob("mine.replaced*"):
+            assert any(path.name in note for note in notes) and seen[-1] == "new"
+            shutil.rmtree(str(path))
+        shutil.rmtree(str(target))
+        shutil.copytree(str(stored["old"]), str(target))
+    assert seen == sorted(seen, reverse=True) and set(seen) == {"old", "new"} and put_back >= 1
+    assert seen[-1] == "new" and len(seen) > 10
 
 
 def test_what_was_made_meanwhile_stays(tmp_path):
@@ -516,7 +641,7 @@ def test_a_share_of_the_people_is_kept_out_of_training(run, eight_people):
     assert set(rows_of) == {"train", "test", "unseen_gallery", "unseen_queries"}
     assert set(manifest["sha256"]) >= {"unseen_labels.txt", "unseen_gallery/part_000.pickle",
                                        "unseen_queries/part_000.pickle"}
-    assert "2 further identities are kept out" in made.output and "Ready to train" in made.output
+    assert "2 further people are kept out" in made.output and "Ready to train" in made.output
     # Who is kept out depends on the seed; which images are queries does not.
     again = run("--unseen", 0.25, "--min_images", 4, name="again", images=eight_people)
     assert again.manifest["sha256"] == manifest["sha256"]

@@ -49,7 +49,7 @@ def test_every_face_is_a_query_of_its_own():
 
 
 def test_a_known_way_of_cropping_is_repeated():
-    expected, _ = load_orl(32, 3)[0]
+    expected, _ = load_orl()[0]
     face = find_faces(photograph_of(orl_face(3, 1)), metadata())[0]
     np.testing.assert_array_equal(face.pixels, expected[2])
     coloured = photo(4, (92, 112))

@@ -339,7 +339,8 @@ def test_the_parts_of_the_hand_made_files_are_good(tmp_path):
 @pytest.mark.parametrize("pair", [
     (ROWS.astype(object), LABELS), (ROWS, LABELS.astype(object)), (ROWS, LABELS > 0),
     (ROWS, np.array(["a", "b"])), (ROWS.astype(complex), LABELS), (ROWS, np.array([0.5, 1])),
-    (ROWS, np.array([np.nan, 1])), (ROWS[:, :2], LABELS), (ROWS[:, :, None], LABELS),
+    (ROWS, np.array([np.nan, 1])), (ROWS[:, :2], LABELS),
+    (ROWS[:, :, None].repeat(2, axis=2), LABELS),
     (ROWS, LABELS[:1]), (ROWS,), (ROWS, LABELS, LABELS), {"x": ROWS, "y": LABELS}, ROWS,
     (ROWS, np.array([(1, 2)] * 2, [("a", "i4"), ("b", "i4")])),
     (ROWS, np.array(["2001-01-01"] * 2, "M8[D]")), (ROWS, None), (ROWS, "01"), (ROWS, b"01"),
