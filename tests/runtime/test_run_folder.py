@@ -175,7 +175,7 @@ def test_finish_writes_what_another_process_has_damaged(tmp_path):
         assert [entry["ended_by"] for entry in folder.provenance()] == ["finished"] * start
     other = RunFolder.open(folder.path)  # which has begun nothing
     other.finish("again")
-    assert other.provenance()[-1]["ended_by"] == "again"
+    assert other.provenance()[-1]["ended_by"] == "finished"
     path.unlink()
     RunFolder.open(folder.path).finish("finished")  # nothing was begun: nothing ends
     assert not path.exists()
