@@ -66,7 +66,11 @@ def read_arrays(path, names, optional_names=()):
             zipfile.ZipFile(stream) as archive:
         entries = _find_entries(archive, names, optional_names)
         _check_sizes(entries, os.fstat(stream.fileno()).st_size)
-        return {name: _read_array(archive, entry, name) for name, entry in entries.items()}
+        arrays = {}
+        for name, entry in entries.items():
+            with archive.open(entry) as part:
+                arrays[name] = _read_stream(part, entry.file_size, name)
+        return arrays
 
 
 def read_array(path):
@@ -89,7 +93,7 @@ def _in_one_line(path, damaged):
         yield
         return
     except OSError as error:
-        reason = "cannot be read (%s)" % (error.strerror or error)
+        reason = f"cannot be read ({error.strerror or error})"
     except UserError:
         raise
     except _Refused as error:
@@ -97,8 +101,8 @@ def _in_one_line(path, damaged):
     except MemoryError:
         reason = "does not fit into memory"
     except Exception as error:  # zipfile, zlib and numpy raise nearly anything for a damaged file
-        reason = "%s (%s: %s)" % (damaged, type(error).__name__, error)
-    raise UserError("%s: %s" % (path, one_line(reason, 200)))
+        reason = f"{damaged} ({type(error).__name__}: {error})"
+    raise UserError(f"{path}: {one_line(reason, 200)}")
 
 
 def _find_entries(archive, names, optional_names):
@@ -106,15 +110,15 @@ def _find_entries(archive, names, optional_names):
     present = {entry.filename: entry for entry in archive.infolist()}
     missing = [name for name in names if name + ".npy" not in present]
     if missing:
-        raise _Refused("has no %s; an .npz file with %s is needed"
-                       % (", ".join(missing), ", ".join(names)))
+        raise _Refused(f"has no {', '.join(missing)}; an .npz file with {', '.join(names)} is "
+                       f"needed")
     entries = {name: present[name + ".npy"] for name in list(names) + list(optional_names)
                if name + ".npy" in present}
     for name, entry in entries.items():
         if entry.flag_bits & ENCRYPTED:
-            raise _Refused("%s is encrypted" % name)
+            raise _Refused(f"{name} is encrypted")
         if entry.compress_type not in (zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED):
-            raise _Refused("%s is compressed in a way that numpy does not use" % name)
+            raise _Refused(f"{name} is compressed in a way that numpy does not use")
     return entries
 
 
@@ -124,17 +128,12 @@ def _check_sizes(entries, file_size):
         if entry.compress_size > file_size or (
                 entry.compress_type == zipfile.ZIP_STORED
                 and entry.compress_size != entry.file_size):
-            raise _Refused("%s claims more bytes than the file has" % name)
+            raise _Refused(f"{name} claims more bytes than the file has")
     unpacked = sum(entry.file_size for entry in entries.values()
                    if entry.compress_type == zipfile.ZIP_DEFLATED)
     if unpacked > MAX_UNPACKED:
-        raise _Refused("its arrays unpack to %.3g GB, above the limit of %.3g GB; store them "
-                       "uncompressed (numpy.savez)" % (unpacked / 1e9, MAX_UNPACKED / 1e9))
-
-
-def _read_array(archive, entry, name):
-    with archive.open(entry) as stream:
-        return _read_stream(stream, entry.file_size, name)
+        raise _Refused(f"its arrays unpack to {unpacked / 1e9:.3g} GB, above the limit of "
+                       f"{MAX_UNPACKED / 1e9:.3g} GB; store them uncompressed (numpy.savez)")
 
 
 def _read_stream(stream, file_size, name):
@@ -144,13 +143,12 @@ def _read_stream(stream, file_size, name):
     for length in shape:
         size *= length
     if size != file_size - header_size:
-        raise _Refused("%s claims shape (%s) of %s, but the file holds %d bytes of it"
-                       % (name, ", ".join("%d" % length for length in shape), dtype,
-                          file_size - header_size))
+        raise _Refused(f"{name} claims shape ({', '.join(map(str, shape))}) of {dtype}, but the "
+                       f"file holds {file_size - header_size} bytes of it")
     values = _read_values(stream, size, name)
     if dtype.kind == "U" and np.any(
             values.view(np.dtype("u4").newbyteorder(dtype.byteorder)) > 0x10ffff):
-        raise _Refused("%s holds letters that do not exist" % name)
+        raise _Refused(f"{name} holds letters that do not exist")
     return values.view(dtype).reshape(shape, order=order)
 
 
@@ -159,17 +157,17 @@ def _read_header(stream, name):
     start = stream.read(8)
     layout = {b"\x01\x00": "<H", b"\x02\x00": "<I", b"\x03\x00": "<I"}.get(start[6:])
     if start[:6] != b"\x93NUMPY" or layout is None:
-        raise _Refused("%s is not an array of numpy" % name)
+        raise _Refused(f"{name} is not an array of numpy")
     length, = struct.unpack(layout, stream.read(struct.calcsize(layout)))
     header = HEADER.fullmatch(stream.read(length)) if length <= MAX_HEADER else None
     if header is None:
-        raise _Refused("%s has a header that is not one of a plain array" % name)
+        raise _Refused(f"{name} has a header that is not one of a plain array")
     code = header.group("type").decode("latin1")
     if not ARRAY_TYPE.fullmatch(code):
-        raise _Refused("%s holds %r, neither numbers nor strings" % (name, code))
+        raise _Refused(f"{name} holds {code!r}, neither numbers nor strings")
     lengths = header.group("shape").replace(b"L", b"").replace(b",", b" ").split()
     if len(lengths) > MAX_DIMENSIONS or any(len(digits) > 18 for digits in lengths):
-        raise _Refused("%s has no valid shape" % name)
+        raise _Refused(f"{name} has no valid shape")
     order = "F" if header.group("fortran") == b"True" else "C"
     return (np.dtype(code), tuple(int(digits) for digits in lengths), order,
             8 + struct.calcsize(layout) + length)
@@ -183,9 +181,9 @@ def _read_values(stream, size, name):
     while done < size:
         count = stream.readinto(view[done:done + CHUNK])
         if not count:
-            raise _Refused("%s ends in the middle" % name)
+            raise _Refused(f"{name} ends in the middle")
         done += count
     if stream.read(1):  # reading to the end also compares the checksum
-        raise _Refused("%s is longer than its header says" % name)
+        raise _Refused(f"{name} is longer than its header says")
     return values
 

@@ -16,8 +16,8 @@ from runtime.settings import nearest_names, parse_value, value_types
 def run_command(main):
     """Runs a command's main function; a user error ends in one line, not a traceback.
 
-    A reader of our output that goes away (`| head -1`), a full disk behind it or a closed output
-    ends nothing: the command finishes its work in silence.
+    A command whose output nobody reads any more (`| head -1`), or whose output is closed or full,
+    still finishes its work.
 
     Args:
         main: function of the command line's arguments.
@@ -82,7 +82,8 @@ def check_output():
     """Raises Failed if standard output is lost: for a command whose answer is what it prints."""
     sys.stdout.flush()
     if getattr(sys.stdout, "lost", None):
-        raise Failed("standard output cannot be written: %s; the answer is lost" % sys.stdout.lost)
+        raise Failed(f"standard output cannot be written: {sys.stdout.lost}; the answer is "
+                     f"lost")
 
 
 def _protect_output():
@@ -107,7 +108,7 @@ class ArgumentParser(argparse.ArgumentParser):
         self._negative_number_matcher = re.compile(r"-(\d+\.?\d*|\.\d+)([eE][+-]?\d+)?\Z")
 
     def error(self, message):
-        raise UserError("%s; --help lists what can be set" % message)
+        raise UserError(f"{message}; --help lists what can be set")
 
     def parse_args(self, args=None, namespace=None):
         """The options. Raises UserError for an unknown one, with the nearest that there are."""
@@ -120,14 +121,14 @@ class ArgumentParser(argparse.ArgumentParser):
         names = [name for action in self._actions for name in action.option_strings
                  if name.startswith("--")]
         if not argument.startswith("-"):
-            return ("unexpected argument %r; settings are given as --name value%s"
-                    % (argument, " (a data set as --dataset_flag %s)" % argument
-                       if "--dataset_flag" in names else ""))
+            hint = (f" (a data set as --dataset_flag {argument})"
+                    if "--dataset_flag" in names else "")
+            return f"unexpected argument {argument!r}; settings are given as --name value{hint}"
         name = argument.split("=")[0]
         underscored = "--" + name[2:].replace("-", "_")
         alike = [underscored] if underscored in names else nearest_names(name, names)
-        return "unknown setting %s; %s--help lists all" % (
-            name, "did you mean %s? " % " or ".join(alike) if alike else "")
+        hint = f"did you mean {' or '.join(alike)}? " if alike else ""
+        return f"unknown setting {name}; {hint}--help lists all"
 
 
 def add_setting_arguments(parser, settings_class, leave_out=(), defaults=None, choices=None):
@@ -143,7 +144,7 @@ def add_setting_arguments(parser, settings_class, leave_out=(), defaults=None, c
     for field in dataclasses.fields(settings_class):
         if field.name not in leave_out:
             value = (defaults or {}).get(field.name, field.default)
-            default = "" if value is None else " (default: %s)" % (value,)
+            default = "" if value is None else f" (default: {value})"
             types = "|".join(kind.__name__.upper() for kind in value_types(field))
             values = (choices or {}).get(field.name) or field.metadata["choices"]
             listed = f": {', '.join(values)}" if values else ""
@@ -170,7 +171,7 @@ def duration(seconds):
     """Seconds as text for people: "41 s", "2 min 41 s", "3 h 05 min"."""
     seconds = int(round(seconds))
     if seconds < 60:
-        return "%d s" % seconds
+        return f"{seconds} s"
     if seconds < 3600:
-        return "%d min %02d s" % divmod(seconds, 60)
-    return "%d h %02d min" % divmod(seconds // 60, 60)
+        return f"{seconds // 60} min {seconds % 60:02d} s"
+    return f"{seconds // 3600} h {seconds // 60 % 60:02d} min"

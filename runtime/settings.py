@@ -59,7 +59,7 @@ def parse_value(field, text):
     types = value_types(field)
     if bool in types:
         if text.lower() not in TRUTH:
-            raise UserError("%s takes true or false, not %r" % (field.name, text[:40]))
+            raise UserError(f"{field.name} takes true or false, not {text[:40]!r}")
         return TRUTH[text.lower()]
     if int in types and WHOLE_NUMBER.match(text):
         return int(text)
@@ -70,8 +70,8 @@ def parse_value(field, text):
             return float(text)
         except ValueError:
             pass
-    raise UserError("%s takes a %snumber%s, not %r" % (
-        field.name, "" if float in types else "whole ", _range(field), text[:40]))
+    kind = "number" if float in types else "whole number"
+    raise UserError(f"{field.name} takes a {kind}{_range(field)}, not {text[:40]!r}")
 
 
 def checked_value(field, value):
@@ -84,22 +84,23 @@ def checked_value(field, value):
     if value is None and field.default is None:
         return None
     if isinstance(value, int) and abs(value) >= MOST:  # also what no float can hold
-        raise UserError("%s is %.60s...; it must be a number%s" % (
-            field.name, value if abs(value) < 10 ** 60 else "10^60", _range(field)))
+        shown = value if abs(value) < 10 ** 60 else "10^60..."
+        raise UserError(f"{field.name} is {shown}; it must be a number{_range(field)}")
     if types == (float,) and isinstance(value, int) and not isinstance(value, bool):
         value = float(value)
     if not isinstance(value, types) or (isinstance(value, bool) and bool not in types):
-        raise UserError("%s must be of type %s, not %.60r" % (
-            field.name, " or ".join(kind.__name__ for kind in types), value))
+        names = " or ".join(kind.__name__ for kind in types)
+        raise UserError(f"{field.name} must be of type {names}, not {value!r:.60}")
     choices = field.metadata["choices"]
     if choices and value not in choices:
-        raise UserError("%s is %.60r; valid values: %s" % (field.name, value, ", ".join(choices)))
+        raise UserError(f"{field.name} is {value!r:.60}; valid values: {', '.join(choices)}")
     low, high = field.metadata["low"], field.metadata["high"]
     if isinstance(value, (int, float)) and not isinstance(value, bool):
         outside = (low is not None and value < low) or (high is not None and value > high)
         if outside or not math.isfinite(value):
-            raise UserError("%s is %.60r; it must be a %s number%s" % (
-                field.name, value, "finite" if float in types else "whole", _range(field)))
+            kind = "finite" if float in types else "whole"
+            raise UserError(f"{field.name} is {value!r:.60}; it must be a {kind} "
+                            f"number{_range(field)}")
     return value
 
 
@@ -114,5 +115,5 @@ def nearest_names(name, names):
 def _range(field):
     low, high = field.metadata["low"], field.metadata["high"]
     if low is not None and high is not None:
-        return " from %s to %s" % (low, high)
-    return " of at least %s" % low if low is not None else ""
+        return f" from {low} to {high}"
+    return f" of at least {low}" if low is not None else ""
