@@ -11,6 +11,7 @@ Recall: the share of the nearest 50 that lie no farther than the exact search's 
 """
 
 import argparse
+import asyncio
 import contextlib
 import itertools
 import json
@@ -188,12 +189,12 @@ def measure_load(run, seconds):
     from gallery.searcher import Searcher
 
     with detecting_gallery(run, 40) as (gallery, _, _, data):
-        access = web_server.Access()
-        server = web_server.make_server(web_server.create_app(
-            Searcher(gallery, engines.open_index, Judge), access), "127.0.0.1", 0)
-        port = web_server.port_of(server)
-        access.allow("127.0.0.1", port)
-        threading.Thread(target=server.run, daemon=True).start()
+        searcher, sockets = Searcher(gallery, engines.open_index, Judge), web_server.listen(
+            "127.0.0.1", 0)
+        port = sockets[0].getsockname()[1]
+        access = web_server.Access("127.0.0.1", port)
+        threading.Thread(target=lambda: asyncio.run(web_server.serve_forever(
+            searcher, access, sockets)), daemon=True).start()
         end, times, wrong = time.perf_counter() + seconds, [], []
 
         def browser(number):
@@ -228,8 +229,7 @@ class _Uploaded:
 
     def __init__(self, codes, num_bits):
         self.path, self.num_bits = Path("benchmark"), num_bits
-        self.info = dict(id="benchmark", change=1, encoder_id="0", crop=None, num_bits=num_bits)
-        self.version, self.codes = "benchmark-1", codes
+        self.info, self.codes = {"id": "benchmark"}, codes
 
     def __len__(self):
         return len(self.codes)
@@ -250,7 +250,7 @@ def measure_milvus(sizes, num_bits, uri):
         print("%4d %10d %9.1f %21.0f %8.0f  %.4f" % (
             (num_bits, size, uploaded) + rates(index, queries, time.perf_counter)
             + (index.recall,)), flush=True)
-        server.drop(gallery)
+        server._client.drop_collection(milvus.collection_name(gallery))
 
 
 def main():

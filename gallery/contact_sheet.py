@@ -1,6 +1,7 @@
 """Answers -> a contact sheet: one HTML file that asks for nothing else, and a PNG."""
 
 import io
+import os
 from pathlib import Path
 
 from PIL import Image, ImageDraw, ImageFont
@@ -28,6 +29,7 @@ def html(gallery, judge, results):
                   known=result.answer.verdict.name is not None,
                   image=data_url(result.face.thumbnail), more_ties=result.answer.more_ties,
                   neighbours=[dict(item, image=data_url(gallery.thumbnail(item["id"])),
+                                   file_name=os.path.basename(item["place"]),
                                    within=_is_within(item["distance"], result))
                               for item in texts.answer_dict(
                                   gallery, result.answer)["neighbours"]])

@@ -1,6 +1,5 @@
 """What the page asks of a gallery, as plain values; each answer is of the gallery as it is now."""
 
-import hashlib
 import io
 import math
 import threading
@@ -10,20 +9,20 @@ from typing import NamedTuple, Optional
 from PIL import Image, ImageDraw
 
 from evaluation import packing
-from faces.photographs import PhotographError, decode_photograph, quiet_pillow, read_photograph
-from gallery import answers
+from faces.photographs import PhotographError, decode_photograph, open_photograph, quiet_pillow
+from gallery import answers, people
 from gallery.answers import MOST_TOP, Judge
 from gallery.engines import Index
 from gallery.questions import check_embedder, encoder_input, find_faces
 from gallery.store import Gallery
+from runtime.errors import Failed
 from runtime.pages import data_url
 
 PAGE = 24  # faces a page, unless asked for otherwise
 MOST_PAGE = 200
-
-
 SHOWN_SIDE = 1600  # pixels of the longer side of a photograph that is shown
 FRAME = "#00a878"
+ATTEMPTS = 10  # the gallery may change while an answer is put together
 
 
 class NotThere(Exception):
@@ -34,21 +33,23 @@ class State(NamedTuple):
     """One state of the gallery, and what searches it.
 
     Attributes:
-        gallery: Gallery.
+        gallery: gallery.store.Gallery.
         index: Index; None of an empty gallery.
         judge: Judge.
+        encoder: methods.export.Encoder of the gallery's.
     """
 
     gallery: Gallery
     index: Optional[Index]
     judge: Judge
+    encoder: object
 
 
 class Searcher:
     """Answers the page's questions. One object serves several threads.
 
     Args:
-        gallery: gallery.gallery.Gallery.
+        gallery: gallery.store.Gallery.
         open_index: function of a Gallery; gives an Index.
         make_judge: function of a Gallery; gives a Judge.
     """
@@ -56,16 +57,19 @@ class Searcher:
     def __init__(self, gallery, open_index, make_judge):
         self._open_index = open_index
         self._make_judge = make_judge
-        self._state = self._opened(gallery)
-        self._encoder = gallery.open_encoder()
         self._encoding = threading.Lock()
         self._changing = threading.Lock()
-        check_embedder(self._encoder.metadata)
-        self._encoder.warm_up()
+        self._state = self._opened(gallery, self._open_encoder(gallery))
 
-    def _opened(self, gallery):
+    def _open_encoder(self, gallery):
+        encoder = gallery.open_encoder()
+        check_embedder(encoder.metadata)
+        encoder.warm_up()
+        return encoder
+
+    def _opened(self, gallery, encoder):
         index = self._open_index(gallery) if len(gallery) else None
-        return State(gallery, index, self._make_judge(gallery))
+        return State(gallery, index, self._make_judge(gallery), encoder)
 
     def now(self):
         """The State of the gallery that is on the disk.
@@ -74,50 +78,78 @@ class Searcher:
             UserError: it is not there any more, or damaged.
         """
         with self._changing:
-            old = self._state.gallery
-            if not old.is_current():
-                new = Gallery.open(old.path)
-                if new.info["encoder_id"] != old.info["encoder_id"]:
+            gallery, encoder = self._state.gallery, self._state.encoder
+            if not gallery.is_current():
+                new = Gallery.open(gallery.path)
+                if new.info["encoder_id"] == gallery.info["encoder_id"]:
+                    self._state = self._opened(new, encoder)
+                else:
+                    self._state = self._opened(new, self._open_encoder(new))
                     with self._encoding:
-                        self._encoder.close()
-                        self._encoder = new.open_encoder()
-                self._state = self._opened(new)
+                        encoder.close()
             return self._state
+
+    def _answer(self, ask):
+        """What `ask` says of the State that is on the disk: a function of it.
+
+        Raises:
+            UserError: see now.
+            Whatever `ask` raises, but KeyError: a face was removed meanwhile, so it is asked again.
+        """
+        for _ in range(ATTEMPTS):
+            state = self.now()
+            try:
+                return ask(state)
+            except KeyError:
+                continue
+        raise Failed(f"{state.gallery.path} changes too fast to be searched; try again")
 
     def describe(self):
         """What the page says of the gallery, and the curve behind its threshold."""
         state = self.now()
-        gallery, calibration = state.gallery, state.gallery.calibration
+        gallery, judge, calibration = state.gallery, state.judge, state.gallery.calibration
         curve = None
         if calibration:
             curve = {"probes": calibration.probes, "source": calibration.source,
-                     "of_queries": calibration.is_held_out,
                      "points": [[calibration.false_accept_rate(distance),
                                  calibration.highest_rate(distance),
                                  calibration.miss_rate(distance)]
                                 for distance in range(gallery.num_bits + 1)]}
-        return {"name": gallery.path.name, "faces": len(gallery),
-                "people": len(gallery.names), "num_bits": gallery.num_bits,
-                "engine": state.index.name if state.index else "none",
-                "threshold": state.judge.threshold, "why_nobody": state.judge.why_nobody(),
-                "rate": state.judge.rate, "caution": state.judge.caution(),
-                "curve": curve, "page": PAGE}
+        return {"name": gallery.path.name, "faces": len(gallery), "people": len(gallery.names),
+                "num_bits": gallery.num_bits, "engine": state.index.name if state.index else "none",
+                "threshold": judge.threshold, "why_nobody": judge.why_nobody(),
+                "rate": judge.rate, "caution": judge.caution(), "curve": curve, "page": PAGE}
+
+    def people(self):
+        """The names that the gallery knows, in order."""
+        return {"names": sorted(self.now().gallery.names.values())}
+
+    def name_face(self, face_id, name):
+        """Says who a face is. Returns the face.
+
+        Raises:
+            NotThere: there is no such face.
+            UserError: the name is empty, or another process is changing the gallery.
+        """
+        gallery = self.now().gallery
+        _row_of(gallery, face_id)
+        people.name_faces(gallery.path, [face_id], name)
+        return self._answer(lambda state: _face(state.gallery, face_id))
 
     def browse(self, offset, count):
         """Some faces of the gallery in the order of their ids."""
-        gallery = self.now().gallery
-        rows = range(min(offset, len(gallery)), min(offset + count, len(gallery)))
-        return {"total": len(gallery), "faces": [
-            self._face(face) for face in gallery.faces(gallery.ids[rows.start:rows.stop])]}
-
-    def _face(self, face):
-        return {"id": face.id, "identity": face.name, "place": face.place,
-                "file": face.photograph}
+        return self._answer(lambda state: {
+            "total": len(state.gallery),
+            "faces": [_as_dict(face) for face in state.gallery.faces(
+                state.gallery.ids[offset:offset + count])]})
 
     def thumbnail(self, face_id):
         """The bytes of a face's thumbnail. Raises NotThere where there is none."""
         gallery = self.now().gallery
-        return gallery.thumbnail(gallery.ids[_row_of(gallery, face_id)])
+        try:
+            return gallery.thumbnail(face_id)
+        except KeyError:
+            raise NotThere("the gallery holds no such face")
 
     def photograph(self, face_id):
         """The photograph that a face is on, the face framed: bytes of a JPEG.
@@ -128,16 +160,19 @@ class Searcher:
             NotThere: there is no such face, or its photograph is gone or changed.
         """
         gallery = self.now().gallery
-        face = gallery.faces([gallery.ids[_row_of(gallery, face_id)]])[0]
-        if face.photograph is None:
-            raise NotThere(f"this face is no photograph's: {face.place}")
         try:
-            data = read_photograph(Path(face.photograph))
-            if hashlib.sha256(data).digest() != face.sha256:
-                raise NotThere(f"{face.photograph} has changed since it was indexed")
-            photograph = decode_photograph(data)
+            face, = gallery.faces([face_id])
+        except KeyError:
+            raise NotThere("the gallery holds no such face")
+        if face.photograph is None:
+            raise NotThere(f"{face.place} is not a photograph's")
+        try:
+            with quiet_pillow():
+                photograph = open_photograph(Path(face.photograph))
         except PhotographError as error:
             raise NotThere(f"{face.photograph} {error.detail}")
+        if photograph.sha256 != face.sha256.hex():
+            raise NotThere(f"{face.photograph} has changed since it was indexed")
         return framed(photograph.image, photograph.image_box(face.box))
 
     def query(self, data):
@@ -146,17 +181,21 @@ class Searcher:
         Raises:
             PhotographError: it is no image, damaged, or too large.
         """
-        self.now()  # whose encoder it is
-        metadata = self._encoder.metadata
         with quiet_pillow():
-            faces = find_faces(decode_photograph(data), metadata)
+            photograph = decode_photograph(data)
+            return self._answer(lambda state: {"faces": self._query(state, photograph)})
+
+    def _query(self, state, photograph):
+        metadata = state.encoder.metadata
+        faces = find_faces(photograph, metadata)
         if not faces:
-            return {"faces": []}
+            return []
         with self._encoding:
-            codes = packing.pack(self._encoder.encode(encoder_input(faces, metadata)))
-        return {"faces": [dict(self.neighbours(packing.to_text(code)), box=list(face.box),
-                               image=data_url(face.thumbnail))
-                          for face, code in zip(faces, codes)]}
+            if state.encoder is not self._state.encoder:
+                raise KeyError("the encoder has changed meanwhile")
+            codes = packing.pack(state.encoder.encode(encoder_input(faces, metadata)))
+        return [dict(_neighbours(state, packing.to_text(code)), box=list(face.box),
+                     image=data_url(face.thumbnail)) for face, code in zip(faces, codes)]
 
     def neighbours_of(self, face_id, offset=0, count=PAGE, threshold=None):
         """The nearest faces of one of the gallery's; see neighbours.
@@ -164,11 +203,11 @@ class Searcher:
         Raises:
             NotThere: there is none of this id.
         """
-        gallery = self.now().gallery
-        row = _row_of(gallery, face_id)
-        code = packing.to_text(gallery.codes[row])
-        return dict(self.neighbours(code, offset, count, threshold),
-                    **self._face(gallery.faces([gallery.ids[row]])[0]))
+        def ask(state):
+            code = state.gallery.codes[_row_of(state.gallery, face_id)]
+            return dict(_neighbours(state, packing.to_text(code), offset, count, threshold),
+                        **_face(state.gallery, face_id))
+        return self._answer(ask)
 
     def neighbours(self, code, offset=0, count=PAGE, threshold=None):
         """A page of the nearest faces of a code.
@@ -181,17 +220,20 @@ class Searcher:
         Raises:
             ValueError: the code is none.
         """
-        state = self.now()
-        packed = packing.from_text(code)
-        if state.index is None:
-            return {"verdict": None, "more_ties": 0, "neighbours": [], "code": code,
-                    "offset": offset, "total": 0}
+        return self._answer(lambda state: _neighbours(state, code, offset, count, threshold))
+
+
+def _neighbours(state, code, offset=0, count=PAGE, threshold=None):
+    packed = packing.from_text(code)
+    total = min(len(state.gallery), MOST_TOP)
+    answer = {"verdict": None, "more_ties": 0, "neighbours": []}
+    if state.index is not None:
         judge = state.judge if threshold is None else Judge(
             state.gallery, state.judge.rate, threshold, state.judge.voters)
-        top = min(offset + count, MOST_TOP, len(state.gallery))
-        answer = answers.answer_dict(state.gallery, judge.answer(state.index, packed, top))
-        answer["neighbours"] = answer["neighbours"][offset:]
-        return dict(answer, code=code, offset=offset, total=min(len(state.gallery), MOST_TOP))
+        answer = answers.answer_dict(state.gallery, judge.answer(
+            state.index, packed, min(offset + count, total)))
+    answer["neighbours"] = answer["neighbours"][offset:]
+    return dict(answer, code=code, offset=offset, total=total)
 
 
 def framed(image, box):
@@ -211,6 +253,14 @@ def framed(image, box):
     stream = io.BytesIO()
     image.save(stream, "JPEG", quality=88)
     return stream.getvalue()
+
+
+def _face(gallery, face_id):
+    return _as_dict(gallery.faces([face_id])[0])
+
+
+def _as_dict(face):
+    return {"id": face.id, "identity": face.name, "place": face.place, "file": face.photograph}
 
 
 def _row_of(gallery, face_id):

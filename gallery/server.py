@@ -54,11 +54,11 @@ HEADERS = {
     "X-Content-Type-Options": "nosniff",
     "Cache-Control": "no-store",
 }
-ROOM = Path(__file__).resolve().parent
+STATIC = Path(__file__).resolve().parent / "static"
 PAGES = {  # address -> type and file
-    "/": ("text/html; charset=utf-8", ROOM / "templates" / "search.html"),
-    "/static/search.css": ("text/css; charset=utf-8", ROOM / "static" / "search.css"),
-    "/static/search.js": ("text/javascript; charset=utf-8", ROOM / "static" / "search.js"),
+    "/": ("text/html; charset=utf-8", STATIC / "search.html"),
+    "/static/search.css": ("text/css; charset=utf-8", STATIC / "search.css"),
+    "/static/search.js": ("text/javascript; charset=utf-8", STATIC / "search.js"),
 }
 
 
@@ -295,10 +295,11 @@ class _Server(tornado.httpserver.HTTPServer):
 def _application(searcher, access, connections):
     """What answers requests, by address."""
     face = r"/api/faces/([0-9]{1,18})/"
-    routes = [(r"/api/gallery", _About), (r"/api/faces", _Faces), (face + "neighbours", _Similar),
+    routes = [*((address, _Page) for address in PAGES),
+              ("/api/gallery", _About), ("/api/people", _People), ("/api/faces", _Faces),
+              (face + "neighbours", _Similar), (face + "name", _Name),
               (face + "thumbnail", _Thumbnail), (face + "photograph", _Photograph),
-              (r"/api/neighbours", _Neighbours), (r"/api/query", _Query)]
-    routes += [(address, _Page) for address in PAGES]
+              ("/api/neighbours", _Neighbours), ("/api/query", _Query)]
     return tornado.web.Application(
         routes, default_handler_class=_Nothing, log_function=lambda _: None, searcher=searcher,
         access=access, connections=connections, uploads=_Uploads(),
@@ -482,6 +483,13 @@ class _About(_Handler):
         self.finish(dict(await self.run(self.searcher.describe), most_bytes=MOST_BYTES))
 
 
+class _People(_Handler):
+    """The names that the gallery knows."""
+
+    async def answer(self):
+        self.finish(await self.run(self.searcher.people))
+
+
 class _Faces(_Handler):
     """Some of the gallery's faces."""
 
@@ -503,6 +511,23 @@ class _Neighbours(_Handler):
     async def answer(self):
         self.finish(await self.run(self.searcher.neighbours, self.get_query_argument("code", ""),
                                    *self.paging()))
+
+
+class _Name(_Handler):
+    """Says who a face is."""
+
+    methods = ("POST",)
+    body_type = JSON_TYPE
+    most_body = 10000
+
+    async def answer(self, face_id):
+        try:
+            name = json.loads(b"".join(self._body).decode())["name"]
+        except (ValueError, KeyError, TypeError, RecursionError):
+            name = None
+        if not isinstance(name, str) or not name.strip():
+            raise ValueError('a name is sent as {"name": "..."} and is not empty')
+        self.finish(await self.run(self.searcher.name_face, int(face_id), name))
 
 
 class _Thumbnail(_Handler):

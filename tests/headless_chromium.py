@@ -12,6 +12,7 @@ import shutil
 import subprocess
 import tempfile
 import time
+from urllib.parse import urljoin
 
 NAMES = ("chromium", "chromium-browser", "google-chrome")
 FLAGS = ("--headless", "--no-sandbox", "--disable-gpu", "--disable-quic", "--no-first-run",
@@ -29,15 +30,17 @@ def find():
 class Browser:
     """A Chromium with one tab; a context manager.
 
+    Args:
+        flags: more arguments of Chromium's.
+
     Attributes:
         problems: list of str: errors in the console, and requests for anything but the page
             itself (of a server's page: for anything beyond that server), since `open`.
     """
 
-    def __init__(self, path=None):
+    def __init__(self, *flags):
         self._profile = tempfile.mkdtemp(prefix="chromium-")
-        command = [path or find()] + list(FLAGS) + ["--user-data-dir=" + self._profile,
-                                                    "about:blank"]
+        command = [find(), *FLAGS, *flags, f"--user-data-dir={self._profile}", "about:blank"]
         # The shell gives the pipes to 3 and 4, where Chromium wants them.
         self._process = subprocess.Popen(
             ["/bin/sh", "-c", 'exec "$@" 3<&0 4>&1 </dev/null >/dev/null', "sh"] + command,
@@ -72,9 +75,9 @@ class Browser:
     def open(self, path, width=1280, dark=False, media=""):
         """Opens a file, or an address of a server, at a window's width, on light or dark, on the
         screen or for print."""
-        served = str(path).startswith(("http://", "about:"))
+        served = str(path).startswith(("http://", "https://", "about:"))
         self.problems, self._page = [], str(path) if served else "file://" + str(path)
-        self._allowed = ("data:", "about:") + (self._page.split("#")[0],) * served
+        self._allowed = ("data:", "about:") + (urljoin(self._page, "/"),) * served
         self.call("Emulation.setDeviceMetricsOverride", width=width, height=900,
                   deviceScaleFactor=1, mobile=width < 600)
         self.call("Emulation.setEmulatedMedia", media=media, features=[
@@ -93,10 +96,10 @@ class Browser:
         """Waits until a JavaScript expression in the page is true."""
         end = time.time() + PATIENCE / 2
         while time.time() < end:
-            if self.run("!!(%s)" % script):
+            if self.run(f"!!({script})"):
                 return
             time.sleep(0.02)
-        raise AssertionError("it did not come to be: %s; %s" % (script, self.problems))
+        raise AssertionError(f"it did not come to be: {script}; {self.problems}")
 
     def press(self, key, code=None, text=""):
         """Presses a key, by its name in the browser, and lets it go."""
@@ -139,7 +142,7 @@ class Browser:
             answer = self._read()
             if answer.get("id") == number:
                 if "error" in answer:
-                    raise ValueError("%s: %s" % (method, answer["error"]))
+                    raise ValueError(f"{method}: {answer['error']}")
                 return answer["result"]
 
     def _wait(self, event):

@@ -7,6 +7,7 @@ let threshold = null; // distance up to which a face is named; null: the calibra
 let shown = []; // faces that were searched, with their nearest faces so far
 let browsed = 0; // the first face of the gallery's page
 let asked = 0; // the latest question: answers to earlier ones are dropped
+let chosen = null; // the face whose photograph is shown
 
 async function ask(address, options) {
   const answer = await fetch(address, options);
@@ -43,23 +44,76 @@ function percent(share) {
   return share === null ? "an unknown share" : (100 * share).toFixed(share < 0.1 ? 1 : 0) + " %";
 }
 
+// The last part of a path; between its parts a line may break.
+function fileName(face) {
+  const name = (face.file || face.place || "").split(/[\\/]/).pop();
+  const shown = make("span", undefined, "file");
+  name.split(/(?<=[_\-. ])/).forEach((part, number) => {
+    if (number) shown.append(make("wbr"));
+    shown.append(part);
+  });
+  return shown;
+}
+
 function faceButton(face, lines, className) {
   const item = make("li");
   const button = make("button", undefined, "face " + (className || ""));
   button.type = "button";
   button.dataset.id = face.id;
+  button.title = [face.identity, face.place].filter(Boolean).join(", ");
   const image = make("img");
   image.src = "/api/faces/" + face.id + "/thumbnail";
   image.alt = face.identity || "a face without a name";
   image.loading = "lazy";
   button.append(image, make("b", face.identity || "–"));
   for (const line of lines) button.append(make("span", line));
-  button.addEventListener("click", () => { location.hash = "face=" + face.id; });
+  button.append(fileName(face));
+  button.addEventListener("click", () => showFace(face));
   item.append(button);
   return item;
 }
 
+// A face's photograph, what can be done with it, and its name.
+function showFace(face) {
+  const image = element("face-image");
+  chosen = face;
+  element("face-name").textContent = face.identity || "A face without a name";
+  element("face-place").textContent = face.place;
+  element("face-person").value = face.identity || "";
+  sayOfFace("");
+  image.alt = "the photograph, with a frame around the face";
+  image.onerror = () => {
+    image.onerror = null;
+    image.src = "/api/faces/" + face.id + "/thumbnail";
+    ask("/api/faces/" + face.id + "/photograph").catch((error) => sayOfFace(error.message, true));
+  };
+  image.src = "/api/faces/" + face.id + (face.file ? "/photograph" : "/thumbnail");
+  element("face").showModal();
+}
+
+function sayOfFace(text, isError = false) {
+  element("face-status").textContent = text;
+  element("face-status").classList.toggle("error", isError);
+}
+
+async function nameFace() {
+  const face = chosen;
+  try {
+    const named = await ask("/api/faces/" + face.id + "/name", {
+      method: "POST", body: JSON.stringify({name: element("face-person").value}),
+      headers: {"Content-Type": "application/json"}});
+    element("face").close();
+    say("Face " + face.id + " is " + named.identity + " now.");
+    await showAbout();
+    await browse(browsed);
+    await searchAgain();
+  } catch (error) {
+    sayOfFace(error.message, true);
+  }
+}
+
 function verdictTexts(verdict) {
+  if (verdict === null) return ["unknown", "the gallery is empty"];
   if (verdict.name === null) {
     return ["unknown", verdict.reason + "; nearest distance " + verdict.nearest];
   }
@@ -69,24 +123,33 @@ function verdictTexts(verdict) {
     verdict.nearest];
 }
 
-function showResult(result) {
-  const section = make("section", undefined, "result");
-  const query = make("div", undefined, "query");
+function queryImage(result) {
   const image = make("img");
   image.src = result.image || "/api/faces/" + result.id + "/thumbnail";
   image.alt = "the face that was searched";
+  return image;
+}
+
+function showAnswer(result) {
+  const section = make("section", undefined, "answer");
   const [name, reason] = verdictTexts(result.verdict);
   const texts = make("div");
-  if (result.title) texts.append(make("h2", result.title));
-  texts.append(make("p", name, "verdict"), make("p", reason, "soft"));
-  query.append(image, texts);
+  texts.append(make("h2", result.title), make("p", name, "verdict"), make("p", reason, "soft"));
+  section.append(queryImage(result), texts);
+  return section;
+}
+
+function showResult(result, number) {
+  const section = make("section", undefined, "result");
+  const limit = result.verdict && result.verdict.threshold;
   const list = make("ol", undefined, "faces");
-  const limit = result.verdict.threshold;
   for (const face of result.neighbours) {
     const within = limit !== null && face.distance <= limit;
-    list.append(faceButton(face, ["distance " + face.distance], within ? "within" : "beyond"));
+    list.append(faceButton(face, ["distance " + face.distance], within ? "within" : ""));
   }
-  section.append(query, list);
+  section.append(
+    make("h2", "Nearest faces" + (shown.length > 1 ? " of face " + (number + 1) : "")),
+    make("p", limit === null ? "" : "A frame: within distance " + limit + ".", "soft"), list);
   if (result.more_ties) {
     section.append(make("p", result.more_ties + " more lie as far as the last one.", "soft"));
   }
@@ -100,7 +163,10 @@ function showResult(result) {
 }
 
 function showResults() {
+  element("answers").replaceChildren(...shown.map(showAnswer));
   element("results").replaceChildren(...shown.map(showResult));
+  element("caution").hidden = !shown.length || !about.caution || threshold !== null;
+  element("caution").textContent = "Caution: " + about.caution + ".";
   element("naming").hidden = !shown.length || !about.faces;
 }
 
@@ -139,7 +205,7 @@ async function search(photograph) {
     showResults();
     say(count === 0 ? "No face was found on " + photograph.name + "." :
       count === 1 ? "One face was searched." : count + " faces were searched.", count === 0);
-    if (threshold !== null) await judgeAgain();
+    if (threshold !== null) await searchAgain();
   } catch (error) {
     if (question === asked) say(error.message, true);
   }
@@ -160,15 +226,17 @@ async function searchFace(id) {
   }
 }
 
-async function judgeAgain() {
+// Asks for what is shown once more: by another threshold, or after a change of the gallery.
+async function searchAgain() {
   const question = ++asked;
   explainThreshold();
   try {
-    const verdicts = await Promise.all(shown.map((result) => ask(
-      "/api/neighbours?code=" + result.code + "&offset=0&count=1" +
+    const found = await Promise.all(shown.map((result) => ask(
+      "/api/neighbours?code=" + result.code + "&offset=0&count=" +
+      Math.min(200, Math.max(1, result.neighbours.length)) +
       (threshold === null ? "" : "&threshold=" + threshold))));
     if (question !== asked) return;
-    verdicts.forEach((found, number) => { shown[number].verdict = found.verdict; });
+    found.forEach((answer, number) => Object.assign(shown[number], answer));
     showResults();
   } catch (error) {
     say(error.message, true);
@@ -187,9 +255,9 @@ function explainThreshold() {
   } else {
     const [named, most, missed] = curve.points[distance];
     element("meaning").textContent = "That names " + percent(named) + " of strangers (at most " +
-      percent(most) + ", with 95 % confidence, measured with " + curve.probes + " faces" +
-      (curve.of_queries ? "" : " of the gallery itself") + ") and misses " + percent(missed) +
-      " of the people it knows.";
+      percent(most) + ", with 95 % confidence) and misses " + percent(missed) +
+      " of the people it knows. " + curve.probes + " faces were searched as strangers: " +
+      curve.source + ".";
   }
   element("calibrated").disabled = threshold === null;
   markCurve(distance);
@@ -229,21 +297,32 @@ async function browse(offset) {
 
 function followAddress() {
   const match = /^#face=(\d{1,15})$/.exec(location.hash);
+  if (element("face").open) element("face").close();
   if (match) searchFace(match[1]);
+}
+
+async function showAbout() {
+  about = await ask("/api/gallery");
+  element("about").textContent = about.name + ": " + about.faces + " faces of " +
+    about.people + " people, codes of " + about.num_bits + " bits, engine " + about.engine;
+  const people = await ask("/api/people");
+  element("people").replaceChildren(...people.names.map((name) => {
+    const option = make("option");
+    option.value = name;
+    return option;
+  }));
+  element("threshold").max = about.num_bits;
+  drawCurve();
+  explainThreshold();
 }
 
 async function start() {
   try {
-    about = await ask("/api/gallery");
+    await showAbout();
   } catch (error) {
     say(error.message, true);
     return;
   }
-  element("about").textContent = about.name + ": " + about.faces + " faces of " + about.people +
-    " people, codes of " + about.num_bits + " bits, engine " + about.engine;
-  element("threshold").max = about.num_bits;
-  drawCurve();
-  explainThreshold();
   element("photograph").addEventListener("change", () => {
     if (element("photograph").files.length) search(element("photograph").files[0]);
     element("photograph").value = ""; // so that the same one can be chosen again
@@ -264,15 +343,24 @@ async function start() {
     threshold = Number(element("threshold").value);
     explainThreshold();
     clearTimeout(waiting);
-    waiting = setTimeout(judgeAgain, 100);
+    waiting = setTimeout(searchAgain, 100);
   });
   element("calibrated").addEventListener("click", () => {
     threshold = null;
-    judgeAgain();
+    searchAgain();
   });
   element("previous").addEventListener("click",
     () => browse(Math.max(0, browsed - about.page)));
   element("next").addEventListener("click", () => browse(browsed + about.page));
+  element("face-close").addEventListener("click", () => element("face").close());
+  element("face-similar").addEventListener("click", () => {
+    if (location.hash === "#face=" + chosen.id) followAddress();
+    location.hash = "face=" + chosen.id;
+  });
+  element("face-naming").addEventListener("submit", (event) => {
+    event.preventDefault();
+    nameFace();
+  });
   addEventListener("hashchange", followAddress);
   await browse(0);
   followAddress();

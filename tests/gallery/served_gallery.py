@@ -2,8 +2,10 @@
 
 import asyncio
 import contextlib
+import hashlib
 import http.client
 import json
+import os
 import shutil
 import socket
 import ssl
@@ -12,12 +14,14 @@ import threading
 import time
 
 import numpy as np
-from tiny_gallery import metadata
+from PIL import Image
+from tiny_gallery import metadata, write_gallery
 
 from gallery import server as web_server
 from gallery.answers import Judge
 from gallery.engines import open_index
 from gallery.searcher import Searcher
+from gallery.store import Gallery, Writer
 
 
 class PixelEncoder:
@@ -37,19 +41,20 @@ class PixelEncoder:
         pass
 
 
+PHOTOGRAPH = (160, 120)  # pixels
 PUBLIC_NAME = "faces.example.org"
 NGINX = """
 daemon off; master_process off; pid nginx.pid; error_log stderr; worker_rlimit_nofile 1024;
-events {}
-http {
+events {{}}
+http {{
   access_log off; client_max_body_size 20m; client_body_temp_path body; proxy_temp_path proxy;
   fastcgi_temp_path fastcgi; uwsgi_temp_path uwsgi; scgi_temp_path scgi;
-  server {
-    listen 127.0.0.1:%(public_port)d ssl; server_name %(name)s;
+  server {{
+    listen 127.0.0.1:{public_port} ssl; server_name {name};
     ssl_certificate certificate.pem; ssl_certificate_key key.pem;
-    location / { proxy_pass http://127.0.0.1:%(port)d; %(header)s }
-  }
-}
+    location / {{ proxy_pass http://127.0.0.1:{port}; {header} }}
+  }}
+}}
 """
 
 
@@ -68,7 +73,7 @@ def tls_proxy(folder, public_port, port, header=""):
                     "-subj", "/CN=" + PUBLIC_NAME, "-addext", "subjectAltName=DNS:" + PUBLIC_NAME,
                     "-keyout", "key.pem", "-out", "certificate.pem"], cwd=str(folder), check=True,
                    stderr=subprocess.DEVNULL)
-    (folder / "nginx.conf").write_text(NGINX % dict(
+    (folder / "nginx.conf").write_text(NGINX.format(
         name=PUBLIC_NAME, public_port=public_port, port=port, header=header))
     process = subprocess.Popen(["nginx", "-p", str(folder), "-c", "nginx.conf"])
     try:
@@ -89,6 +94,19 @@ def free_port():
     with socket.socket() as tried:
         tried.bind(("127.0.0.1", 0))
         return tried.getsockname()[1]
+
+
+def photographed_gallery(folder, people, names):
+    """A gallery of photographs that are there, each with one face."""
+    paths = [folder / f"IMG_{number:04d}.jpg" for number, _ in enumerate(people)]
+    write_gallery(folder / "g", people, names=names, paths=list(map(str, paths))).close()
+    with Writer(folder / "g") as writer:
+        for number, path in enumerate(paths):
+            Image.new("RGB", PHOTOGRAPH, (number * 4 % 256, 90, 120)).save(path)
+            writer.run("UPDATE photographs SET sha256 = ? WHERE path = ?",
+                       hashlib.sha256(path.read_bytes()).digest(), os.fsencode(path))
+        writer.commit()
+    return Gallery.open(folder / "g")
 
 
 class TlsConnection(http.client.HTTPSConnection):
@@ -119,9 +137,15 @@ def ask(connection, path, method="GET", body=None, **headers):
 
 
 class Client:
-    """Asks a server that runs in a thread of this process."""
+    """Asks a server that runs in a thread of this process; a context manager.
+
+    Args:
+        gallery: gallery.store.Gallery, whose encoder is a PixelEncoder here.
+        token, public_url: see gallery.server.Access.
+    """
 
     def __init__(self, gallery, token=None, public_url=None):
+        gallery.open_encoder = PixelEncoder
         self.searcher = Searcher(gallery, open_index, Judge)
         sockets = web_server.listen("127.0.0.1", 0)
         self.port = sockets[0].getsockname()[1]
@@ -140,7 +164,10 @@ class Client:
         task.cancel()
         await asyncio.wait([task])
 
-    def close(self):
+    def __enter__(self):
+        return self
+
+    def __exit__(self, *_):
         self._loop.call_soon_threadsafe(self._ended.set)
         self._thread.join(20)
         assert not self._thread.is_alive()

@@ -2,16 +2,19 @@
 
 import io
 import os
+import shutil
 import socket
 import struct
 import time
 import zlib
 from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
 
 import numpy as np
 import pytest
 from PIL import Image
 from served_gallery import (
+    PHOTOGRAPH,
     PUBLIC_NAME,
     Client,
     PixelEncoder,
@@ -19,6 +22,7 @@ from served_gallery import (
     ask,
     free_port,
     have_tls_proxy,
+    photographed_gallery,
     tls_proxy,
 )
 from tiny_gallery import add_to_gallery, codes_of_people, colour, write_gallery
@@ -26,7 +30,6 @@ from tiny_gallery import add_to_gallery, codes_of_people, colour, write_gallery
 from evaluation import packing
 from gallery import server as web_server
 from gallery.people import remove
-from gallery.store import Gallery
 from runtime.errors import UserError
 
 PEOPLE = [number % 12 for number in range(60)]
@@ -37,7 +40,6 @@ UPLOAD = {"Content-Type": web_server.UPLOAD_TYPE}
 @pytest.fixture(scope="module", autouse=True)
 def patched(tmp_path_factory):
     patch = pytest.MonkeyPatch()
-    patch.setattr(Gallery, "open_encoder", lambda _: PixelEncoder())
     # A temporary file for a request's body would fail.
     patch.setattr("tempfile.tempdir", str(tmp_path_factory.mktemp("none") / "missing"))
     yield
@@ -48,18 +50,15 @@ def patched(tmp_path_factory):
 def client(tmp_path_factory):
     """A server for all tests that do not change its gallery."""
     with write_gallery(tmp_path_factory.mktemp("server") / "g", PEOPLE) as gallery:
-        found = Client(gallery)
-        yield found
-        found.close()
+        with Client(gallery) as found:
+            yield found
 
 
 @pytest.fixture
 def own_client(tmp_path):
     """A server of a test's own."""
-    with write_gallery(tmp_path / "g", PEOPLE) as gallery:
-        found = Client(gallery)
+    with write_gallery(tmp_path / "g", PEOPLE) as gallery, Client(gallery) as found:
         yield found
-        found.close()
 
 
 def picture(seed=0, size=(200, 150), kind="PNG"):
@@ -118,6 +117,12 @@ def test_a_photograph_is_searched(client):
             pixels[None]))[0])
 
 
+def test_a_phone_s_photograph_is_searched(client):
+    heic = Path(__file__).resolve().parents[1] / "faces" / "heic" / "orientation_6.heic"
+    status, _, value = client.upload(heic.read_bytes())
+    assert status == 200 and len(value["faces"]) == 1
+
+
 def test_large_photographs_stay_in_memory(client):
     noise = np.random.RandomState(0).randint(0, 256, (2300, 2300, 3)).astype(np.uint8)
     stream = io.BytesIO()
@@ -171,33 +176,32 @@ def test_pages_end(client):
 def test_the_answer_comes_before_the_body(client, method, path, length, status):
     for sent in (0, min(length, 3 * 10 ** 6)):
         with socket.create_connection(("127.0.0.1", client.port), 20) as connection:
-            head = "%s %s HTTP/1.1\r\nHost: 127.0.0.1:%d\r\nContent-Length: %d\r\n" \
-                "Content-Type: application/octet-stream\r\n\r\n" % (method, path, client.port,
-                                                                   length)
+            head = (f"{method} {path} HTTP/1.1\r\nHost: 127.0.0.1:{client.port}\r\n"
+                    f"Content-Length: {length}\r\nContent-Type: application/octet-stream\r\n\r\n")
             connection.sendall(head.encode() + b"x" * sent)
-            answer = connection.recv(1 << 16)
-            assert answer.startswith(b"HTTP/1.1 %d " % status), answer
-            assert b"application/json" in answer and answer.endswith(b"}")
+            answer = connection.recv(1 << 16).decode()
+            assert answer.startswith(f"HTTP/1.1 {status} "), answer
+            assert "application/json" in answer and answer.endswith("}")
     assert client.ask("/api/gallery")[0] == 200
 
 
 def test_a_body_without_a_length(client):
-    head = ("POST /api/query HTTP/1.1\r\nHost: localhost:%d\r\nTransfer-Encoding: chunked\r\n"
-            "Content-Type: application/octet-stream\r\n\r\n" % client.port).encode()
+    head = (f"POST /api/query HTTP/1.1\r\nHost: localhost:{client.port}\r\n"
+            "Transfer-Encoding: chunked\r\nContent-Type: application/octet-stream\r\n\r\n").encode()
     data = picture()
     for chunks, status in (([data[:99], data[99:]], 200), ([b"x" * 10 ** 6] * 21, 413)):
         with socket.create_connection(("127.0.0.1", client.port), 20) as connection:
             connection.sendall(head + b"".join(b"%x\r\n%s\r\n" % (len(chunk), chunk)
                                                for chunk in chunks) + b"0\r\n\r\n")
-            assert connection.recv(1 << 16).startswith(b"HTTP/1.1 %d " % status)
+            assert connection.recv(1 << 16).decode().startswith(f"HTTP/1.1 {status} ")
 
 
 def unfinished(client, sent, host=None, length=15 * 10 ** 6):
     """A connection with an upload of which a part is sent."""
     connection = socket.create_connection(("127.0.0.1", client.port), 20)
-    connection.sendall(("POST /api/query HTTP/1.1\r\nHost: %s\r\nContent-Length: %d\r\n"
-                        "Content-Type: application/octet-stream\r\n\r\n" % (
-                            host or "127.0.0.1:%d" % client.port, length)).encode())
+    connection.sendall(
+        (f"POST /api/query HTTP/1.1\r\nHost: {host or f'127.0.0.1:{client.port}'}\r\n"
+         f"Content-Length: {length}\r\nContent-Type: application/octet-stream\r\n\r\n").encode())
     try:
         connection.sendall(b"x" * sent)
     except OSError:
@@ -257,11 +261,11 @@ def test_half_requests_shut_nobody_out(client, monkeypatch):
 def test_slow_and_idle_connections_end(tmp_path, monkeypatch):
     monkeypatch.setattr(web_server, "HEADER_SECONDS", 1)
     monkeypatch.setattr(web_server, "BODY_SECONDS", 1)
-    with write_gallery(tmp_path / "g", PEOPLE) as gallery:
-        client = Client(gallery)
+    with write_gallery(tmp_path / "g", PEOPLE) as gallery, Client(gallery) as client:
         drips = [socket.create_connection(("127.0.0.1", client.port), 20) for _ in range(2)]
         drips.append(unfinished(client, 10))
-        drips[0].sendall(b"GET /api/gallery HTTP/1.1\r\nHost: 127.0.0.1:%d\r\n\r\n" % client.port)
+        drips[0].sendall(
+            f"GET /api/gallery HTTP/1.1\r\nHost: 127.0.0.1:{client.port}\r\n\r\n".encode())
         assert drips[0].recv(99)  # then it is idle
         started = time.time()
         ended = set()
@@ -280,12 +284,11 @@ def test_slow_and_idle_connections_end(tmp_path, monkeypatch):
             time.sleep(0.1)
         for connection in drips:
             connection.close()
-        client.close()
     assert len(ended) == 3
 
 
 def test_other_sites_are_refused(client):
-    own = "127.0.0.1:%d" % client.port
+    own = f"127.0.0.1:{client.port}"
     photograph = picture()
     for headers in (
             dict(Host="evil.example"), dict(Host="127.0.0.1:1"), dict(Host=""),
@@ -299,7 +302,7 @@ def test_other_sites_are_refused(client):
     for kind in ("text/plain", "multipart/form-data; boundary=x",
                  "application/x-www-form-urlencoded"):
         assert client.ask("/api/query", "POST", photograph, **{"Content-Type": kind})[0] == 403
-    for headers in (dict(Origin="http://" + own), dict(Host="localhost:%d" % client.port),
+    for headers in (dict(Origin="http://" + own), dict(Host=f"localhost:{client.port}"),
                     dict(Sec_Fetch_Site="same-origin")):
         assert client.ask("/api/gallery", **headers)[0] == 200, headers
     # A link from elsewhere opens the page, and nothing else.
@@ -308,26 +311,22 @@ def test_other_sites_are_refused(client):
 
 
 def test_another_address_takes_a_token(tmp_path):
-    with write_gallery(tmp_path / "g", PEOPLE) as gallery:
-        client = Client(gallery, token="secret")
-        try:
-            for path in ("/", "/api/gallery", "/static/search.js", "/?token=wrong",
-                         "/?token=%ff", "/api/gallery?token=secret"):
-                assert client.ask(path)[0] in (400, 403), path
-            status, headers, _ = client.ask("/?token=secret", Host="photographs.example")
-            assert status == 302 and headers["Location"].endswith("/")
-            cookie = headers["Set-Cookie"]
-            assert "HttpOnly" in cookie and "SameSite=Strict" in cookie
-            assert "Secure" not in cookie
-            with_cookie = dict(Cookie=cookie.split(";")[0], Host="photographs.example")
-            assert client.ask("/", **with_cookie)[0] == 200
-            assert client.ask("/api/gallery", **with_cookie)[2]["faces"] == 60
-            assert client.ask("/api/gallery", Origin="http://evil.example",
-                              **with_cookie)[0] == 403
-            with unfinished(client, 0) as connection:  # before the body
-                assert connection.recv(99).startswith(b"HTTP/1.1 403")
-        finally:
-            client.close()
+    with write_gallery(tmp_path / "g", PEOPLE) as gallery, Client(gallery, "secret") as client:
+        for path in ("/", "/api/gallery", "/static/search.js", "/?token=wrong",
+                     "/?token=%ff", "/api/gallery?token=secret"):
+            assert client.ask(path)[0] in (400, 403), path
+        status, headers, _ = client.ask("/?token=secret", Host="photographs.example")
+        assert status == 302 and headers["Location"].endswith("/")
+        cookie = headers["Set-Cookie"]
+        assert "HttpOnly" in cookie and "SameSite=Strict" in cookie
+        assert "Secure" not in cookie
+        with_cookie = dict(Cookie=cookie.split(";")[0], Host="photographs.example")
+        assert client.ask("/", **with_cookie)[0] == 200
+        assert client.ask("/api/gallery", **with_cookie)[2]["faces"] == 60
+        assert client.ask("/api/gallery", Origin="http://evil.example",
+                          **with_cookie)[0] == 403
+        with unfinished(client, 0) as connection:  # before the body
+            assert connection.recv(99).startswith(b"HTTP/1.1 403")
     assert web_server.is_loopback("127.0.0.1") and web_server.is_loopback("::1")
     for host in ("0.0.0.0", "::", "192.168.1.5", "photographs.example", ""):
         assert not web_server.is_loopback(host)
@@ -336,33 +335,30 @@ def test_another_address_takes_a_token(tmp_path):
 @pytest.mark.skipif(not have_tls_proxy(), reason="nginx is not installed (apt-get install nginx)")
 @pytest.mark.parametrize("header", ("", "proxy_set_header Host $http_host;"))
 def test_behind_a_tls_proxy(tmp_path, header):
-    """As Chromium asks, which test_page.py has do it; with nginx's usual header, or the Host."""
+    """What test_page.py's Chromium sends, and what others could; the proxy passes the Host or not.
+    """
     public_port = free_port()
-    origin = "https://%s:%d" % (PUBLIC_NAME, public_port)
-    with write_gallery(tmp_path / "g", PEOPLE) as gallery:
-        client = Client(gallery, token="secret", public_url=web_server.check_public_url(origin))
-        try:
-            with tls_proxy(tmp_path, public_port, client.port, header) as context:
-                def through(path, method="GET", body=None, **headers):
-                    return ask(TlsConnection(public_port, context), path, method, body, **headers)
+    origin = f"https://{PUBLIC_NAME}:{public_port}"
+    with write_gallery(tmp_path / "g", PEOPLE) as gallery, Client(
+            gallery, "secret", web_server.check_public_url(origin)) as client, tls_proxy(
+                tmp_path, public_port, client.port, header) as context:
+        def through(path, method="GET", body=None, **headers):
+            return ask(TlsConnection(public_port, context), path, method, body, **headers)
 
-                assert through("/")[0] == 403
-                status, headers, _ = through("/?token=secret")
-                assert status == 302 and headers["Location"] == "/"
-                assert ("Secure" in headers["Set-Cookie"]) == bool(header)
-                asked = dict(Cookie=headers["Set-Cookie"].split(";")[0], Origin=origin,
-                             Sec_Fetch_Site="same-origin", **UPLOAD)
-                big = picture(size=(2400, 1800), kind="BMP")  # 13 MB: nginx keeps it in a file
-                for data in (picture(), big):
-                    status, _, value = through("/api/query", "POST", data, **asked)
-                    assert status == 200 and len(value["faces"]) == 1
-                for other in ("https://evil.example", "http://%s" % origin[8:], "null"):
-                    assert through("/api/query", "POST", picture(),
-                                   **dict(asked, Origin=other))[0] == 403
-                assert through("/api/query", "POST", picture(),
-                               **dict(asked, Cookie="gallery_token=wrong"))[0] == 403
-        finally:
-            client.close()
+        assert through("/")[0] == 403
+        status, headers, _ = through("/?token=secret")
+        assert status == 302 and headers["Location"] == "/"
+        assert ("Secure" in headers["Set-Cookie"]) == bool(header)
+        asked = dict(Cookie=headers["Set-Cookie"].split(";")[0], Origin=origin,
+                     Sec_Fetch_Site="same-origin", **UPLOAD)
+        big = picture(size=(2400, 1800), kind="BMP")  # 13 MB: nginx keeps it in a file
+        for data in (picture(), big):
+            status, _, value = through("/api/query", "POST", data, **asked)
+            assert status == 200 and len(value["faces"]) == 1
+        for other in ("https://evil.example", f"http://{origin[8:]}", "null"):
+            assert through("/api/query", "POST", picture(), **dict(asked, Origin=other))[0] == 403
+        assert through("/api/query", "POST", picture(),
+                       **dict(asked, Cookie="gallery_token=wrong"))[0] == 403
 
 
 def test_addresses():
@@ -402,13 +398,77 @@ def test_each_answer_is_of_the_gallery_as_it_is(own_client):
     assert client.ask("/api/gallery")[2]["faces"] == 56
     remove(path, ids=[60])
     assert client.ask("/api/faces/60/thumbnail")[0] == 404
-    # All are removed, and photographs come back.
-    remove(path, names=["person %d" % number for number in range(12) if number != 7])
-    assert client.ask("/api/neighbours?code=" + code)[2]["neighbours"] == []
+    # All are removed, and one comes back.
+    remove(path, names=[f"person {number}" for number in range(12) if number != 7])
+    answer = client.ask("/api/neighbours?code=" + code)[2]
+    assert answer["neighbours"] == [] and answer["verdict"] is None
     assert client.ask("/api/gallery")[2]["faces"] == 0
     assert client.upload(picture())[2]["faces"][0]["neighbours"] == []
     add_to_gallery(path, [3]).close()
     assert client.ask("/api/gallery")[2]["faces"] == 1
+    # The gallery is gone: nothing of it is shown.
+    shutil.rmtree(path)
+    for address in ("/api/gallery", "/api/faces", "/api/faces/61/thumbnail",
+                    "/api/neighbours?code=" + code):
+        status, _, value = client.ask(address)
+        assert status == 503 and list(value) == ["error"], address
+    assert client.upload(picture())[0] == 503
+
+
+def test_answers_while_the_gallery_changes(own_client):
+    """Removals one after another: no answer names or shows whoever was gone before it was asked."""
+    path = own_client.searcher.now().gallery.path
+    gone = []
+
+    def ask_on():
+        while len(gone) < 12:
+            before = list(gone)
+            status, _, value = own_client.ask("/api/faces/59/neighbours?count=60")
+            assert status in (200, 404)
+            for name in before:
+                assert f"'{name}'" not in str(value)
+        return True
+
+    with ThreadPoolExecutor(3) as pool:
+        asking = [pool.submit(ask_on) for _ in range(3)]
+        for number in range(12):
+            remove(path, names=[f"person {number}"])
+            gone.append(f"person {number}")
+        assert all(future.result(60) for future in asking)
+
+
+def test_a_face_is_named(own_client):
+    def name(face_id, body, kind=web_server.JSON_TYPE):
+        return own_client.ask(f"/api/faces/{face_id}/name", "POST", body,
+                              **{"Content-Type": kind})
+
+    status, _, face = name(7, '{"name": " Zo\u00eb "}'.encode())
+    assert status == 200 and face["id"] == 7 and face["identity"] == "Zo\u00eb"
+    assert own_client.ask("/api/faces?offset=7&count=1")[2]["faces"][0]["identity"] == "Zo\u00eb"
+    assert "Zo\u00eb" in own_client.ask("/api/people")[2]["names"]
+    for body in (b"", b"{", b"[]", b"{}", b'{"name": 3}', b'{"name": "  "}', b"\xff",
+                 b"[" * 9000):
+        assert name(7, body)[0] == 400, body
+    assert name(99, b'{"name": "Ann"}')[0] == 404
+    assert name(7, b'{"name": "Ann"}', "text/plain")[0] == 403
+    assert name(7, b" " * 10001)[0] == 413
+    assert own_client.ask("/api/faces/7/name")[0] == 405
+
+
+def test_the_photograph_of_a_face(tmp_path):
+    with photographed_gallery(tmp_path, [0, 1, 2], lambda number: f"person {number}") as gallery, \
+            Client(gallery) as client:
+        status, headers, data = client.ask("/api/faces/1/photograph")
+        assert status == 200 and headers["Content-Type"] == "image/jpeg"
+        with Image.open(io.BytesIO(data)) as image:
+            assert image.size == PHOTOGRAPH
+            assert image.getpixel((100, 100))[0] < 20  # as in the file, beside the frame
+        # A file that was not indexed is not shown: the gallery could name any.
+        (tmp_path / "IMG_0001.jpg").write_bytes((tmp_path / "IMG_0002.jpg").read_bytes())
+        (tmp_path / "IMG_0002.jpg").unlink()
+        for face in (1, 2):
+            status, _, value = client.ask(f"/api/faces/{face}/photograph")
+            assert status == 404 and f"IMG_000{face}.jpg" in value["error"]
 
 
 def test_fifty_at_once(client):
@@ -422,8 +482,8 @@ def test_fifty_at_once(client):
             status, _, value = client.upload(photographs[which])
             assert status == 200 and value == expected[which]
             face = (7 * number + turn) % 60
-            assert client.ask("/api/faces/%d/thumbnail" % face)[2] == colour(face)
-            nearest = client.ask("/api/faces/%d/neighbours" % face)[2]["neighbours"][0]
+            assert client.ask(f"/api/faces/{face}/thumbnail")[2] == colour(face)
+            nearest = client.ask(f"/api/faces/{face}/neighbours")[2]["neighbours"][0]
             assert nearest["distance"] == 0
         return True
 
