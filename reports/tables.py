@@ -54,7 +54,7 @@ METRICS = (
            ("precision_radius_2", "recall_radius_2"), better=1),
     Metric("Effective bits: not constant / linearly independent",
            ("varying_bits", "independent_bits"), "{:.1f}".format),
-    Metric("Training (with that of the network whose features a method takes)",
+    Metric("Training (methods on a network's features: its training included)",
            ("training_seconds",), duration, -1),
     Metric("Evaluation: encoding / ranking", ("encoding_seconds", "ranking_seconds"), duration, -1),
     Metric("Parameters (LSH, PCA hashing and ITQ: values of the projection included)",

@@ -265,7 +265,7 @@ def test_a_finished_cell_of_other_settings_is_refused(stubbed):
     with pytest.raises(UserError, match="made with epochs 20, not 4"):
         reproduce.main(GRID + ["--epochs", "4"])
     reproduce.main(["--datasets", "2"] + GRID[2:])  # the same data set by its number
-    reproduce.main(GRID + ["--encode_batch_size", "9"])  # has no bearing on the numbers
+    reproduce.main(GRID + ["--encode_batch_size", "9"])  # changes no result
     assert len(calls(stubbed)) == 8
 
 
