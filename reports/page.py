@@ -156,6 +156,7 @@ def embedded(folder, drawings):
     """
     found = []
     for drawing in drawings:
+        drawing.figure.tight_layout(pad=0.5)
         with folder.replacing(f"figures/{drawing.name}.png") as temporary:
             style.save_png(drawing, temporary)
         found.append(dict(name=drawing.name, svg=Markup(style.svg(drawing)),

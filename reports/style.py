@@ -181,13 +181,11 @@ def _dense(path, count=80):
 
 def save_png(drawing, path):
     """Writes a Drawing as PNG, dark on white."""
-    drawing.figure.tight_layout(pad=0.5)
     drawing.figure.savefig(path, format="png", dpi=150, facecolor="white")
 
 
 def svg(drawing):
     """A Drawing as the text of an SVG element that takes the page's text colour."""
-    drawing.figure.tight_layout(pad=0.5)
     with matplotlib.rc_context({"svg.hashsalt": drawing.name, "svg.fonttype": "path"}):
         stream = io.StringIO()
         drawing.figure.savefig(stream, format="svg", facecolor="none", transparent=True,
