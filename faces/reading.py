@@ -33,7 +33,8 @@ def read_face(photo, cropper, verify_sha256=False):
     if verify_sha256 and photo.sha256 and photograph.sha256 != photo.sha256.lower():
         return Rejected("wrong_sha256")
     if photo.size and photograph.size != photo.size:
-        return Rejected("wrong_size", "%dx%d" % photograph.size)
+        width, height = photograph.size
+        return Rejected("wrong_size", f"{width}x{height}")
     found = cropper.crop(photograph, photo.box)
     if isinstance(found, Rejected):
         return found
