@@ -1,0 +1,228 @@
+"""How often a stranger is named: by the threshold, and by how many faces the gallery holds.
+
+A gallery without names cannot say at which distance two faces are two people. Public photographs of
+named people can (strangers.json: counts and rates, of LFW's people). A query is named where its
+nearest gallery face lies within the threshold; a stranger is a query of a person without a face in
+the gallery.
+
+The rate for n faces. Let N faces of other people be known, of which c lie within the threshold t of
+a query. n of them, drawn at random, are a gallery without the query's person, and the chance that
+one or more lie within t is
+
+    1 - C(N - c, n) / C(N, n)         C: binomial coefficient
+
+The rate is its mean over the queries of a person, then over people. The same formula, with the
+faces of the query's own person, gives how often somebody with n faces in the gallery is found.
+Beyond the largest n that was measured (M), every further M faces are taken to name as many
+strangers again, which is more than they do: 1 - (1 - rate(M)) ^ (n / M).
+
+Distances are cosine distances of embeddings. Needs numpy alone.
+"""
+
+import functools
+import json
+from pathlib import Path
+from typing import NamedTuple
+
+import numpy as np
+
+from evaluation.nearest import unit_vectors
+
+FILE = Path(__file__).with_name("strangers.json")
+QUERIES_AT_ONCE = 256
+GROUPS = 20  # of people, for the interval
+SIGMAS = 1.96  # of a 95 % interval
+# Thresholds within which fewer pairs of people than this have a face each are not measured.
+FEWEST_PAIRS = 5
+
+
+class Rate(NamedTuple):
+    """A share of queries, with a 95 % interval over people: each 0..1."""
+
+    rate: float
+    low: float
+    high: float
+
+
+class Strangers(NamedTuple):
+    """What was measured.
+
+    Attributes:
+        distances: float64 [T], thresholds in ascending order.
+        sizes: int [S], faces of a gallery, ascending.
+        rates: float64 [S, T], strangers named, above 0 and below 1.
+        errors: float64 [S, T], standard errors of the rates' logarithms.
+        known_sizes: int [K], faces that a person has in the gallery.
+        known_rates: float64 [K, T], people found by at least one of their faces.
+        exponent: below the smallest threshold, rates fall with this power of it.
+    """
+
+    distances: np.ndarray
+    sizes: np.ndarray
+    rates: np.ndarray
+    errors: np.ndarray
+    known_sizes: np.ndarray
+    known_rates: np.ndarray
+    exponent: float
+
+    def rate(self, threshold, faces):
+        """The Rate of strangers that a threshold names.
+
+        Args:
+            threshold: cosine distance; beyond the largest that was measured, that one counts.
+            faces: of the gallery, at least 1.
+        """
+        rate, error = self.curve(faces)
+        if threshold < self.distances[0]:
+            shrink = (max(threshold, 0) / self.distances[0]) ** self.exponent
+            return _interval(rate[0] * shrink, error[0])
+        at = [np.interp(threshold, self.distances, values) for values in (np.log(rate), error)]
+        return _interval(np.exp(at[0]), at[1])
+
+    def threshold(self, faces, limit=0.01):
+        """The largest threshold that names at most a share `limit` of strangers.
+
+        Args:
+            faces: of the gallery, at least 1.
+            limit: above 0, below 1.
+        """
+        rates, _ = self.curve(faces)
+        if limit < rates[0]:
+            return float(self.distances[0] * (limit / rates[0]) ** (1 / self.exponent))
+        return float(np.interp(np.log(limit), np.log(rates), self.distances))
+
+    def curve(self, faces):
+        """Rates of all thresholds for a gallery of so many faces.
+
+        Returns:
+            (rates, errors): float64 [T] each, increasing rates and errors of their logarithms.
+        """
+        largest = self.sizes[-1]
+        if faces >= largest:
+            return -np.expm1(np.log1p(-self.rates[-1]) * faces / largest), self.errors[-1]
+        # Between sizes, as powers of the size.
+        steps = np.interp(np.log(max(faces, 1)), np.log(self.sizes), np.arange(len(self.sizes)))
+        low, share = int(steps), steps - int(steps)
+        high = min(low + 1, len(self.sizes) - 1)
+        return (self.rates[low] ** (1 - share) * self.rates[high] ** share,
+                self.errors[low] * (1 - share) + self.errors[high] * share)
+
+    def to_json(self):
+        """Plain lists and numbers; see from_json."""
+        return {name: value if isinstance(value, float) else value.tolist()
+                for name, value in self._asdict().items()}
+
+
+def from_json(values):
+    """The Strangers that to_json made plain values of; others are left alone."""
+    return Strangers(*(values[name] if name == "exponent" else np.array(values[name])
+                       for name in Strangers._fields))
+
+
+@functools.lru_cache(maxsize=None)
+def measured_strangers():
+    """The Strangers of strangers.json."""
+    return from_json(json.loads(FILE.read_text()))
+
+
+def measure(embeddings, labels, distances, sizes, known_sizes):
+    """Measures how often strangers are named, and known people found.
+
+    Args:
+        embeddings: float [n, D], of faces of people with several photographs each.
+        labels: int [n], whose they are.
+        distances: thresholds, ascending, at least two; those within which faces of fewer than
+            FEWEST_PAIRS pairs of people lie are left out.
+        sizes, known_sizes: see Strangers; below the number of faces of other people, and of one
+            person's.
+
+    Returns:
+        Strangers.
+    """
+    people, labels = np.unique(labels, return_inverse=True)
+    groups = np.arange(len(people)) % GROUPS
+    within, closest = _count_within(unit_vectors(embeddings), labels, distances, len(people))
+    least = np.sort(closest[np.triu_indices(len(people), 1)])[FEWEST_PAIRS - 1]
+    kept = np.asarray(distances) > least
+    distances, within = np.asarray(distances)[kept], within[:, :, kept]
+    faces = np.bincount(labels)
+    own = labels[:, None] == np.arange(len(people))
+
+    def strangers(chosen):
+        """Rates [S, T] among some people."""
+        queries = chosen[labels]
+        others = ~own[queries] & chosen  # [Q, people]
+        close = np.einsum("qp,qpt->qt", others, within[queries], dtype=np.int64)
+        return np.stack([_mean_by_person(chance_of_any(
+            close, others.dot(faces)[:, None], size), labels[queries]) for size in sizes])
+
+    rates = strangers(np.ones(len(people), bool))
+    # The jackknife over groups of people, who are left out as queries and in the gallery.
+    without = np.log(np.maximum([strangers(groups != group) for group in range(GROUPS)], 1e-12))
+    errors = np.sqrt((GROUPS - 1) * without.var(axis=0))
+    own_close = within[np.arange(len(labels)), labels]
+    known = []
+    for size in known_sizes:
+        many = faces[labels] > size
+        known.append(_mean_by_person(chance_of_any(
+            own_close[many], (faces[labels] - 1)[many, None], size), labels[many]))
+    few = distances <= max(1.5 * distances[0], distances[1])
+    exponent = np.polyfit(np.log(distances[few]), np.log(rates[-1][few]), 1)[0]
+    return Strangers(distances, np.array(sizes), rates, errors, np.array(known_sizes),
+                     np.stack(known), float(exponent))
+
+
+def chance_of_any(close, others, size):
+    """The chance that `size` of some faces, drawn at random, hold one that is close.
+
+    Args:
+        close: int [...], how many of them are.
+        others: int [...], how many there are, at least `size`.
+        size: how many are drawn.
+
+    Returns:
+        float64 [...].
+    """
+    close, others = np.broadcast_arrays(close, others)
+    factorials = np.concatenate([[0], np.cumsum(np.log(np.arange(1, others.max() + 1)))])
+    far = others - close
+    # The logarithm of C(far, size) / C(others, size).
+    chances = factorials[far] + factorials[others - size] - factorials[others] \
+        - factorials[np.maximum(far - size, 0)]
+    return np.where(far >= size, -np.expm1(np.minimum(chances, 0)), 1.0)
+
+
+def _count_within(vectors, labels, distances, num_people):
+    """Each person's faces within each distance of each face.
+
+    Returns:
+        (within, closest): int32 [n, people, T], the face itself left out, and float32 [people,
+        people], the least distance of two people's faces.
+    """
+    within = np.zeros((len(vectors), num_people, len(distances)), np.int32)
+    closest = np.full((num_people, num_people), np.inf, np.float32)
+    order = np.argsort(labels, kind="stable")
+    starts = np.searchsorted(labels[order], np.arange(num_people))
+    for start in range(0, len(vectors), QUERIES_AT_ONCE):
+        queries = np.arange(start, min(start + QUERIES_AT_ONCE, len(vectors)))
+        apart = 1 - vectors[queries].dot(vectors[order].T)  # [Q, n]
+        apart[queries[:, None] == order] = np.inf
+        np.minimum.at(closest, labels[queries], np.minimum.reduceat(apart, starts, axis=1))
+        for place, distance in enumerate(distances):
+            within[queries, :, place] = np.add.reduceat(
+                apart < distance, starts, axis=1, dtype=np.int32)
+    return within, closest
+
+
+def _mean_by_person(values, labels):
+    """The mean over people of their means: float [n, T] -> [T]."""
+    people, labels = np.unique(labels, return_inverse=True)
+    sums = np.zeros((len(people), values.shape[1]))
+    np.add.at(sums, labels, values)
+    return (sums / np.bincount(labels)[:, None]).mean(axis=0)
+
+
+def _interval(rate, error):
+    """The Rate whose logarithm has this standard error."""
+    return Rate(float(rate), float(rate * np.exp(-SIGMAS * error)),
+                float(min(1, rate * np.exp(SIGMAS * error))))
