@@ -44,7 +44,7 @@ NEWEST := $(firstword $(PYTHONS_$(TF)))
 PYTHON := $(VENV)/bin/python
 PIP := $(PYTHON) -m pip --disable-pip-version-check install
 
-.PHONY: help run prepare describe evaluate reproduce search test test-milvus test-embedding lint clean environments
+.PHONY: help run prepare describe evaluate reproduce search test test-method test-milvus test-embedding lint clean environments
 
 define HELP
 make run        train and evaluate on the ORL faces     ARGS="--num_bits 12" and so on
@@ -54,6 +54,7 @@ make evaluate   evaluate, compare or export runs        ARGS="runs/orl_48bits_se
 make reproduce  the grid of methods                     ARGS="--datasets orl --epochs 10"
 make search     index, query and serve a gallery        ARGS="index runs/orl_48bits_seed0 --gallery"
 make test       run the tests                           ARGS="-k golden" and so on
+make test-method  run those of the method alone: losses, layers, golden numbers, metrics
 make test-milvus  test search on a Milvus server, which it installs (80 MB)
 make test-embedding  compare the face embedding with dlib, which it installs
 make lint       run the linter
@@ -74,6 +75,11 @@ prepare describe evaluate reproduce search: $(VENV)/installed
 
 test: $(VENV)/installed-dev
 	$(PYTHON) -m pytest -n auto --dist loadfile $(ARGS)
+
+# The first thing to run after a change of the network, its losses or the metrics.
+test-method: $(VENV)/installed-dev
+	$(PYTHON) -m pytest -n auto --dist loadfile tests/test_golden.py tests/test_losses.py \
+	  tests/test_model.py tests/evaluation/test_metrics.py $(ARGS)
 
 # Adds the Milvus client, makes an environment with a server, and tests search on it.
 test-milvus: $(VENV)/installed-dev $(VENV_MILVUS)/installed

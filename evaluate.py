@@ -5,8 +5,10 @@
     python evaluate.py --codes FILE.npz --out DIR   codes from any source, without TensorFlow
     python evaluate.py RUN1 RUN2 ... --out DIR      compares runs by the codes they have saved
 
-FILE.npz holds gallery_codes and query_codes ([images, num_bits], -1 or +1) and gallery_labels and
-query_labels (integers or strings), as a run's codes.npz does. Definitions: docs/evaluation.md.
+FILE.npz holds gallery_codes and query_codes ([images, num_bits], -1 and +1, or 0 and 1) and
+gallery_labels and query_labels (integers or strings), as a run's codes.npz does. A .mat file with
+the same names works as well, and a folder with one .npy file an array. Definitions:
+docs/evaluation.md.
 """
 
 import runtime.environment  # noqa: F401  first: says in one line what is not installed
@@ -55,8 +57,11 @@ def export_run(path, data_dir, out):
 
 def evaluate_file(path, out, options):
     """Evaluates codes from a file; writes results and report into the folder `out`."""
-    codes = load_codes(path)
+    notes = []
+    codes = load_codes(path, notes)
     folder = OutputFolder.create(out, "evaluation")
+    for note in notes:
+        print(f"note: {note}")
     evaluation = save_evaluation(folder, codes, dict(codes=str(path)), **options)
     report = page.write_report(folder, evaluation, codes)
     print(f"{path}\n{columns.results_text(evaluation.results)}\nreport: {report}")

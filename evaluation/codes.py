@@ -1,12 +1,16 @@
 """Binary codes: how they are made of real values, checked and read. Needs numpy alone."""
 
+import os
+from pathlib import Path
 from typing import NamedTuple, Optional
 
 import numpy as np
 
-from runtime.array_file import read_arrays
-from runtime.errors import UserError
+from runtime.array_file import read_array, read_arrays
+from runtime.errors import UserError, one_line
+from runtime.files import open_regular
 
+MAX_VALUES = 1 << 31  # of an array of a MATLAB file, which can claim any number
 MAX_BITS = 4096  # of codes from elsewhere; float32 products of signs are exact far beyond it
 
 
@@ -51,20 +55,23 @@ def number_codes(numbers, count):
 
 def checked_codes(gallery_codes, gallery_labels, query_codes, query_labels,
                   gallery_fingerprints=None, query_fingerprints=None, numbers=0,
-                  source="codes"):
+                  source="codes", notes=None):
     """The arrays as Codes.
 
     Args:
-        gallery_codes, query_codes: [N, K] and [Q, K], of values -1 and +1, any numeric type.
+        gallery_codes, query_codes: [N, K] and [Q, K], of values -1 and +1, or of 0 and 1 or False
+            and True, which stand for -1 and +1; any numeric type.
         gallery_labels, query_labels: [N] and [Q], integers or strings.
         gallery_fingerprints, query_fingerprints, numbers: see Codes.
         source: what to call the arrays in an error message.
+        notes: list to which a sentence is added on how values were read, if that is not as they
+            are.
 
     Raises:
         UserError: an array is empty, holds other values, or its shape does not fit the others'.
     """
-    def refuse(message, *values):
-        raise UserError("%s: %s" % (source, message % values))
+    def refuse(message):
+        raise UserError(f"{source}: {message}")
 
     splits = []
     for name, codes, labels, fingerprints in (
@@ -72,30 +79,66 @@ def checked_codes(gallery_codes, gallery_labels, query_codes, query_labels,
             ("query", query_codes, query_labels, query_fingerprints)):
         codes, labels = np.asarray(codes), _comparable(np.asarray(labels), name, refuse)
         if codes.ndim != 2 or 0 in codes.shape:
-            refuse("%s_codes must have shape [images, num_bits], neither of them 0; it has %s",
-                   name, codes.shape)
+            refuse(f"{name}_codes must have shape [images, num_bits], neither of them 0; it has "
+                   f"{codes.shape}")
         if codes.shape[1] > MAX_BITS:
-            refuse("%s_codes has %d bits; at most %d are taken", name, codes.shape[1], MAX_BITS)
-        if codes.dtype.kind not in "iuf" or not np.all(np.abs(codes) == 1):
-            refuse("%s_codes must be -1 or +1 everywhere", name)
+            refuse(f"{name}_codes has {codes.shape[1]} bits; at most {MAX_BITS} are taken")
         if labels.shape != codes.shape[:1]:
-            refuse("%s_codes has %d rows but %s_labels has shape %s",
-                   name, len(codes), name, labels.shape)
+            refuse(f"{name}_codes has {len(codes)} rows but {name}_labels has shape "
+                   f"{labels.shape}; give one label a row")
         if labels.dtype.kind not in "iU":
-            refuse("%s_labels must be integers or strings, not %s", name, labels.dtype)
+            refuse(f"{name}_labels must be integers or strings, not {labels.dtype}")
         if fingerprints is not None and np.shape(fingerprints) != labels.shape:
-            refuse("%s_fingerprints must have shape %s", name, labels.shape)
-        splits.append((codes.astype(np.int8), labels, fingerprints))
+            refuse(f"{name}_fingerprints must have shape {labels.shape}")
+        splits.append((codes, labels, fingerprints))
     (gallery, gallery_labels, _), (queries, query_labels, _) = splits
+    gallery, queries = _as_signs(gallery, queries, refuse, [] if notes is None else notes)
     if gallery.shape[1] != queries.shape[1]:
-        refuse("gallery_codes has %d bits, query_codes %d", gallery.shape[1], queries.shape[1])
+        refuse(f"gallery_codes has {gallery.shape[1]} bits, query_codes {queries.shape[1]}; make "
+               "both with one encoder")
     if (gallery_labels.dtype.kind == "i") != (query_labels.dtype.kind == "i"):
-        refuse("gallery_labels holds %s but query_labels %s",
-               gallery_labels.dtype, query_labels.dtype)
+        refuse(f"gallery_labels holds {gallery_labels.dtype} but query_labels "
+               f"{query_labels.dtype}")
     if np.shape(numbers) or numbers not in (0, 1):
         refuse("numbers must be 0 or 1")
     return Codes(gallery, gallery_labels, queries, query_labels,
                  gallery_fingerprints, query_fingerprints, int(numbers))
+
+
+def _as_signs(gallery, queries, refuse, notes):
+    """Gallery and queries as int8, -1 or +1; 0 and 1 in both stand for these."""
+    zeros = ones_alone = True
+    for name, codes in (("gallery_codes", gallery), ("query_codes", queries)):
+        if codes.dtype.kind not in "biuf":
+            refuse(f"{name} holds {codes.dtype}, which are no numbers")
+        is_sign, is_zero = codes == 1, codes == 0
+        if codes.dtype.kind in "if":
+            is_sign |= codes == -1
+        zeros &= bool((is_zero | (codes == 1)).all())
+        ones_alone &= bool((codes == 1).all())
+        if not (is_sign | is_zero).all():
+            _refuse_values(name, codes, ~(is_sign | is_zero), refuse)
+    if zeros and not ones_alone:
+        notes.append("codes of 0 and 1 (or False and True) are taken as -1 and +1")
+        return signs(gallery - np.float32(0.5)), signs(queries - np.float32(0.5))
+    for name, codes in (("gallery_codes", gallery), ("query_codes", queries)):
+        if (codes == 0).any():
+            _refuse_values(name, codes, codes == 0, refuse)
+    return gallery.astype(np.int8), queries.astype(np.int8)
+
+
+def _refuse_values(name, codes, wrong, refuse):
+    """Refuses codes of which some are wrong: says what, where, and how to mend it."""
+    row, bit = np.argwhere(wrong)[0]
+    found = f"{name} holds {codes[row, bit]} at row {row}, bit {bit} (and {wrong.sum() - 1} more)"
+    if codes.dtype == np.uint8 and codes.max() > 1:
+        refuse(f"{found}: these look like bits packed into bytes; unpack them with codes = "
+               "np.unpackbits(codes, axis=1)[:, :num_bits]")
+    if codes.dtype.kind == "f" and np.isnan(codes).any():
+        refuse(f"{found}: drop such images, from the labels as well, with keep = "
+               "~np.isnan(codes).any(axis=1); codes, labels = codes[keep], labels[keep]")
+    refuse(f"{found}: codes are -1 or +1 (or 0 and 1 throughout); take the signs with codes = "
+           "np.where(codes >= 0, 1, -1)")
 
 
 def _comparable(labels, name, refuse):
@@ -104,10 +147,10 @@ def _comparable(labels, name, refuse):
         try:
             return np.char.decode(labels, "utf-8")
         except UnicodeDecodeError:
-            refuse("%s_labels holds bytes that are no UTF-8", name)
+            refuse(f"{name}_labels holds bytes that are no UTF-8")
     if labels.dtype.kind in "iu":
         if labels.size and labels.dtype.kind == "u" and labels.max() > np.iinfo(np.int64).max:
-            refuse("%s_labels holds whole numbers above 2^63 - 1", name)
+            refuse(f"{name}_labels holds whole numbers above 2^63 - 1")
         return labels.astype(np.int64, copy=False)
     return labels
 
@@ -116,7 +159,7 @@ def distinct(codes):
     """Distinct rows of codes [N, K], how often each occurs (float64), each row's index among them.
     """
     packed = np.packbits(codes > 0, axis=1)
-    keys = packed.view("V%d" % packed.shape[1])[:, 0]
+    keys = packed.view(f"V{packed.shape[1]}")[:, 0]
     _, first, origin, counts = np.unique(
         keys, return_index=True, return_inverse=True, return_counts=True)
     return codes[first], counts.astype(np.float64), origin.reshape(-1)
@@ -144,6 +187,56 @@ def effective_bits(codes):
     return varying, int(np.linalg.matrix_rank(correlation)) if varying else 0
 
 
-def load_codes(path):
-    """Codes from an .npz file. Raises UserError if it is missing, damaged or malformed."""
-    return checked_codes(source=path, **read_arrays(path, Codes._fields[:4], Codes._fields[4:]))
+def load_codes(path, notes=None):
+    """Codes from an .npz or .mat file, or a folder with one .npy file an array.
+
+    Args:
+        path: of the file or folder; arrays have the names of Codes' fields.
+        notes: see checked_codes.
+
+    Raises:
+        UserError: it is missing, damaged or malformed.
+    """
+    path = Path(path)
+    if os.path.isdir(path):
+        arrays = {name: read_array(path / f"{name}.npy") for name in Codes._fields[:4]}
+    elif path.suffix.lower() == ".mat":
+        arrays = _read_mat(path)
+    else:
+        arrays = read_arrays(path, Codes._fields[:4], Codes._fields[4:])
+    return checked_codes(source=path, notes=notes, **arrays)
+
+
+def _read_mat(path):
+    """The arrays of a MATLAB file, a dict; vectors lose the second axis that MATLAB gives them."""
+    from scipy import io  # here: nothing else needs more than numpy
+
+    try:
+        with open_regular(path) as stream:
+            sizes = {name: np.prod(shape, dtype=np.float64)
+                     for name, shape, _ in io.whosmat(stream)}
+            missing = [name for name in Codes._fields[:4] if name not in sizes]
+            if missing:
+                raise UserError(f"{path} has no variable {missing[0]}; it needs "
+                                f"{', '.join(Codes._fields[:4])}")
+            if max(sizes[name] for name in Codes._fields[:4]) > MAX_VALUES:
+                raise UserError(f"{path} holds an array of more than {MAX_VALUES} values")
+            stream.seek(0)
+            found = io.loadmat(stream, variable_names=Codes._fields[:4])
+    except UserError:
+        raise
+    except NotImplementedError:  # version 7.3 is HDF5
+        raise UserError(f"{path} is a MATLAB file of version 7.3; save it with save(..., '-v7')")
+    except Exception as error:  # scipy raises what it comes across in a damaged file
+        raise UserError(f"{path} cannot be read as a MATLAB file: {one_line(error, 100)}")
+    arrays = {name: found[name] for name in Codes._fields[:4]}
+    for name in ("gallery_labels", "query_labels"):
+        labels = arrays[name]
+        if labels.ndim == 2 and 1 in labels.shape:
+            labels = labels.reshape(-1)
+        if labels.dtype.kind == "f" and (labels == np.rint(labels)).all():  # MATLAB's numbers
+            labels = labels.astype(np.int64)
+        if labels.dtype.kind == "U":  # a char matrix pads its rows
+            labels = np.char.rstrip(labels)
+        arrays[name] = labels
+    return arrays

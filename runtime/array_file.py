@@ -26,7 +26,7 @@ ENCRYPTED = 0x1  # bit of an entry's flags
 HEADER = re.compile(
     rb"\{\s*'descr':\s*'(?P<type>[^']{1,20})',\s*'fortran_order':\s*(?P<fortran>True|False),"
     rb"\s*'shape':\s*\((?P<shape>[0-9L, ]*)\),?\s*\}\s*")
-ARRAY_TYPE = re.compile(r"[<>|=]?([iu][1248]|f[248]|[SU][0-9]{1,4})")
+ARRAY_TYPE = re.compile(r"[<>|=]?(b1|[iu][1248]|f[248]|[SU][0-9]{1,4})")
 
 
 class _Refused(Exception):
@@ -146,6 +146,8 @@ def _read_stream(stream, file_size, name):
         raise _Refused(f"{name} claims shape ({', '.join(map(str, shape))}) of {dtype}, but the "
                        f"file holds {file_size - header_size} bytes of it")
     values = _read_values(stream, size, name)
+    if dtype.kind == "b" and np.any(values > 1):
+        raise _Refused(f"{name} holds truth values other than 0 and 1")
     if dtype.kind == "U" and np.any(
             values.view(np.dtype("u4").newbyteorder(dtype.byteorder)) > 0x10ffff):
         raise _Refused(f"{name} holds letters that do not exist")
