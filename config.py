@@ -162,6 +162,9 @@ class Config:
     decay_after: int = setting(
         0, "steps after which the step size begins to fall, if decay_share begins later (0, as "
         "released: decay_share alone counts)", 0)
+    compute_dtype: str = setting(
+        "float32", "type that convolutions compute in; bfloat16 is faster where the processor has "
+        "instructions for it (TensorFlow 2; released: float32)", choices=("float32", "bfloat16"))
     sync_batch_norm: bool = setting(
         False, "batch norm over the joint batch of several workers, not over each worker's share")
     shuffle: bool = setting(False, "new image order each epoch (released: always file order)")

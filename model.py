@@ -117,7 +117,8 @@ def build_network(images, settings, training, num_classes=None, batch_norm_class
         images: float32 [B, 32, 32, 3], normalised as in data_loader.normalise, or what else the
             method's backbone takes.
         settings: anything with method, hash_layer, num_bits, block_length, multi_scale,
-            descriptor_gain, descriptor_classification_weight and flip_averaging of config.Config.
+            descriptor_gain, descriptor_classification_weight, flip_averaging and compute_dtype of
+            config.Config.
             The method is the variable scope of the whole; checkpoints carry it.
         training: Python bool; whether batch norm uses the batch's statistics.
         num_classes: C; None leaves out both classifiers, which codes do not need.
@@ -139,7 +140,7 @@ def _one_pass(images, settings, training, num_classes, batch_norm_class):
     """See build_network; without flip averaging."""
     with tf.variable_scope(settings.method, reuse=tf.AUTO_REUSE):
         batch_norm = batch_norm_class(training)
-        groups, feature = BACKBONES[settings.method].build(images, batch_norm, settings.multi_scale)
+        groups, feature = BACKBONES[settings.method].build(images, batch_norm, settings)
         with tf.variable_scope("descriptor"):
             size = settings.num_bits * settings.block_length
             descriptor = tf.nn.relu(batch_norm(
@@ -160,25 +161,25 @@ def _one_pass(images, settings, training, num_classes, batch_norm_class):
 
 # Convolutions
 
-def dcbh_features(images, batch_norm, multi_scale=True):
+def dcbh_features(images, batch_norm, settings):
     """DCBH's VGG-style groups: float32 [B, 32, 32, 3] -> (list of 4 groups, [B, 768 or 512])."""
     groups, features = [], images
     for number, channels in enumerate(GROUPS, 1):
         with tf.variable_scope(f"group{number}"):
             for layer, out in enumerate(channels, 1):
                 with tf.variable_scope(f"conv{layer}"):
-                    features = convolution(features, out, batch_norm)
+                    features = convolution(features, out, batch_norm, settings.compute_dtype)
             features = max_pool(features)
         groups.append(features)
     # The paper's figure draws the second pooling on the last convolution before max-pooling;
     # the release takes it after (docs/reproduction.md, deviation l: as released).
     pooled = [global_avg_pool(groups[3], name="pool_group4")]
-    if multi_scale:
+    if settings.multi_scale:
         pooled.append(global_avg_pool(groups[2], name="pool_group3"))
     return groups, tf.concat(pooled, axis=1)  # [B, 512 + 256]
 
 
-def ddh_features(images, batch_norm, _multi_scale=True):
+def ddh_features(images, batch_norm, settings):
     """DDH's convolutions: float32 [B, 32, 32, 3] -> (list of 4 layers' outputs, [B, 860]).
 
     Known of DDH are sizes and channels. Chosen here: no padding (30, 15, 14, 7, 6, 3, 2 pixels a
@@ -187,7 +188,8 @@ def ddh_features(images, batch_norm, _multi_scale=True):
     groups, features = [], images
     for number, (channels, size) in enumerate(DDH_CONVOLUTIONS, 1):
         with tf.variable_scope(f"conv{number}"):
-            features = max_pool(convolution(features, channels, batch_norm, size, "VALID"))
+            features = max_pool(convolution(
+                features, channels, batch_norm, settings.compute_dtype, size, "VALID"))
         groups.append(features)
     with tf.variable_scope("local"):
         features = locally_connected(features, DDH_LOCAL_CHANNELS)
@@ -195,7 +197,7 @@ def ddh_features(images, batch_norm, _multi_scale=True):
     return groups, tf.concat([flatten(groups[2]), flatten(groups[3])], axis=1)  # [B, 540 + 320]
 
 
-def embedding_features(embeddings, _batch_norm, _multi_scale=True):
+def embedding_features(embeddings, _batch_norm, _settings):
     """The embedding of another, trained network: float32 [B, 128] -> ([], [B, 128])."""
     return [], embeddings
 
@@ -204,8 +206,9 @@ class Backbone(NamedTuple):
     """What a network has before its descriptor.
 
     Attributes:
-        build: function of the input [B, ...], a BatchNorm and multi_scale; returns a list of the
-            groups' outputs and the feature [B, F] that the descriptor is a linear function of.
+        build: function of the input [B, ...], a BatchNorm and settings (see build_network); returns
+            a list of the groups' outputs, and the feature [B, F] that the descriptor is a linear
+            function of.
         input_shape: of one input.
     """
 
@@ -220,13 +223,15 @@ BACKBONES = {  # by method
 }
 
 
-def convolution(features, channels, batch_norm, size=3, padding="SAME"):
+def convolution(features, channels, batch_norm, compute_dtype="float32", size=3, padding="SAME"):
     """Convolution of stride 1 without bias, batch norm, ReLU.
 
     Args:
         features: float32 [B, height, width, in].
         channels: output channels.
         batch_norm: a BatchNorm.
+        compute_dtype: "float32", or "bfloat16": the products of the convolution and of its
+            gradients are then taken from values rounded to 8 bits of precision.
         size: rows and columns of the kernel.
         padding: "SAME" or "VALID".
 
@@ -234,7 +239,10 @@ def convolution(features, channels, batch_norm, size=3, padding="SAME"):
         float32 [B, height, width, channels]; size - 1 fewer rows and columns for "VALID".
     """
     kernel = _variable("kernel", [size, size, int(features.shape[-1]), channels])
-    features = tf.nn.conv2d(features, kernel, strides=[1, 1, 1, 1], padding=padding)
+    dtype = tf.as_dtype(compute_dtype)
+    features = tf.nn.conv2d(tf.cast(features, dtype), tf.cast(kernel, dtype),
+                            strides=[1, 1, 1, 1], padding=padding)
+    features = tf.cast(features, tf.float32)
     return tf.nn.relu(batch_norm(features))
 
 

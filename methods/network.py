@@ -8,6 +8,7 @@ from evaluation.codes import signs
 from methods.method import Encoded, Method, codes_of, run_metadata
 from runtime.errors import Failed, UserError
 from runtime.tensorflow import (
+    check_compute_dtype,
     device_line,
     error_reason,
     make_session,
@@ -43,6 +44,9 @@ class NetworkMethod(Method):
     def start_up(self, run):
         """See Method."""
         start_tensorflow()
+        note = check_compute_dtype(run.config.compute_dtype)
+        if note:
+            print(note, flush=True)
 
     def make_codes(self, run, evaluate, workers=ALONE):
         """Trains from the start or from the last checkpoint, and encodes whenever it is due.

@@ -11,7 +11,7 @@ import os
 import sys
 import warnings
 
-from runtime.errors import Failed
+from runtime.errors import Failed, UserError
 
 # With any of these set, the number of threads is the user's choice.
 THREAD_VARIABLES = ("TF_NUM_INTEROP_THREADS", "TF_NUM_INTRAOP_THREADS", "OMP_NUM_THREADS")
@@ -99,6 +99,39 @@ def global_avg_pool(features, name):
             def released(features, name):
                 return tf.reduce_mean(features, axis=[1, 2], name=name)
     return released(features, name=name)
+
+
+def check_compute_dtype(compute_dtype):
+    """A line on why bfloat16 will not be faster here, or None.
+
+    Args:
+        compute_dtype: the setting, "float32" or "bfloat16".
+
+    Raises:
+        UserError: this TensorFlow cannot compute in it.
+    """
+    if compute_dtype == "float32":
+        return None
+    if tf.VERSION.startswith("1."):
+        raise UserError(f"compute_dtype {compute_dtype} needs TensorFlow 2, and this is "
+                        f"{tf.VERSION}: use TF=2, or compute_dtype float32")
+    if not gpu_hidden_or_absent() or {"avx512_bf16", "amx_bf16"} & processor_flags():
+        return None
+    return (f"note: this processor has no instructions for {compute_dtype} (avx512_bf16 or "
+            "amx_bf16); compute_dtype float32 is as fast or faster")
+
+
+def processor_flags():
+    """What /proc/cpuinfo says the processor can do, a set of words; empty if it is not there."""
+    try:
+        with open("/proc/cpuinfo", encoding="utf-8", errors="replace") as stream:
+            for line in stream:
+                name, _, value = line.partition(":")
+                if name.strip() in ("flags", "Features"):
+                    return set(value.split())
+    except OSError:
+        pass
+    return set()
 
 
 def make_session(graph):

@@ -195,6 +195,28 @@ def test_locally_connected_against_a_loop():
                 atol=1e-5)
 
 
+@pytest.mark.skipif(tf.VERSION.startswith("1."), reason="TensorFlow 1.14 has no such convolution")
+def test_bfloat16_rounds_the_convolutions_alone():
+    """Variables, gradients and losses stay float32, and near those of float32."""
+    rng = np.random.RandomState(0)
+    images, labels = rng.normal(0, 0.1, (BATCH, 32, 32, 3)), np.arange(BATCH) % 3
+    values = {}
+    for dtype in ("float32", "bfloat16"):
+        graph = build_step_graph(Config(num_bits=4, compute_dtype=dtype), 3)
+        assert {gradient.dtype for gradient, _ in graph.gradients} == {tf.float32}
+        convolutions = [op for op in graph.graph.get_operations() if op.type.startswith("Conv2D")]
+        assert {op.outputs[0].dtype.name for op in convolutions} == {dtype}
+        with make_session(graph.graph) as session:
+            session.run(graph.initialize)
+            values[dtype] = session.run(
+                (graph.network.groups[0], graph.losses["total"]),
+                {graph.images: images, graph.labels: labels})
+    (exact, exact_loss), (rounded, rounded_loss) = values["float32"], values["bfloat16"]
+    assert np.any(exact != rounded)
+    assert np.abs(exact - rounded).mean() < 0.02 * np.abs(exact).mean()
+    assert rounded_loss == pytest.approx(exact_loss, rel=0.01)
+
+
 def test_ddh():
     """Sizes by hand: 32 -> 30, 15 -> 14, 7 -> 6, 3 -> 2; 3*3*60 + 2*2*80 = 860; then 4 a bit."""
     config = resolve(dict(method="ddh", num_bits=6))[0]
