@@ -320,6 +320,7 @@ class _Handler(tornado.web.RequestHandler):
         self.searcher = self.settings["searcher"]
         self._body, self._received = [], 0
         self._is_refused = self.is_whole = False
+        self._running = None
         # A stream that is closed is taken away from the connection; so keep it.
         self._stream = self.request.connection.stream
 
@@ -401,6 +402,8 @@ class _Handler(tornado.web.RequestHandler):
             self._finish_error(404, str(error))
         except ValueError as error:
             self._finish_error(400, str(error))
+        except asyncio.CancelledError:  # the client has gone
+            pass
 
     head = post = delete = put = patch = options = get
 
@@ -410,8 +413,9 @@ class _Handler(tornado.web.RequestHandler):
 
     async def run(self, function, *arguments, pool="searches"):
         """The result of a function that takes its time, in another thread."""
-        return await asyncio.get_running_loop().run_in_executor(
+        self._running = asyncio.get_running_loop().run_in_executor(
             self.settings[pool], function, *arguments)
+        return await self._running
 
     def finish(self, chunk=None):
         """Ends the answer, and the connection if the client does not take it."""
@@ -427,8 +431,11 @@ class _Handler(tornado.web.RequestHandler):
 
     def on_connection_close(self):
         super().on_connection_close()
-        self._body = []
-        self.settings["uploads"].done(self)
+        if self._running is not None:
+            self._running.cancel()  # what has not begun will not
+        if not self.is_whole:
+            self._body = []
+            self.settings["uploads"].done(self)
 
     def whole_number(self, name, otherwise, most, least=0):
         """A whole number of the request's address. Raises ValueError for anything else."""

@@ -44,11 +44,15 @@ function percent(share) {
   return share === null ? "an unknown share" : (100 * share).toFixed(share < 0.1 ? 1 : 0) + " %";
 }
 
-// The last part of a path; between its parts a line may break.
+// The last part of a path, or what stands for one.
+function lastPart(place) {
+  return place.split(/[\\/]/).pop();
+}
+
+// The name of a face's file; between its parts a line may break.
 function fileName(face) {
-  const name = (face.file || face.place || "").split(/[\\/]/).pop();
   const shown = make("span", undefined, "file");
-  name.split(/(?<=[_\-. ])/).forEach((part, number) => {
+  lastPart(face.place).split(/(?<=[_\-. ])/).forEach((part, number) => {
     if (number) shown.append(make("wbr"));
     shown.append(part);
   });
@@ -216,7 +220,7 @@ async function searchFace(id) {
   try {
     const found = await ask("/api/faces/" + id + "/neighbours?" + parameters(0));
     if (question !== asked) return;
-    found.title = (found.identity || "A face without a name") + ", " + found.place;
+    found.title = (found.identity || "A face without a name") + ", " + lastPart(found.place);
     shown = [found];
     showResults();
     say("Faces like the one chosen.");

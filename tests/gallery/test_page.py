@@ -18,6 +18,10 @@ from served_gallery import (
 from tiny_gallery import codes_of_people
 
 from evaluation import packing
+from gallery import contact_sheet
+from gallery.answers import Judge, Result
+from gallery.engines import open_index
+from gallery.questions import QueryFace
 
 NAMES = ["<img src=x onerror=alert(1)>", "Ann \u738b", None, "x" * 70, "Bartholomew Xerxes"]
 PEOPLE = [number % 5 for number in range(60)]
@@ -216,6 +220,30 @@ def test_it_fits(browser, address, width, dark):
     browser.wait_for("document.getElementById('face-image').naturalWidth === 160")
     assert browser.run("document.getElementById('face').scrollWidth "
                        "<= document.getElementById('face').clientWidth")
+    assert browser.problems == []
+
+
+@pytest.mark.parametrize("width", (390, 1280))
+def test_the_sheet_of_a_query_fits(browser, gallery, tmp_path, width):
+    judge, index = Judge(gallery), open_index(gallery)
+    face = QueryFace(None, (0, 0, 9, 9), gallery.thumbnail(5))
+    results = [Result("/a/folder/with/a/long/name/IMG_" + "2" * 60 + ".jpg", 1, 2, face,
+                      judge.answer(index, CODES[number], 20)) for number in range(5)]
+    (tmp_path / "sheet.html").write_text(contact_sheet.html(gallery, judge, results),
+                                         encoding="utf-8")
+    browser.open(tmp_path / "sheet.html", width=width)
+    assert browser.run("document.documentElement.scrollWidth") <= width
+    assert texts(browser, "h2")[0].startswith("IMG_222")
+    shown = json.loads(browser.run("""JSON.stringify([...document.querySelectorAll("li")].map(
+        (found) => [found.querySelector("small").textContent, found.title,
+                    found.querySelector("b").textContent]))"""))
+    assert len(shown) == 100
+    for name, place, person in shown:
+        assert place.endswith(f"/{name}") and name.startswith("IMG_00")
+        assert person == (NAMES[PEOPLE[int(name[4:8])]] or "\u2013")
+    assert browser.run("""[...document.querySelectorAll("li b")].filter(
+        (found) => found.textContent === "Bartholomew Xerxes").every(
+        (found) => found.scrollWidth <= found.clientWidth)""")
     assert browser.problems == []
 
 
