@@ -5,19 +5,19 @@ from typing import NamedTuple
 
 import numpy as np
 
-from runtime.tensorflow import make_session
+from runtime.tensorflow import make_session, tf
 from training.graph import build_step_graph
 
 MEASURED_STEPS = 2
 
 
 class Cost(NamedTuple):
-    """What a network costs here.
+    """What a network costs on this machine.
 
     Attributes:
         start: seconds from building its graph to the end of the first step.
-        image: seconds of training for an image.
-        operations: floating-point operations of training for an image.
+        image: seconds of training an image.
+        operations: floating-point operations of training an image.
     """
 
     start: float
@@ -44,10 +44,17 @@ def measure_cost(config, dataset):
                 3 * forward_operations(graph))
 
 
-def forward_operations(graph):
-    """Floating-point operations of one image's forward pass: 2 a multiplication with a weight.
+def device_kind():
+    """What TensorFlow computes on here: "GPU" or "CPU"."""
+    with make_session(tf.Graph()) as session:
+        kinds = {device.device_type for device in session.list_devices()}
+    return "GPU" if "GPU" in kinds else "CPU"
 
-    Backward, the same products are taken twice more: for the input's gradient and the weight's.
+
+def forward_operations(graph):
+    """Floating-point operations of one image's forward pass: 2 for each product with a weight.
+
+    The backward pass takes the same products twice more, for the gradients of input and weight.
     """
     total = 0
     for op in ancestors(graph.network.hash_logits.op):

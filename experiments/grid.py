@@ -1,54 +1,59 @@
-"""The grid: data sets x methods x code lengths x seeds x folds, each cell a run of main.py."""
+"""The grid: data sets x methods x code lengths x seeds x folds, each cell one run of main.py."""
 
 import itertools
 import re
 import sys
-from collections import OrderedDict
 from pathlib import Path
 from typing import NamedTuple
 
 from config import PIXEL_SETTINGS, ROOT, Config, Dataset, find_dataset
 from evaluation.open_set import FOLDS
+from experiments.estimate import device_kind, measure_cost
 from methods.table import METHODS, method_of, resolve
 from reports import tables
 from runtime.command_line import duration
 from runtime.errors import UserError
 from runtime.run_folder import RunFolder
+from runtime.settings import setting_names
 
 
-def _variant(title, **values):
-    return title, values
+class Variant(NamedTuple):
+    """A method of the grid: its title, and the settings that make it."""
+
+    title: str
+    settings: dict
+
+    @property
+    def method(self):
+        """The Method that makes its codes."""
+        return METHODS[self.settings.get("method", Config.method)]
 
 
-# Methods of the grid: name -> (title, settings). Beside those of METHODS, DCBH with one
-# setting changed; its block length is 6.
-GRID_METHODS = OrderedDict([
-    ("dcbh", _variant("DCBH, as released")),
-    ("tuned", _variant("DCBH, tuned recipe", recipe="tuned")),
-    ("weight_decay", _variant("DCBH, weight decay 0.0002", weight_decay=0.0002)),
-    ("no_center", _variant("DCBH, no center-clustering loss", center_weight=0.0)),
-    ("no_descriptor_classification", _variant("DCBH, no descriptor classification loss",
-                                              descriptor_classification_weight=0.0)),
-    ("no_quantization", _variant("DCBH, no quantization loss", quantization_weight=0.0)),
-    ("single_scale", _variant("DCBH, single scale", multi_scale=False)),
-    ("divide_and_encode", _variant("DCBH, divide-and-encode layer",
-                                   hash_layer="divide_and_encode")),
-    ("dense", _variant("DCBH, one dense layer", hash_layer="dense")),
-    ("block_length_2", _variant("DCBH, block length 2", block_length=2)),
-    ("block_length_4", _variant("DCBH, block length 4", block_length=4)),
-    ("block_length_8", _variant("DCBH, block length 8", block_length=8)),
-] + [(name, _variant(method.title, method=name))
-     for name, method in METHODS.items() if name != "dcbh"])
-PAPER_BITS = (12, 24, 36, 48)
-# Settings that the grid varies itself, so that they are not given for all cells.
-AXES = ("dataset_flag", "num_bits", "seed", "unseen_split", "authors_evaluation",
-        "features_of") + tuple(
-    sorted({name for _, values in GRID_METHODS.values() for name in values}))
-# Settings that have no bearing on a cell's numbers, and so may change when it is resumed.
-IMMATERIAL = ("data_dir", "features_of", "encode_batch_size")
-AVERAGED_OVER = ("seed", "unseen_split")  # cells that differ in these alone are one of a table
-# Whose features the methods take that train no network: the cell of the same place in the table.
+# The methods of config.py, and DCBH with one setting changed; its block length is 6.
+GRID_METHODS = {
+    "dcbh": Variant("DCBH, as released", {}),
+    "tuned": Variant("DCBH, tuned recipe", dict(recipe="tuned")),
+    "weight_decay": Variant("DCBH, weight decay 0.0002", dict(weight_decay=0.0002)),
+    "no_center": Variant("DCBH, no center-clustering loss", dict(center_weight=0.0)),
+    "no_descriptor_classification": Variant(
+        "DCBH, no descriptor classification loss", dict(descriptor_classification_weight=0.0)),
+    "no_quantization": Variant("DCBH, no quantization loss", dict(quantization_weight=0.0)),
+    "single_scale": Variant("DCBH, single scale", dict(multi_scale=False)),
+    "divide_and_encode": Variant("DCBH, divide-and-encode layer",
+                                 dict(hash_layer="divide_and_encode")),
+    "dense": Variant("DCBH, one dense layer", dict(hash_layer="dense")),
+    **{f"block_length_{length}": Variant(f"DCBH, block length {length}", dict(block_length=length))
+       for length in (2, 4, 8)},
+    **{name: Variant(method.title, dict(method=name))
+       for name, method in METHODS.items() if name != "dcbh"},
+}
+PAPER_DATASETS, PAPER_BITS = (0, 1), (12, 24, 36, 48)
+# The method whose features others take: from the cell of the same data set, bits, seed and fold.
 FEATURES_OF = "dcbh"
+PLACE, SAMPLE = setting_names(Config, "place"), setting_names(Config, "sample")
+# Settings that differ from cell to cell, so that none is given for all cells.
+VARIED = {"dataset_flag", "num_bits", "features_of", "authors_evaluation", *SAMPLE}.union(
+    *(variant.settings for variant in GRID_METHODS.values()))
 # What starts a run; tests put a stub in its place.
 TRAINER = [sys.executable, str(ROOT / "main.py")]
 
@@ -58,7 +63,7 @@ class Cell(NamedTuple):
 
     Attributes:
         method: a key of GRID_METHODS.
-        config, dataset: the run's resolved Config and its Dataset.
+        config, dataset: the run's complete Config and its Dataset.
         folder: its RunFolder, which may not exist yet.
     """
 
@@ -69,47 +74,55 @@ class Cell(NamedTuple):
 
     @property
     def needs(self):
-        """The folder of the cell whose features this one takes, a RunFolder; None of others."""
+        """RunFolder of the cell whose features this one takes, or None."""
         return RunFolder(self.config.features_of) if self.config.features_of else None
 
     @property
     def name(self):
-        """DATASET METHOD KBITS seedS, and the fold that is never seen, for people."""
+        """What people call it: data set, method, bits, seed, fold left out of training."""
         fold = self.config.unseen_split
-        return "%s %s %d bits seed %d%s" % (
-            self.dataset.name, self.method, self.config.num_bits, self.config.seed,
-            "" if fold is None else " unseen %d" % fold)
+        return (f"{self.dataset.name} {self.method} {self.config.num_bits} bits seed "
+                f"{self.config.seed}{'' if fold is None else f' unseen {fold}'}")
+
+    @property
+    def has_data(self):
+        """Whether the files of its data set are here; only its run reads them."""
+        return self.dataset.source == "orl" or self.dataset.train_folder.is_dir()
+
+    @property
+    def lacks_embeddings(self):
+        """Whether its method takes face embeddings, which its data set has not."""
+        return method_of(self.config).takes_embeddings and self.dataset.embedding is None
 
     def results(self):
-        """results.json if the run was trained, evaluated and reported, and is whole; else None."""
+        """results.json if the run is trained, evaluated and reported, and is whole; else None."""
         return finished_results(self.folder)
 
     def check_settings(self):
         """Raises UserError if the folder holds a run of other settings.
 
-        Or a finished one beside it, of another seed or fold: the tables take the mean of them.
+        So does a finished run beside it, of another seed or fold: tables take the mean of both.
         """
-        cells = self.folder.path.parent.glob("%dbits_seed*" % self.config.num_bits)
-        for folder in map(RunFolder, sorted(cells)):
-            own = folder.path == self.folder.path
+        for path in sorted(self.folder.path.parent.glob(f"{self.config.num_bits}bits_seed*")):
+            folder, own = RunFolder(path), path == self.folder.path
             if not (folder.holds_run() if own else finished_results(folder)):
                 continue
             found = Config.recorded(folder.read_settings()).to_dict()
             if not own and (found["unseen_split"] is None) != (self.config.unseen_split is None):
                 continue  # of another table
+            free = PLACE if own else PLACE + SAMPLE
             for name, value in self.config.to_dict().items():
-                if name not in IMMATERIAL + (() if own else AVERAGED_OVER) and found[name] != value:
-                    raise UserError("%s was made with %s %r, not %r; name another --out or remove "
-                                    "it" % (folder, name, found[name], value))
+                if name not in free and found[name] != value:
+                    raise UserError(f"{folder} was made with {name} {found[name]!r}, not "
+                                    f"{value!r}; name another --out or remove it")
 
     def command(self):
         """The arguments that start or resume the run."""
-        arguments = list(TRAINER) + ["--run_dir", str(self.folder)]
         resume = self.folder.holds_run()
-        for name, value in self.config.to_dict().items():
-            if value is not None and (not resume or name in IMMATERIAL):
-                arguments += ["--%s=%s" % (name, value)]
-        return arguments + ["--resume"] * resume
+        values = self.config.to_dict()
+        given = [f"--{name}={values[name]}" for name in (PLACE if resume else values)
+                 if values[name] is not None]
+        return [*TRAINER, "--run_dir", str(self.folder), *given, *["--resume"] * resume]
 
 
 def finished_results(folder):
@@ -117,17 +130,15 @@ def finished_results(folder):
     if not (folder.holds_run() and (folder.path / "report.html").exists()):
         return None
     try:
-        entries, results = folder.provenance(), folder.read_json("results.json")
+        entries, results = folder.provenance(), folder.read_results()
     except UserError:
         return None
-    finished = bool(entries) and entries[-1].get("ended_by") == "finished"
-    whole = isinstance(results, dict) and isinstance(results.get("mAP"), (int, float))
-    return results if finished and whole else None
+    return results if entries and entries[-1].get("ended_by") == "finished" else None
 
 
 def cell_folder(num_bits, seed, fold):
     """The name of a cell's folder."""
-    return "%dbits_seed%d%s" % (num_bits, seed, "" if fold is None else "_unseen%d" % fold)
+    return f"{num_bits}bits_seed{seed}" + ("" if fold is None else f"_unseen{fold}")
 
 
 def make_cells(out, datasets, methods, bits, seeds, given, unseen_splits=(None,)):
@@ -138,117 +149,128 @@ def make_cells(out, datasets, methods, bits, seeds, given, unseen_splits=(None,)
         datasets: flags or names of data sets.
         methods: keys of GRID_METHODS.
         bits, seeds: ints.
-        given: dict of settings for all cells; a method's own settings go before them, and those
-            that change images are none of methods on embeddings.
+        given: dict of settings for all cells. A method's own settings override them, and those of
+            pixels do not reach methods on embeddings.
         unseen_splits: folds of people to keep out of training; None for none.
 
     Returns:
         A list of Cells; those that take the features of a network come after it.
 
     Raises:
-        UserError: a setting is refused, a data set named twice, or a network neither among the
-            methods nor trained before whose features another method takes.
+        UserError: a setting is refused, a data set named twice, or a method takes the features of a
+            network that is neither among the methods nor trained.
     """
     data_dir = given.get("data_dir", Config.data_dir)
     names = [find_dataset(flag, data_dir).name for flag in datasets]
     if len(set(names)) < len(names):
         raise UserError("--datasets names a data set twice")
+    methods = sorted(methods, key=lambda name: GRID_METHODS[name].method.needs_features_of)
     cells = []
     for name, seed, fold, method, num_bits in itertools.product(
-            names, seeds, unseen_splits, sorted(methods, key=takes_features), bits):
+            names, seeds, unseen_splits, methods, bits):
+        variant, place = GRID_METHODS[method], cell_folder(num_bits, seed, fold)
         values = dict(given, dataset_flag=name, num_bits=num_bits, seed=seed, unseen_split=fold,
                       authors_evaluation=True)
-        values.update(GRID_METHODS[method][1])
-        if METHODS[values.get("method", "dcbh")].takes_embeddings:
-            values = {name: value for name, value in values.items() if name not in PIXEL_SETTINGS}
-        place = cell_folder(num_bits, seed, fold)
-        if takes_features(method):
+        values.update(variant.settings)
+        if variant.method.takes_embeddings:
+            values = {key: value for key, value in values.items() if key not in PIXEL_SETTINGS}
+        if variant.method.needs_features_of:
             values["features_of"] = str((Path(out) / name / FEATURES_OF / place).absolute())
         config, dataset = resolve(values)
         cells.append(Cell(method, config, dataset, RunFolder(Path(out) / name / method / place)))
     for cell in cells:
-        if (cell.needs and FEATURES_OF not in methods and has_data(cell.dataset)
+        if (cell.needs and FEATURES_OF not in methods and cell.has_data
                 and not finished_results(cell.needs)):
-            raise UserError("method %s takes the features of %s, which is not finished; name %s "
-                            "among --methods, too" % (cell.method, cell.needs, FEATURES_OF))
+            raise UserError(f"method {cell.method} takes the features of {cell.needs}, which is "
+                            f"not finished; add {FEATURES_OF} to --methods")
     return cells
 
 
-def takes_features(method):
-    """Whether a key of GRID_METHODS takes the features of a trained network."""
-    return METHODS[GRID_METHODS[method][1].get("method", "dcbh")].needs_features_of
-
-
-def has_data(dataset):
-    """Whether the files of a data set are here; they are read only when a run starts."""
-    return dataset.source == "orl" or dataset.train_folder.is_dir()
-
-
 def with_data(cells, named):
-    """The cells whose data set is here; prints a line about each data set that is not.
+    """The cells whose data set is here; prints a line for each data set that is not.
 
     Raises:
-        UserError: one that the command line has named is not.
+        UserError: the command line has named one that is not.
     """
-    for title in OrderedDict.fromkeys(
-            cell.dataset.title for cell in cells if not has_data(cell.dataset)):
-        line = "%s is not in %s (data/README.md says where to get it)" % (
-            title, cells[0].config.data_dir)
+    for title in dict.fromkeys(cell.dataset.title for cell in cells if not cell.has_data):
+        line = (f"{title} is not in {cells[0].config.data_dir} (data/README.md says where to get "
+                "it)")
         if named:
             raise UserError(line)
-        print(line + ": its cells stay empty")
-    return [cell for cell in cells if has_data(cell.dataset)]
+        print(f"{line}: its cells stay empty")
+    return [cell for cell in cells if cell.has_data]
 
 
 def with_embeddings(cells):
-    """The cells whose method can be given what it takes; prints a line about the others.
+    """The cells that do not lack embeddings; prints a line for each data set of the others.
 
     Raises:
-        UserError: there are no others.
+        UserError: all cells lack them.
     """
-    left_out = [cell for cell in cells if cell.dataset.embedding is None
-                and method_of(cell.config).takes_embeddings]
-    for title in OrderedDict.fromkeys(cell.dataset.title for cell in left_out):
-        names = OrderedDict.fromkeys(
-            cell.method for cell in left_out if cell.dataset.title == title)
-        line = "%s has no face embeddings (prepare.py --embedding)" % title
-        if len(left_out) == len(cells):
-            raise UserError("%s, which %s takes" % (line, next(iter(names))))
-        print("%s: without %s" % (line, ", ".join(names)))
-    return [cell for cell in cells if cell not in left_out]
+    kept = [cell for cell in cells if not cell.lacks_embeddings]
+    for title in dict.fromkeys(cell.dataset.title for cell in cells if cell.lacks_embeddings):
+        line = f"{title} has no face embeddings (prepare.py --embedding)"
+        methods = list(dict.fromkeys(cell.method for cell in cells if cell.lacks_embeddings
+                                     and cell.dataset.title == title))
+        if not kept:
+            raise UserError(f"{line}, which {methods[0]} takes")
+        print(f"{line}: without {', '.join(methods)}")
+    return kept
 
 
 # The plan
 
 
-def print_plan(cells):
-    """Lists the cells with what they will take, from a few measured steps of each network."""
-    from experiments import estimate  # here: without it the grid's own process needs no TensorFlow
+class Work(NamedTuple):
+    """What training takes: seconds on this machine, floating-point operations, images."""
 
-    costs, totals = {}, OrderedDict()
+    seconds: float
+    operations: float
+    images: float
+
+
+def training_work(cells):
+    """The Work of each Cell, by name; of each network a few steps are measured."""
+    costs, work = {}, {}
     for cell in cells:
-        config, dataset = cell.config, cell.dataset
-        if cell.results():
-            print("%s: finished" % cell.name)
-            continue
-        images = config.epochs * dataset.num_train
+        config = cell.config
+        images = config.epochs * cell.dataset.num_train
         if config.unseen_split is not None:
             images = images * (FOLDS - 1) / FOLDS
-        seconds = operations = 0.0
-        if method_of(config).trains:
-            # Code length, hash layer and losses hardly change the time.
-            key = config.method, dataset.name, config.batch_size
-            if key not in costs:
-                costs[key] = estimate.measure_cost(config, dataset)
-            seconds = costs[key].start + images * costs[key].image
-            operations = images * costs[key].operations
-        print("%s: %s" % (cell.name, "about " + duration(seconds) if seconds else "not trained"),
-              flush=True)
-        count, all_seconds, all_operations = totals.get(dataset.title, (0, 0.0, 0.0))
-        totals[dataset.title] = count + 1, all_seconds + seconds, all_operations + operations
-    for title, (count, seconds, operations) in totals.items():
-        print("%s: %d cells to run, about %s of training one after another on this machine, %.2g "
-              "floating-point operations" % (title, count, duration(seconds), operations))
+        if not method_of(config).trains:
+            work[cell.name] = Work(0.0, 0.0, 0)
+            continue
+        # Code length, hash layer and losses hardly change the time.
+        key = config.method, cell.dataset.name, config.batch_size
+        if key not in costs:
+            costs[key] = measure_cost(config, cell.dataset)
+        cost = costs[key]
+        work[cell.name] = Work(cost.start + images * cost.image, images * cost.operations, images)
+    return work
+
+
+def total(work):
+    """The sum of several Work."""
+    return Work(*map(sum, zip(*work))) if work else Work(0.0, 0.0, 0)
+
+
+def print_plan(cells):
+    """Prints what each data set will take in all, then each cell."""
+    work = training_work([cell for cell in cells if not cell.results()])
+    for title in dict.fromkeys(cell.dataset.title for cell in cells):
+        to_run = [work[cell.name] for cell in cells
+                  if cell.dataset.title == title and cell.name in work]
+        seconds, operations, _ = total(to_run)
+        print(f"{title}: {len(to_run)} cells to run, about {duration(seconds)} of training one "
+              f"after another on this machine, {operations:.2g} floating-point operations")
+    for cell in cells:
+        if cell.name not in work:
+            state = "finished"
+        elif work[cell.name].seconds:
+            state = "about " + duration(work[cell.name].seconds)
+        else:
+            state = "no training"
+        print(f"{cell.name}: {state}")
 
 
 # The tables
@@ -258,24 +280,38 @@ def finished_runs(out):
     """The finished runs in a grid's folder, whichever command made them.
 
     Returns:
-        List of tables.GridRun, in the order of data set, method, code length, seed and fold. Those
-        with a fold stand under a data set's name of their own (tables.section_name).
+        List of tables.GridRun, in the order of data set, method, code length, seed and fold.
     """
     runs = []
     for path in sorted(Path(out).glob("*/*/*bits_seed*")):
-        cell = re.match(r"([0-9]+)bits_seed([0-9]+)(?:_unseen([0-9]))?\Z", path.name)
+        place = re.match(r"([0-9]+)bits_seed([0-9]+)(?:_unseen([0-9]))?\Z", path.name)
         method, dataset = path.parent.name, path.parent.parent.name
-        if not cell or method not in GRID_METHODS:
+        if not place or method not in GRID_METHODS:
             continue
         folder = RunFolder(path)
         results = finished_results(folder)
         if results:
-            num_bits, seed, fold = [part and int(part) for part in cell.groups()]
+            num_bits, seed, fold = [part and int(part) for part in place.groups()]
             runs.append(tables.GridRun(tables.section_name(dataset, fold), method, num_bits, seed,
-                                   results, folder, fold))
+                                       results, folder, fold))
         elif (path / "results.json").exists() and folder.holds_run():
-            print("note: %s is not finished, or a file of it is damaged: not in the tables" % path)
+            print(f"note: {path} is not finished, or a file of it is damaged: not in the tables")
     return runs
+
+
+def make_table(cells, runs):
+    """The tables.Table of the cells of a command, and of finished runs.
+
+    Args:
+        cells: Cells; those not finished stay empty.
+        runs: list of tables.GridRun.
+    """
+    places = [(tables.section_name(cell.dataset.name, cell.config.unseen_split), cell.method,
+               cell.config.num_bits) for cell in cells]
+    places += [(run.dataset, run.method, run.num_bits) for run in runs]
+    datasets, methods, bits = [list(dict.fromkeys(part)) for part in zip(*places)]
+    titles = {name: variant.title for name, variant in GRID_METHODS.items() if name in methods}
+    return tables.Table(datasets, titles, sorted(bits), runs)
 
 
 def write_tables(out, cells, command):
@@ -283,23 +319,39 @@ def write_tables(out, cells, command):
 
     Args:
         out: the grid's OutputFolder.
-        cells: the Cells of this command; those not finished stay empty in the tables.
+        cells: the Cells of this command.
         command: list of str, the command line, for the page.
     """
     runs = finished_runs(out.path)
-    if not runs:
-        return
-    planned = [(tables.section_name(cell.dataset.name, cell.config.unseen_split), cell.method,
-                cell.config.num_bits) for cell in cells]
-    found = [(run.dataset, run.method, run.num_bits) for run in runs]
-    datasets, methods, bits = [set(column) for column in zip(*planned + found)]
-    table = tables.Table(
-        [name for name in OrderedDict.fromkeys(part[0] for part in planned + found)
-         if name in datasets],
-        OrderedDict((name, title) for name, (title, _) in GRID_METHODS.items()
-                    if name in methods), sorted(bits), runs)
-    wanted = {place + (cell.config.seed, cell.config.unseen_split)
-              for place, cell in zip(planned, cells)}
-    wanted.update(place + (run.seed, run.fold) for place, run in zip(found, runs))
-    metadata = tables.how_made(table, command, len(wanted))
-    print("report: %s; also tables.md and tables.csv" % tables.write_tables(out, table, metadata))
+    if runs:
+        table = make_table(cells, runs)
+        folders = {cell.folder.path for cell in cells} | {run.folder.path for run in runs}
+        metadata = tables.how_made(table, command, len(folders))
+        page = tables.write_tables(out, table, metadata)
+        print(f"report: {page}; also tables.md and tables.csv")
+
+
+def print_paper(out, cells):
+    """Prints the paper's tables with what has been run, and what the rest takes.
+
+    Args:
+        out: folder of the grid.
+        cells: the Cells of the paper's tables.
+    """
+    datasets = {cell.dataset.name: cell.dataset.title for cell in cells}
+    wanted = {cell.folder.path for cell in cells}
+    runs = [run for run in finished_runs(out) if run.folder.path in wanted]
+    table = make_table(cells, runs)
+    for name, title in datasets.items():
+        print(f"{title}, mAP\n{tables.console_table(table, name)}\n")
+    missing = [cell for cell in cells if not cell.results()]
+    work = list(training_work(missing).values())
+    seconds, operations, images = total(work)
+    print(f"{len(cells) - len(missing)} of {len(cells)} runs are finished.")
+    if seconds:
+        device = device_kind()
+        print(f"The rest takes {seconds / 3600:,.0f} {device} hours: {images:.3g} training images "
+              f"at {images / seconds:,.0f} a second, the rate of a few steps on this machine, or "
+              f"{operations:.2g} floating-point operations.")
+        if device != "GPU":
+            print("For GPU hours, give the same command on a machine with a GPU.")

@@ -7,9 +7,12 @@ import subprocess
 import sys
 import time
 from collections import deque
+from pathlib import Path
+from typing import NamedTuple, Optional
 
 from tqdm import tqdm
 
+from experiments.grid import Cell
 from runtime.command_line import duration
 from runtime.devices import visible_devices
 from runtime.errors import UserError
@@ -18,8 +21,17 @@ from runtime.output_folder import OutputFolder
 POLL_SECONDS = 0.2
 
 
+class Started(NamedTuple):
+    """A running cell: its CUDA_VISIBLE_DEVICES (None: as it is), its log, time.perf_counter()."""
+
+    cell: Cell
+    device: Optional[str]
+    log: Path
+    time: float
+
+
 class Runner:
-    """Runs cells as processes, `jobs` at a time, each on a GPU of its own where there are several.
+    """Runs cells as processes, `jobs` at a time, each on a GPU of its own if there are several.
 
     Args:
         cells: Cells that are not finished.
@@ -36,14 +48,14 @@ class Runner:
         self.total = len(cells)
         self.devices = visible_devices(jobs)
         self.log_folder = log_folder
-        self.running = {}  # process -> (cell, device, log path, start)
+        self.running = {}  # process -> Started
         self.failures = []
         self.signal_number = None
 
     def run(self):
         """Runs all cells; a failed one does not stop the rest.
 
-        SIGINT and SIGTERM are passed on: running cells save and stop, no further one starts.
+        SIGINT and SIGTERM are passed on: running cells save and stop, and no further one starts.
 
         Raises:
             UserError: a log cannot be written; running cells are stopped first.
@@ -51,7 +63,7 @@ class Runner:
         OutputFolder.create(self.log_folder, "logs")
         previous = {number: signal.signal(number, self._stop)
                     for number in (signal.SIGINT, signal.SIGTERM)}
-        started = time.perf_counter()
+        begin = time.perf_counter()
         try:
             with tqdm(total=self.total, unit=" cells", disable=not sys.stderr.isatty()) as bar:
                 while self.running or (self.waiting and self.signal_number is None):
@@ -61,26 +73,26 @@ class Runner:
                             break
                         self._start(cell)
                         bar.set_description("; ".join(
-                            cell.name for cell, _, _, _ in self.running.values()))
+                            started.cell.name for started in self.running.values()))
                     time.sleep(POLL_SECONDS)
                     for process in [child for child in self.running if child.poll() is not None]:
-                        bar.write(self._collect(process, started), file=sys.stdout)
+                        bar.write(self._collect(process, begin), file=sys.stdout)
                         sys.stdout.flush()
                         bar.update()
         finally:
-            for process in self.running:  # there are any only if we stop by an error
+            for process in self.running:  # only after an error
                 process.terminate()
                 process.wait()
             for number, handler in previous.items():
                 signal.signal(number, handler)
 
     def _next(self):
-        """The first waiting cell that takes no features of a cell that is not done; None if none.
+        """The first waiting cell whose network, if it takes one's features, is done; None if none.
 
-        One whose network has failed is started: its own process says so in one line.
+        If that network has failed, the cell starts, and its own process says so in one line.
         """
-        undone = {cell.folder.path.absolute() for cell in list(self.waiting) + [
-            cell for cell, _, _, _ in self.running.values()]}
+        undone = {cell.folder.path.absolute() for cell in (
+            *self.waiting, *(started.cell for started in self.running.values()))}
         return next((cell for cell in self.waiting
                      if not cell.needs or cell.needs.path.absolute() not in undone), None)
 
@@ -92,37 +104,37 @@ class Runner:
             environment["CUDA_VISIBLE_DEVICES"] = device
         log = self.log_folder / (cell.name.replace(" ", "_") + ".log")
         try:
-            with open(str(log), "ab") as stream:
+            with open(log, "ab") as stream:
                 # A session of its own: Ctrl-C in a terminal reaches it through us alone, once.
                 process = subprocess.Popen(cell.command(), stdin=subprocess.DEVNULL, stdout=stream,
                                            stderr=subprocess.STDOUT, env=environment,
                                            start_new_session=True)
         except OSError as error:
-            raise UserError("%s cannot be written: %s" % (log, error.strerror))
-        self.running[process] = cell, device, log, time.perf_counter()
+            raise UserError(f"{log} cannot be written: {error.strerror}")
+        self.running[process] = Started(cell, device, log, time.perf_counter())
         if self.signal_number is not None:  # it came before the process was noted
             _terminate(process)
 
-    def _collect(self, process, started):
+    def _collect(self, process, begin):
         """Takes note of an ended process; returns a line about it."""
-        cell, device, log, begun = self.running.pop(process)
+        cell, device, log, started = self.running.pop(process)
         self.devices.append(device)
         now = time.perf_counter()
         done = self.total - len(self.waiting) - len(self.running)
         results = cell.results()
         if process.returncode == 0 and results:
-            outcome = "mAP %.4f" % results["mAP"]
+            outcome = f"mAP {results['mAP']:.4f}"
         elif self.signal_number is not None:
-            outcome = "stopped; the same command goes on with it"
+            outcome = "stopped; the same command resumes it"
         else:
             lines = log.read_text(errors="replace").strip().splitlines()
-            reason = lines[-1] if lines else "exit code %d" % process.returncode
-            self.failures.append((cell, "%s (%s)" % (reason, log)))
+            reason = lines[-1] if lines else f"exit code {process.returncode}"
+            self.failures.append((cell, f"{reason} ({log})"))
             outcome = "failed: " + reason
-        left = (now - started) / done * (self.total - done)
-        return "%d/%d  %s: %s, %s%s" % (
-            done, self.total, cell.name, outcome, duration(now - begun),
-            "; about %s left" % duration(left) if done < self.total else "")
+        line = f"{done}/{self.total}  {cell.name}: {outcome}, {duration(now - started)}"
+        if done < self.total:
+            line += f"; about {duration((now - begin) / done * (self.total - done))} left"
+        return line
 
     def _stop(self, number, _frame):
         self.signal_number = number

@@ -107,7 +107,7 @@ def applicable_settings(settings):
 def takes_embeddings(settings):
     """Whether a run of these settings works on pretrained face embeddings."""
     method = METHODS.get(settings.get("method"))
-    return method is not None and method.inputs == "embeddings"
+    return method is not None and method.takes_embeddings
 
 
 def _trains(settings):

@@ -189,6 +189,17 @@ def grid_table(table, dataset, metric, folder=None):
     return GridTable(metric.title, [f"{bits} bits" for bits in table.bits], rows)
 
 
+def console_table(table, dataset, metric=MAP):
+    """A metric's table as text for the console; "-" where nothing has been run."""
+    shown = grid_table(table, dataset, metric)
+    rows = [["", *shown.heads]] + [
+        [f"{title} ({source})" if source else title, *(entry.text or "-" for entry in entries)]
+        for title, entries, source in shown.rows]
+    widths = [max(map(len, texts)) for texts in zip(*rows)]
+    return "\n".join("  ".join([row[0].ljust(widths[0]), *map(str.rjust, row[1:], widths[1:])])
+                     for row in rows)
+
+
 def mean_text(values, text):
     """Values over seeds as text: the mean, and the standard deviation unless it shows as 0."""
     if not values:

@@ -24,9 +24,8 @@ def compared(name, codes=CODES, values=None, **provenance):
 
 def test_only_settings_that_apply():
     network = runs.applicable_settings(settings())
-    assert "adam_beta1" in network and "center_alpha" in network and "multi_scale" in network
+    assert "learning_rate" in network and "multi_scale" in network
     assert list(network) == [name for name in settings() if name in network]
-    assert "center_alpha" not in runs.applicable_settings(settings(center_weight=0.0))
     assert "quantization_target" not in runs.applicable_settings(
         settings(quantization_weight=0.0))
     assert "multi_scale" not in runs.applicable_settings(settings(method="ddh"))
@@ -69,14 +68,15 @@ def test_status(ended_by, epochs_done, method, parts):
 
 def test_differences_name_settings_and_versions_alone():
     rows = dict(runs.differences([
-        compared("a", values=dict(seed=1, encode_batch_size=2), tensorflow="1.14.0", python="3.7"),
+        compared("a", values=dict(seed=1, encode_batch_size=2, learning_rate=0.1),
+                 tensorflow="1.14.0", python="3.7"),
         compared("b", values=dict(seed=2), tensorflow="2.21.0", python="3.7"),
         compared("c", values=dict(seed=2, method="itq"), tensorflow=None)]))
     assert rows["seed"] == ["1", "2", "2"]
     assert rows["TensorFlow"] == ["1.14.0", "2.21.0", "not used"]
     assert rows["Python"] == ["3.7", "3.7", "unknown"]
     assert rows["method"] == ["dcbh", "dcbh", "itq"]
-    assert "adam_beta1" not in rows  # has no bearing on a projection, which differs by its method
+    assert "learning_rate" not in rows  # does not affect ITQ, whose method differs
     assert "num_bits" not in rows and "encode_batch_size" not in rows and "numpy" not in rows
     assert runs.differences([compared("a"), compared("b")]) == []
 
