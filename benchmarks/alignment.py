@@ -44,30 +44,29 @@ def perturb(pixels, rng):
 def write_perturbed(source, target, people, most, seed):
     """Writes perturbed photographs of the people with the most, as target/NAME/*.png."""
     photos = find_photos("folder", source).photos
-    by_identity = {}
+    by_person = {}
     for photo in photos:
-        by_identity.setdefault(photo.person, []).append(photo.path)
-    chosen = sorted(by_identity, key=lambda name: (-len(by_identity[name]), name))[:people]
+        by_person.setdefault(photo.person, []).append(photo.path)
+    chosen = sorted(by_person, key=lambda name: (-len(by_person[name]), name))[:people]
     for name in chosen:
         (target / name).mkdir(parents=True, exist_ok=True)
-        for path in by_identity[name][:most]:
-            rng = np.random.RandomState(zlib.crc32(
-                ("%d %s/%s" % (seed, name, path.name)).encode()))
-            with Image.open(str(path)) as image:
+        for path in by_person[name][:most]:
+            rng = np.random.RandomState(zlib.crc32(f"{seed} {name}/{path.name}".encode()))
+            with Image.open(path) as image:
                 moved = perturb(np.asarray(image.convert("RGB")), rng)
-            Image.fromarray(moved).save(str(target / name / (path.stem + ".png")))
+            Image.fromarray(moved).save(target / name / f"{path.stem}.png")
 
 
 def train(images, name, crop, options):
     """Prepares a data set with a crop and trains on it; returns what came of it, a dict."""
-    data = [sys.executable, str(ROOT / "prepare.py"), "--source", "folder", "--images",
-            str(images), "--name", name, "--data_dir", str(options.out / "data"), "--overwrite"]
+    data = [sys.executable, ROOT / "prepare.py", "--source", "folder", "--images", images,
+            "--name", name, "--data_dir", options.out / "data", "--overwrite"]
     subprocess.run(data + crop, check=True, stdout=subprocess.DEVNULL)
-    run_dir = options.out / "runs" / ("%s_seed%d" % (name, options.seed))
-    subprocess.run([sys.executable, str(ROOT / "main.py"), "--dataset_flag", name, "--data_dir",
-                    str(options.out / "data"), "--run_dir", str(run_dir), "--overwrite",
-                    "--num_bits", "48", "--epochs", str(options.epochs), "--seed",
-                    str(options.seed)], check=True, stdout=subprocess.DEVNULL)
+    run_dir = options.out / "runs" / f"{name}_seed{options.seed}"
+    subprocess.run([sys.executable, ROOT / "main.py", "--dataset_flag", name, "--data_dir",
+                    options.out / "data", "--run_dir", run_dir, "--overwrite", "--num_bits", "48",
+                    "--epochs", str(options.epochs), "--seed", str(options.seed)], check=True,
+                   stdout=subprocess.DEVNULL)
     results = json.loads((run_dir / "results.json").read_text())
     return {"data": name, "crop": " ".join(crop), "gallery": results["num_gallery"],
             "queries": results["num_queries"], "mAP": round(results["mAP"], 4)}
@@ -94,10 +93,10 @@ def main():
         fixed = ["--crop", "box", "--crop_box", ",".join(map(str, LFW_BOX))]
         write_perturbed(options.lfw, images, options.people, options.most, options.seed)
     ways = [("fixed", fixed)]
-    ways += [("aligned%d" % round(100 * margin), ["--crop", "detect", "--margin", str(margin)])
+    ways += [(f"aligned{round(100 * margin)}", ["--crop", "detect", "--margin", str(margin)])
              for margin in options.margins]
     for way, crop in ways:
-        name = ("%s_%s" % (kind, way)).replace("-", "m")
+        name = f"{kind}_{way}".replace("-", "m")
         print(json.dumps(train(images, name, crop + others, options)), flush=True)
 
 

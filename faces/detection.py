@@ -33,10 +33,11 @@ THRESHOLDS = (0.6, 0.7, 0.9)
 # aligned, as a share of the template's side.
 MOST_MISS = 0.12
 # Which side of a photograph is up is asked where its best face scores less than SURE_SCORE: the
-# networks find faces on their head, too, with eyes drawn above the mouth, but with lower scores.
+# networks find faces on their head, too, and see eyes above the mouth there, but with lower scores.
 # Below DOUBTFUL_SCORE the other three sides are tried in full; above it, the last network alone
-# looks at the best face turned. A face of another side must score LEAST_TURNED_SCORE.
-SURE_SCORE, DOUBTFUL_SCORE, LEAST_TURNED_SCORE = 0.998, 0.98, 0.95
+# looks at the best face turned. A face of another side must score LEAST_TURNED_SCORE, and its score
+# must lack a TIMES_SURER-th of what the upright one lacks to 1. docs/data.md has what came of it.
+SURE_SCORE, DOUBTFUL_SCORE, LEAST_TURNED_SCORE, TIMES_SURER = 0.999, 0.98, 0.95, 3
 # Border that is put around a photograph in which no face was found, a share of its longer side.
 BORDER = 0.15
 NETWORKS = ("pnet.onnx", "rnet.onnx", "onet.onnx")
@@ -133,43 +134,45 @@ class FaceDetector:
         if best < DOUBTFUL_SCORE:
             turns = (1, 2, 3)
         else:
-            turns = self._turns_that_score_higher(image, max(upright, key=lambda f: f.score))
-        best = max(best, LEAST_TURNED_SCORE)
-        found = upright
-        for quarters in turns:
-            turned = self._detect_with_border(np.ascontiguousarray(np.rot90(image, quarters)))
-            if _best_score(turned) > best:
-                best = _best_score(turned)
-                found = [_turned_back(face, image.shape, quarters) for face in turned]
-            if best >= SURE_SCORE:
-                break
-        return found
+            turns = self._better_turn(image, max(upright, key=lambda face: face.score))
+        sides = [(quarters, self._detect_with_border(image, quarters)) for quarters in turns]
+        quarters, found = max(sides, key=lambda side: _best_score(side[1]), default=(0, []))
+        score = _best_score(found)
+        if score < LEAST_TURNED_SCORE or (1 - score) * TIMES_SURER > 1 - best:
+            return upright
+        return [_turned_back(face, image.shape, quarters) for face in found]
 
-    def _detect_with_border(self, image):
-        """The plausible faces of an image as it lies; if there are none, within a border.
+    def _detect_with_border(self, image, quarters=0):
+        """The plausible faces of an image, turned; if there are none, within a border.
 
         Of a face that fills the photograph the networks want to see surroundings.
+
+        Args:
+            image: uint8 [height, width, 3].
+            quarters: by which it is turned counterclockwise.
+
+        Returns:
+            List of Faces, the largest first, in pixels of the turned image.
         """
         import cv2
 
-        found = self._detect(image)
+        found = self._detect(image, quarters)
         if not found:
             border = round(BORDER * max(image.shape[:2]))
             wider = cv2.copyMakeBorder(image, *[border] * 4, borderType=cv2.BORDER_REPLICATE)
-            found = [face.moved(-border, -border) for face in self._detect(wider)]
+            found = [face.moved(-border, -border) for face in self._detect(wider, quarters)]
         return sorted(found, key=lambda face: -face.area)
 
-    def _turns_that_score_higher(self, image, face):
-        """Quarters to turn an image by until the last network is surer of one of its faces."""
+    def _better_turn(self, image, face):
+        """Quarters to turn an image by until the last network is surer of its face: (), or one."""
         square = _squares(np.array([face.box + (0,)], float))[:, :4]
         batch = _cut_out(image, np.trunc(square).astype(int), 48)
         # The networks take x before y, so that a quarter counterclockwise is one clockwise here.
-        batch = np.concatenate([np.rot90(batch, -quarters, axes=(1, 2)) for quarters in range(4)])
+        batch = np.concatenate([np.rot90(batch, -quarters, axes=(1, 2)) for quarters in (1, 2, 3)])
         scores = self._run(2, np.ascontiguousarray(batch))[-1][:, 1]
-        best = int(np.argmax(scores))
-        return (best,) if best else ()
+        return (int(np.argmax(scores)) + 1,) if scores.max() > face.score else ()
 
-    def _detect(self, image):
+    def _detect(self, image, quarters):
         import cv2
 
         height, width = image.shape[:2]
@@ -178,6 +181,10 @@ class FaceDetector:
         if shrink < 1:
             small = cv2.resize(image, (max(1, round(width * shrink)), max(1, round(
                 height * shrink))), interpolation=cv2.INTER_AREA)
+        if quarters:
+            small = np.ascontiguousarray(np.rot90(small, quarters))
+        if quarters % 2:
+            height, width = width, height
         boxes = self._propose(small)
         boxes, _ = self._look_closer(small, boxes, stage=1)
         boxes, points = self._look_closer(small, boxes, stage=2)

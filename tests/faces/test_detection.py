@@ -237,8 +237,8 @@ def test_photographs_on_their_side_or_head(degrees):
     two = scene([(orl_face(3, 1), (40, 60)), (orl_face(5, 1).resize((138, 168)), (230, 90))])
     filling = orl_face(7, 1).crop((8, 20, 84, 108))
     small = filling.resize((48, 48), Image.BILINEAR)
-    for picture in [two, filling, small] + [
-            scene([(orl_face(person, 2), (150, 90))]) for person in range(1, 6)]:
+    for picture in [two, small] + [
+            scene([(orl_face(person, 2), (150, 90))]) for person in (1, 2)]:
         upright = cropper.crop(photograph_of(picture))
         lying = photograph_of(photographs.turn_image(picture, degrees))
         found = cropper.crop(lying)
