@@ -331,7 +331,10 @@ class _Handler(tornado.web.RequestHandler):
             # By hand: Python 3.7 knows no SameSite.
             self.set_header("Set-Cookie", f"{COOKIE}={access.token}; Path=/; HttpOnly; "
                             f"SameSite=Strict{'; Secure' * access.is_secure(self.request)}")
-            self.redirect("/")
+            if self.request.headers.get("Sec-Fetch-Site") in (None, "none", "same-origin"):
+                self.redirect("/")
+            else:  # a browser that comes from another site's link sends the cookie from a page alone
+                self.finish('<!doctype html><meta http-equiv="refresh" content="0; url=/">')
             return
         reason = access.refusal(self.request)
         if reason:

@@ -261,6 +261,17 @@ def test_what_goes_wrong_is_said(page, tmp_path):
     page.problems = [problem for problem in page.problems if "status of 415" not in problem]
 
 
+def test_the_link_opens_from_another_site(browser, gallery, tmp_path):
+    """As from a chat or a mail that is read in the browser: a page of another origin."""
+    with Client(gallery, "secret") as client:
+        (tmp_path / "mail.html").write_text(
+            f'<a href="http://127.0.0.1:{client.port}/?token=secret">faces</a>')
+        browser.open(tmp_path / "mail.html")
+        browser.run("document.querySelector('a').click()")
+        browser.wait_for("document.querySelectorAll('#gallery .face').length")
+        assert browser.run("location.href") == f"http://127.0.0.1:{client.port}/"
+
+
 @pytest.mark.skipif(not have_tls_proxy(), reason="nginx is not installed (apt-get install nginx)")
 def test_behind_a_tls_proxy(browser, gallery, tmp_path):
     public_port = free_port()
