@@ -333,7 +333,7 @@ class _Handler(tornado.web.RequestHandler):
                             f"SameSite=Strict{'; Secure' * access.is_secure(self.request)}")
             if self.request.headers.get("Sec-Fetch-Site") in (None, "none", "same-origin"):
                 self.redirect("/")
-            else:  # a browser that comes from another site's link sends the cookie from a page alone
+            else:  # after another site's link, a browser sends the cookie from our own page alone
                 self.finish('<!doctype html><meta http-equiv="refresh" content="0; url=/">')
             return
         reason = access.refusal(self.request)
