@@ -373,8 +373,7 @@ def _report_change(path, report, server):
     """Says what a change did; uploads the gallery where a server was named."""
     for note in report.notes:
         print(note)
-    done = ", ".join(f"{what}: {count}" for what, count in report.counts.items() if count)
-    print(f"{done or 'nothing has changed'}")
+    print(", ".join(f"{what}: {count}" for what, count in report.counts.items()))
     with Gallery.open(path) as gallery:
         print(f"{path}: {len(gallery)} faces, {len(gallery.names)} people")
         if server:

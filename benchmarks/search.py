@@ -1,6 +1,7 @@
 """Measures search: engines on codes by the million, photographs, the page under load, Milvus.
 
     python -m benchmarks.search engines 1e6 1e7        build, memory, queries a second, recall
+    python -m benchmarks.search gallery 1e6 1e7        opening and changing; bytes a face
     python -m benchmarks.search photographs RUN        photographs a second; how long a query takes
     python -m benchmarks.search load RUN               50 browsers at once, for a minute
     python -m benchmarks.search milvus 1e6 --uri HOST:PORT
@@ -16,6 +17,7 @@ import contextlib
 import itertools
 import json
 import os
+import sqlite3
 import statistics
 import sys
 import tempfile
@@ -26,7 +28,7 @@ from pathlib import Path
 
 ROOT = Path(__file__).resolve().parent.parent
 sys.path.insert(0, str(ROOT))
-if "engines" in sys.argv[1:2]:
+if sys.argv[1:2] in (["engines"], ["gallery"]):
     os.environ["OMP_NUM_THREADS"] = "1"  # before OpenMP starts
 
 import numpy as np  # noqa: E402
@@ -97,6 +99,81 @@ def measure_engines(sizes, num_bits, names):
                     index.probes, len(index.centers)) if name == "ivf" else "")),
                 flush=True)
             del index
+
+
+def measure_galleries(sizes, num_bits):
+    """A line a size: how long a gallery takes to open and to change, and its bytes a face.
+
+    Thumbnails have 100 bytes, as if there were none: they are read one by one. A face has a
+    photograph of its own, in the folder of one of 10,000 people.
+    """
+    print("   faces  bytes a face  open s  add one photograph s  rename s  remove one face s")
+    for size in sizes:
+        with tempfile.TemporaryDirectory() as folder:
+            print("%8d  %12.0f  %6.2f  %20.2f  %8.2f  %17.2f" % (
+                (size,) + _measure_gallery(Path(folder), size, num_bits)), flush=True)
+
+
+def _measure_gallery(folder, size, num_bits):
+    from gallery import indexing, people
+    from gallery.store import Gallery, Writer
+
+    path, photographs = folder / "gallery", folder / "photographs"
+    (photographs / "new person").mkdir(parents=True)
+    Image.new("RGB", (64, 64)).save(str(photographs / "new person" / "1.png"))
+    metadata = dict(method="itq", num_bits=num_bits, dataset="d", crop=None, mean=0.0, std=1.0,
+                    pixel_range=[0, 255], settings={})
+    with Writer(path, make=True) as writer:
+        (path / "encoder").mkdir()
+        (path / "encoder" / "encoder.json").write_text(json.dumps(metadata))
+        writer.start(metadata, "encoder")
+        writer.commit()
+    codes = clustered(size, num_bits, 1).view(np.int64).tolist()
+    with contextlib.closing(sqlite3.connect(str(path / "gallery.db"))) as connection:
+        connection.execute("PRAGMA synchronous = OFF")
+        for table in ("people", "labels"):
+            connection.executemany("INSERT INTO %s VALUES (?, ?)" % table, [
+                (number + 1, "person %d" % number)[::1 if table == "people" else -1]
+                for number in range(CENTERS)])
+        connection.executemany(
+            "INSERT INTO photographs VALUES (?, ?, ?, ?, ?, ?, 0, 1, '', '')",
+            ((row, b"/photographs/person %d/photograph %d.jpg" % (row % CENTERS, row),
+              b"%032d" % row, 10 ** 6 + row, 10 ** 18 + row, "person %d" % (row % CENTERS))
+             for row in range(size)))
+        connection.executemany(
+            "INSERT INTO faces VALUES (?, ?, 0, ?, 0, ?, ?, 1.5, 2.5, 3.5, 4.5)",
+            ((row, row, 1 + row % CENTERS, code, code * 7919 % 2 ** 63)
+             for row, code in enumerate(codes)))
+        connection.executemany("INSERT INTO face_images VALUES (?, ?, NULL)", (
+            (row, b"\xff\xd8" + b"x" * 98) for row in range(size)))
+        connection.commit()
+    with Writer(path) as writer:
+        writer.faces_changed(size)
+        writer.run("INSERT INTO sources VALUES (?)", b"/photographs")
+        writer.commit()
+    stored = (path / "gallery.db").stat().st_size / size
+
+    class Encoder:
+        def __enter__(self):
+            return self
+
+        def __exit__(self, *_):
+            pass
+
+        def encode(self, images):
+            return np.ones((len(images), num_bits), np.int8)
+
+    Encoder.metadata = metadata
+    Gallery.open_encoder = lambda _: Encoder()
+    times = []
+    for change in (lambda: Gallery.open(path).close(),
+                   lambda: indexing.add(path, [str(photographs)]),
+                   lambda: people.rename(path, "person 7", "somebody"),
+                   lambda: people.remove(path, ids=[7])):
+        started = time.process_time()
+        change()
+        times.append(time.process_time() - started)
+    return (stored - 100,) + tuple(times)
 
 
 def write_photographs(folder, count):
@@ -182,6 +259,7 @@ def measure_photographs(run, count):
 
 def measure_load(run, seconds):
     """Browsers at once: answers a second, how long they take, and whether any goes wrong."""
+    import asyncio
     import http.client
 
     from gallery import server as web_server
@@ -256,7 +334,7 @@ def measure_milvus(sizes, num_bits, uri):
 def main():
     parser = argparse.ArgumentParser(description=__doc__,
                                      formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("what", choices=("engines", "photographs", "load", "milvus"))
+    parser.add_argument("what", choices=("engines", "gallery", "photographs", "load", "milvus"))
     parser.add_argument("values", nargs="+", help="numbers of codes, or a run")
     parser.add_argument("--bits", type=int, default=48)
     parser.add_argument("--engines", nargs="+", default=["flat", "buckets", "ivf"])
@@ -267,6 +345,8 @@ def main():
     if options.what == "engines":
         measure_engines([int(float(value)) for value in options.values], options.bits,
                         options.engines)
+    elif options.what == "gallery":
+        measure_galleries([int(float(value)) for value in options.values], options.bits)
     elif options.what == "milvus":
         measure_milvus([int(float(value)) for value in options.values], options.bits, options.uri)
     elif options.what == "photographs":

@@ -347,6 +347,8 @@ def write_file(path, data):
 
 def check_copy_folder(folder):
     """Raises UserError unless a folder is new or empty: nothing is overwritten."""
+    if not str(folder).strip():
+        raise UserError("--copy names nothing; name a new folder")
     with files.reading(folder):
         if os.path.lexists(folder) and (not os.path.isdir(folder) or os.listdir(folder)):
             raise UserError(f"{folder} is not an empty folder; name a new one for --copy")

@@ -272,6 +272,7 @@ class Follower:
     def __init__(self, writer, report, open_encoder, in_steps=True, keep_missing=False,
                  rehash=False, restore=False):
         self.writer, self.report, self.open_encoder = writer, report, open_encoder
+        report.counts.update(new=0, changed=0, moved=0, gone=0)  # which are said in any case
         self.in_steps, self.keep_missing = in_steps, keep_missing
         self.rehash, self.restore = rehash, restore
         self.faces, self.people = writer.info["faces"], writer.info["people"]

@@ -212,7 +212,7 @@ class Gallery:
         Raises:
             UserError: there is none, or it is damaged.
         """
-        path = Path(path)
+        path = _path_of(path)
         check_folder(path)
         for _ in range(3):
             gallery = cls(path, *_connect(path / FILE))
@@ -384,7 +384,7 @@ class Writer:
     """
 
     def __init__(self, path, make=False):
-        self.path = Path(path)
+        self.path = _path_of(path)
         _mark_again(self.path)
         if make:
             self.folder = OutputFolder.create(self.path, "gallery")
@@ -413,7 +413,7 @@ class Writer:
                     with files.writing(path), contextlib.suppress(FileNotFoundError):
                         os.unlink(f"{path}{ending}")
             if not path.exists():
-                with errors(path), files.writing(path):
+                with errors(path):
                     _make(path)
         if self._connection is None:
             self._connect(make)
@@ -623,8 +623,10 @@ class Writer:
         if self.info:
             self.info["unused"].append(name)
             self.commit(go_on=True)
+        files.flush_tree(temporary)
         with files.writing(self.path / name):
             os.rename(temporary, self.path / name)
+        files.flush(self.path)
         return name
 
     def remove_unused(self):
@@ -645,6 +647,13 @@ class Writer:
 def is_gallery(path):
     """Whether there is a gallery in a folder, whole or damaged."""
     return Path(path, FILE).is_file()
+
+
+def _path_of(path):
+    """A gallery's path as a Path; an empty one would be the working directory."""
+    if not str(path).strip():
+        raise UserError("name the folder of the gallery; the name given is empty")
+    return Path(path)
 
 
 def check_folder(path):
@@ -777,17 +786,11 @@ def _mark_again(path):
 
 def _make(path):
     """Makes an empty gallery.db, whole or not at all."""
-    temporary = files.temporary_path(path)
-    try:
-        with contextlib.closing(sqlite3.connect(str(temporary), isolation_level=None)) as made:
-            made.execute(f"PRAGMA application_id = {APPLICATION}")
-            made.execute("PRAGMA journal_mode = WAL")
-            _migrate(made, 0, len(MIGRATIONS))
-        os.replace(temporary, path)
-    finally:
-        for ending in ("", "-wal", "-shm"):
-            with contextlib.suppress(OSError):
-                os.unlink(f"{temporary}{ending}")
+    with files.replacing(path) as temporary, contextlib.closing(
+            sqlite3.connect(str(temporary), isolation_level=None)) as made:
+        made.execute(f"PRAGMA application_id = {APPLICATION}")
+        made.execute("PRAGMA journal_mode = WAL")
+        _migrate(made, 0, len(MIGRATIONS))
 
 
 @contextlib.contextmanager
