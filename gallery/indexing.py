@@ -119,7 +119,7 @@ def index(run, out, folders=(), own_images=False, data_dir=None, faces="auto", e
     Raises:
         UserError: no such run, no faces, or a folder that holds something else.
     """
-    run_folder = RunFolder.open(run)
+    run_folder, people = RunFolder.open(run), _people_source(people)
     check_searchable(run_folder)
     folders = outermost(map(real_folder, folders))
     for folder in folders:  # before the long work
@@ -134,7 +134,7 @@ def index(run, out, folders=(), own_images=False, data_dir=None, faces="auto", e
             with Encoder.open(temporary) as encoder:
                 is_new = not writer.info
                 writer.start(metadata, writer.take_encoder(temporary))
-                writer.info.update(engine=engine, people=_people_source(people), faces=faces)
+                writer.info.update(engine=engine, people=people, faces=faces)
                 _set_sources(writer, folders)
                 if is_new:  # from here on, a process that is killed leaves a gallery to go on with
                     writer.commit(go_on=True)

@@ -526,7 +526,8 @@ class Writer:
     def photographs(self, where="1", *values):
         """Photographs that a condition of SQL chooses: list of Photographs."""
         return [Photograph(row[0], os.fsdecode(row[1]), *row[2:]) for row in self.rows(
-            f"SELECT * FROM photographs WHERE {where} ORDER BY id", *values)]
+            # +id: with id alone, SQLite would walk through the whole table in its order.
+            f"SELECT * FROM photographs WHERE {where} ORDER BY +id", *values)]
 
     def person(self, label):
         """Id of the person that folders or lists call by a label (None: None); made if need be."""

@@ -179,6 +179,114 @@ def test_photographs_are_indexed_added_and_removed(run, people, tmp_path, capsys
     assert "17 faces" in capsys.readouterr().out
 
 
+def test_people_are_renamed_named_and_listed(run, people, tmp_path, capsys):
+    path, lib = str(tmp_path / "g"), tmp_path / "lib"
+    shutil.copytree(str(people), str(lib))
+    (lib / "notes.txt").write_text("x")
+    search.main(["index", str(run), "--images", str(lib), "--out", path])
+    capsys.readouterr()
+    search.main(["rename", path, "s1", "Ann"])
+    search.main(["rename", path, "s2", "Ann"])
+    search.main(["name", path, "--id", "0", "20", "Zo\u00eb Z"])
+    with Gallery.open(path) as gallery:
+        assert [gallery.name(row) for row in (0, 20)] == ["Zo\u00eb Z"] * 2
+        assert sorted(gallery.names.values()) == ["Ann", "Zo\u00eb Z", "s3", "s4", "s5"]
+    for bad in (["--id", "0"], ["0", "Ann"], ["--id", "0", "x", "Ann"], ["--id", "99", "Ann"]):
+        with pytest.raises(UserError):
+            search.main(["name", path] + bad)
+    (lib / "s3").rename(lib / "s33")
+    capsys.readouterr()
+    search.main(["add", path])
+    assert re.search(r"^new: 0, changed: 0, moved: 4, gone: 0", capsys.readouterr().out,
+                     re.MULTILINE)
+    search.main(["info", path, "--left-out"])
+    shown = capsys.readouterr().out
+    assert "notes.txt" in shown and "damaged.jpg" in shown
+
+
+def test_answers_come_before_copies_and_nothing_foreign_is_replaced(run, tmp_path, capsys):
+    lib, name = tmp_path / "lib" / "Ann", "\u00e4" * 120 + ".pgm"
+    lib.mkdir(parents=True)
+    shutil.copy(str(orl_path(1, 1)), str(lib / name))
+    shutil.copy(str(orl_path(1, 2)), str(lib / "gone.pgm"))
+    path, query = str(tmp_path / "g"), tmp_path / "query.png"
+    search.main(["index", str(run), "--images", str(lib.parent), "--out", path])
+    (lib / "gone.pgm").unlink()
+    with Image.open(str(orl_path(1, 3))) as image:
+        image.save(str(query))
+    capsys.readouterr()
+    search.main(["query", path, str(query), "--copy", str(tmp_path / "copies")])
+    output = capsys.readouterr()
+    assert len(table_rows(output.out)) == 2 and "gone.pgm" in output.err.splitlines()[-1]
+    copied, = (tmp_path / "copies").iterdir()
+    assert copied.name.endswith("\u00e4.pgm") and len(os.fsencode(copied.name)) <= 255
+    whole = query.read_bytes()
+    (tmp_path / "mine.json").write_text("{}")
+    os.symlink(str(tmp_path / "mine.json"), str(tmp_path / "link.json"))
+    for option, file in (("--sheet", "query.html"), ("--json", "mine.json"),
+                         ("--json", "link.json")):
+        with pytest.raises(UserError, match="--overwrite"):
+            search.main(["query", path, str(query), option, str(tmp_path / file)])
+    assert query.read_bytes() == whole and (tmp_path / "mine.json").read_text() == "{}"
+    search.main(["query", path, str(query), "--json", str(tmp_path / "mine.json"), "--overwrite"])
+    for _ in range(2):  # what we wrote ourselves is replaced
+        search.main(["query", path, str(query), "--json", str(tmp_path / "mine.json"), "--csv",
+                     str(tmp_path / "found.csv"), "--sheet", str(tmp_path / "sheet.html")])
+    assert len(json.loads((tmp_path / "mine.json").read_text())["queries"]) == 1
+
+
+def test_a_runs_own_gallery_is_made_again_when_the_run_has_changed(tmp_path, capsys):
+    run = make_run(tmp_path / "run")
+    search.main(["info", str(run)])
+    with Gallery.open(tmp_path / "run.gallery") as gallery:
+        before = gallery.version
+    search.main(["info", str(run)])
+    with Gallery.open(tmp_path / "run.gallery") as gallery:
+        assert gallery.version == before
+    shutil.rmtree(str(run))
+    make_run(run, num_bits=24)  # trained again
+    capsys.readouterr()
+    search.main(["query", str(run), str(orl_path(2, 1)), "--threshold", "24"])
+    assert table_rows(capsys.readouterr().out)[0][1] == "s2"
+    with Gallery.open(tmp_path / "run.gallery") as gallery:
+        assert gallery.num_bits == 24 and len(gallery) == 280
+        gallery.check()
+    assert len(list((tmp_path / "run.gallery").glob("encoder*"))) == 1
+
+
+def test_a_gallery_of_an_older_version_is_indexed_again(run, people, tmp_path):
+    old = tmp_path / "g"
+    (old / "encoder-1").mkdir(parents=True)
+    names = ["items-1.npz", "thumbnails-1.bin", "encoder-1/encoder.json"]
+    for name in names + ["mine", "items-2.npz"]:
+        (old / name).write_text("x")
+    (old / "gallery.json").write_text(json.dumps({"files": dict.fromkeys(names + ["../a"], {})}))
+    (old / ".dcbh.json").write_text('{"kind": "gallery", "version": 1}')
+    (tmp_path / "a").write_text("x")
+    for arguments in (["info"], ["add"], ["query", str(orl_path(1, 1))]):
+        with pytest.raises(UserError, match="older version; index again"):
+            search.main([arguments[0], str(old)] + arguments[1:])
+    search.main(["index", str(run), "--images", str(people), "--out", str(old)])
+    assert {path.name for path in old.iterdir()} == {
+        "gallery.db", "encoder", "lock", ".dcbh.json", "mine", "items-2.npz"}
+    assert (tmp_path / "a").exists()
+
+
+def test_the_way_out_of_damage_works(run, people, tmp_path):
+    path = tmp_path / "g"
+    arguments = ["index", str(run), "--images", str(people), "--out", str(path)]
+    search.main(arguments)
+    for name, content in (("gallery.db", b"x"), ("projection.npz", None), ("encoder.json", b"x")):
+        damaged, = path.rglob(name)
+        damaged.unlink()
+        if content:
+            damaged.write_bytes(content)
+        with pytest.raises(UserError, match="index again"):
+            search.main(["query", str(path), str(orl_path(1, 1))])
+        search.main(arguments)
+        search.main(["info", str(path), "--check"])
+
+
 def test_bad_input_changes_nothing(run, own, tmp_path):
     good = str(orl_path(1, 1))
     text = tmp_path / "text.jpg"
@@ -205,6 +313,13 @@ def test_bad_input_changes_nothing(run, own, tmp_path):
             (["index", str(run), "--gallery", "--out", str(tmp_path / "full")], "full"),
             (["index", str(run), "--gallery", "--out", str(run)], run),
             (["remove", gallery, "--name", "Eve"], "Eve"), (["remove", gallery], "--id"),
+            (["remove", gallery, "--file", ""], "--file"),
+            (["remove", gallery, "--name", ""], "nobody"),
+            (["index", str(run), "--images", "", "--out", str(tmp_path / "g")], "--images"),
+            (["add", gallery, "--images", ""], "--images"), (["info", ""], "empty"),
+            (["query", gallery, good, "--copy", ""], "--copy"),
+            (["index", str(run), "--images", str(tmp_path), "--people", "x", "--out",
+              str(tmp_path / "g")], "--people"),
             (["add", gallery], "--images"), (["add", str(tmp_path / "empty")], "empty"),
             (["serve", gallery, "--port", "99999"], "--port"), (["find"], "find")):
         with pytest.raises(UserError) as refusal:
