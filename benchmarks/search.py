@@ -259,7 +259,6 @@ def measure_photographs(run, count):
 
 def measure_load(run, seconds):
     """Browsers at once: answers a second, how long they take, and whether any goes wrong."""
-    import asyncio
     import http.client
 
     from gallery import server as web_server
