@@ -510,8 +510,8 @@ class Writer:
         for table in ("faces", "photographs", "probes", "people", "sources", "left_out",
                       "removed_photographs"):
             self.run(f"DELETE FROM {table}")
-        old = self.info.get("encoder")
-        unused = {*self.info.get("unused", ()), *([old] if old else ())} - {encoder}
+        # Without a database, or with a damaged one, an encoder at the usual place is left over.
+        unused = {*self.info.get("unused", ()), self.info.get("encoder", "encoder")} - {encoder}
         self.info = {
             "id": self.info.get("id") or secrets.token_hex(8),
             "change": self.info.get("change", 0),
