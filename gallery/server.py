@@ -17,6 +17,7 @@ import ipaddress
 import json
 import logging
 import os
+import resource
 import secrets
 import socket
 from pathlib import Path
@@ -95,7 +96,7 @@ async def serve_forever(searcher, access, sockets):
     connections = _Connections()
     server = _Server(_application(searcher, access, connections),
                      idle_connection_timeout=HEADER_SECONDS, body_timeout=BODY_SECONDS,
-                     max_header_size=1 << 14, max_body_size=1 << 62)  # ours differ by address
+                     max_body_size=1 << 62)  # ours differ by address
     server.connections = connections
     server.add_sockets(sockets)
     try:
@@ -241,7 +242,10 @@ class _Connections:
         """Counts a new connection."""
         self._waiting = {known: None for known in self._waiting if not known.closed()}
         self._asking = {known for known in self._asking if not known.closed()}
-        while self._waiting and len(self._waiting) + len(self._asking) >= MOST_CONNECTIONS:
+        files = resource.getrlimit(resource.RLIMIT_NOFILE)[0]
+        most = MOST_CONNECTIONS if files == resource.RLIM_INFINITY else min(MOST_CONNECTIONS,
+                                                                            files // 2)
+        while self._waiting and len(self._waiting) + len(self._asking) >= most:
             self._pop_longest().close()
         self._waiting[stream] = None
 
