@@ -15,6 +15,7 @@ from typing import NamedTuple, Optional, Union
 
 from runtime import files
 from runtime.errors import UserError
+from runtime.replacement import folders_aside
 from runtime.settings import checked_value, nearest_names, setting, setting_names
 
 IMAGE_SIZE = 32  # pixels a side; the network's four poolings leave 2x2 of it
@@ -256,13 +257,17 @@ def find_dataset(flag, data_dir):
                 return dataset
             return dataset._replace(train_folder=data_dir / dataset.train_folder,
                                     test_folder=data_dir / dataset.test_folder)
+    aside = ""
     if isinstance(flag, str) and DATASET_NAME.match(flag):
         if os.path.isfile(data_dir / flag / "manifest.json"):
             return _prepared_dataset(flag, data_dir / flag)
+        for folder in folders_aside(data_dir / flag):  # a killed prepare.py --overwrite left it
+            aside = f"; {folder} is the data set that --overwrite was to replace: rename it to " \
+                    f"{flag}, or prepare again"
     published = ", ".join(f"{number} ({dataset.title})" for number, dataset in DATASETS.items())
     prepared = ", ".join(prepared_names(data_dir)) or "none (prepare.py makes them)"
     raise UserError(f"dataset_flag is {flag!r:.80}; valid values: {published}; prepared in "
-                    f"{data_dir}: {prepared}")
+                    f"{data_dir}: {prepared}{aside}")
 
 
 def prepared_names(data_dir):

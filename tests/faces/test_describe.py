@@ -163,7 +163,8 @@ def test_the_command_on_orl(tmp_path):
     (["2", "--sheet", "no/where.html"], "no is no folder"), (["mine", "2"], "2"),
     (["2", "--sheet", "notes.txt"], "notes.txt"), (["2", "--sheet", "pipe"], "pipe"),
     (["2", "--sheet", "x" * 300], "xxx"), (["2", "--sheet", "folder"], "folder"),
-    (["x" * 300], "dataset_flag")],
+    (["x" * 300], "dataset_flag"), (["mine", "--data_dir", "x" * 300], "dataset_flag"),
+    (["theirs", "--data_dir", "."], "theirs.replaced.*rename it")],
     ids=lambda value: str(value)[:40])
 def test_refusals(tmp_path, monkeypatch, arguments, mention):
     monkeypatch.chdir(tmp_path)
@@ -171,6 +172,7 @@ def test_refusals(tmp_path, monkeypatch, arguments, mention):
         monkeypatch.setattr(command, "describe", None)  # refused before the long work
     (tmp_path / "notes.txt").write_text("mine")
     (tmp_path / "folder").mkdir()
+    (tmp_path / "theirs.replaced").mkdir()
     os.mkfifo("pipe")
     with pytest.raises(UserError, match=mention):
         command.main(arguments)
