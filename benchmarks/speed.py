@@ -1,11 +1,12 @@
 """Images/s of training and of encoding, here and in other environments, in alternating runs.
 
     python -m benchmarks.speed                                  this environment alone
-    python -m benchmarks.speed --peer torch                     against PyTorch
+    python -m benchmarks.speed --compute_dtype bfloat16 --peer float32 torch torch-bfloat16
     python -m benchmarks.speed --peer .venv/bin/python torch    and another TensorFlow
 
 Each run is a process of its own; the environments take turns, and a ratio is the median over rounds
-of this environment's rate to a peer's. PyTorch's network is the same one (channels-last, inference
+of this environment's rate to a peer's. Peers are other Pythons with TensorFlow, "float32" (this
+environment without bfloat16), "torch" and "torch-bfloat16" (autocast). PyTorch's network is the same one (channels-last, inference
 mode for encoding) with the same losses, centers' rule and Adam; it is installed into .venv-torch
 and is no requirement of anything.
 """
@@ -44,13 +45,14 @@ def rate(step, batch, seconds):
 # TensorFlow: the project's own graph, as main.py and evaluate.py run it
 
 
-def tensorflow_step(task, batch):
+def tensorflow_step(task, batch, compute_dtype):
     from config import Config
     from evaluation.codes import signs
     from runtime.tensorflow import make_session
     from training.graph import build_step_graph, run_network
 
-    config = Config(dataset_flag=1, num_bits=NUM_BITS, encode_batch_size=batch)
+    config = Config(dataset_flag=1, num_bits=NUM_BITS, encode_batch_size=batch,
+                    compute_dtype=compute_dtype)
     graph = build_step_graph(config, NUM_CLASSES)
     session = make_session(graph.graph)
     session.run(graph.initialize)
@@ -98,9 +100,12 @@ def torch_forward(network, images):
     return descriptor, torch.tanh(torch.softmax(blocks, 2).amax(2) - 0.5)
 
 
-def torch_step(task, batch):
+def torch_step(task, batch, compute_dtype):
     import torch
     from torch.nn import functional
+
+    def autocast():
+        return torch.autocast("cpu", torch.bfloat16, enabled=compute_dtype == "bfloat16")
 
     torch.manual_seed(0)
     network = torch_network().to(memory_format=torch.channels_last)
@@ -113,7 +118,7 @@ def torch_step(task, batch):
         network.eval()
 
         def encode_step():
-            with torch.inference_mode():
+            with torch.inference_mode(), autocast():
                 return (torch_forward(network, feed())[1] >= 0).numpy().astype(np.int8) * 2 - 1
         return encode_step
 
@@ -122,13 +127,15 @@ def torch_step(task, batch):
 
     def train_step():
         targets = torch.from_numpy(labels)
-        descriptor, activations = torch_forward(network, feed())
-        logits = network["hash_classifier"](activations)
-        terms = [functional.cross_entropy(logits, targets),
-                 functional.cross_entropy(network["descriptor_classifier"](descriptor), targets),
-                 0.1 * (0.5 - activations.abs()).abs().mean(),
-                 0.0001 * 0.5 * (descriptor - centers[targets]).square().sum()]
-        total = sum(terms)
+        with autocast():
+            descriptor, activations = torch_forward(network, feed())
+            logits = network["hash_classifier"](activations)
+            terms = [functional.cross_entropy(logits, targets),
+                     functional.cross_entropy(
+                         network["descriptor_classifier"](descriptor), targets),
+                     0.1 * (0.5 - activations.abs()).abs().mean(),
+                     0.0001 * 0.5 * (descriptor - centers[targets]).square().sum()]
+            total = sum(terms)
         accuracy = (logits.argmax(1) == targets).float().mean()
         optimizer.zero_grad(set_to_none=True)
         total.backward()
@@ -154,11 +161,11 @@ def torch_python():
     return str(python)
 
 
-def measure(python, framework, task, batch, seconds):
+def measure(python, framework, compute_dtype, task, batch, seconds):
     """Images/s from a process of its own."""
     output = subprocess.run(
         [python, "-m", "benchmarks.speed", "--worker", framework, task, str(batch),
-         "--seconds", str(seconds)], cwd=str(ROOT), check=True,
+         "--compute_dtype", compute_dtype, "--seconds", str(seconds)], cwd=str(ROOT), check=True,
         stdout=subprocess.PIPE, universal_newlines=True).stdout
     return float(output.split()[-1])
 
@@ -167,7 +174,8 @@ def main():
     parser = argparse.ArgumentParser(description=__doc__,
                                      formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--peer", nargs="+", default=[], metavar="PEER",
-                        help="torch, or the Python of another TensorFlow environment")
+                        help="float32, torch, torch-bfloat16, or another environment's Python")
+    parser.add_argument("--compute_dtype", default="float32", choices=("float32", "bfloat16"))
     parser.add_argument("--peer_python", help="with --peer torch: a Python that has it")
     parser.add_argument("--rounds", type=int, default=3)
     parser.add_argument("--seconds", type=float, default=10, help="of each run")
@@ -176,14 +184,20 @@ def main():
     if given.worker:
         framework, task, batch = given.worker[0], given.worker[1], int(given.worker[2])
         make = torch_step if framework == "torch" else tensorflow_step
-        print(rate(make(task, batch), batch, given.seconds))
+        print(rate(make(task, batch, given.compute_dtype), batch, given.seconds))
         return
-    environments = [(sys.executable, "tensorflow")] + [
-        (given.peer_python or torch_python(), "torch") if peer == "torch" else (peer, "tensorflow")
-        for peer in given.peer]
+    environments = [(sys.executable, "tensorflow", given.compute_dtype)]
+    for peer in given.peer:
+        framework, _, dtype = peer.partition("-")
+        if framework == "torch":
+            environments.append((given.peer_python or torch_python(), "torch", dtype or "float32"))
+        elif peer == "float32":
+            environments.append((sys.executable, "tensorflow", peer))
+        else:
+            environments.append((peer, "tensorflow", given.compute_dtype))
     for task, batch in CASES:
-        rounds = [[measure(python, framework, task, batch, given.seconds)
-                   for python, framework in environments] for _ in range(given.rounds)]
+        rounds = [[measure(*environment, task, batch, given.seconds)
+                   for environment in environments] for _ in range(given.rounds)]
         rates, *others = zip(*rounds)
         line = "%s, batch %3d: %.1f images/s" % (task, batch, statistics.median(rates))
         for peer, other in zip(given.peer, others):
