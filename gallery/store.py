@@ -681,9 +681,10 @@ def errors(path):
     except sqlite3.OperationalError as error:
         if "locked" in str(error) or "busy" in str(error):
             raise Failed(f"{path} is in use by another process; try again")
-        raise Failed(f"{path} cannot be used: {error}")
-    except (sqlite3.DatabaseError, OverflowError) as error:
-        raise _damaged(path, error)
+        hint = " (is the disk full?)" * ("I/O" in str(error))
+        raise Failed(f"{path} cannot be used: {error}{hint}")
+    except (sqlite3.DatabaseError, OverflowError, ValueError, TypeError) as error:
+        raise _damaged(path, error)  # SQLite's own word, or values that only others have written
 
 
 def _damaged(path, why):
