@@ -7,6 +7,7 @@ and never sees a half-written file.
 
 import contextlib
 import csv
+import io
 import json
 import os
 import weakref
@@ -222,8 +223,10 @@ class OutputFolder:
 
     def write_arrays(self, name, **arrays):
         """Writes an .npz file, whole or not at all."""
-        with self.replacing(name) as temporary, open(temporary, "wb") as stream:
-            np.savez_compressed(stream, **arrays)
+        buffer = io.BytesIO()  # on a full disk zipfile would complain on standard error
+        np.savez_compressed(buffer, **arrays)
+        with self.replacing(name) as temporary:
+            temporary.write_bytes(buffer.getbuffer())
 
     def remove(self, name):
         """Removes the file `name`, if it is there."""

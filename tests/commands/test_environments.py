@@ -6,35 +6,36 @@ variable OTHER_PYTHON names; without one the tests are skipped.
 """
 
 import os
-import shutil
 import subprocess
 import sys
 
 import numpy as np
 import pytest
-from conftest import ROOT, clean_environment, run_script, tiny_faces, write_pickle
+from conftest import ROOT, clean_environment, tiny_faces, write_pickle
 
 from runtime.run_folder import RunFolder
 
 OTHER_TF = 2 if sys.version_info < (3, 8) else 1
 
-# One batch is the whole training set: each epoch is one step, and its loss is that of the weights
+# What one Python does in the folder of the test: the writer first trains `run`, three steps. One
+# batch is the whole training set: each epoch is one step, and its loss is that of the weights
 # before it. So the first epoch after a resume shows the restored weights alone.
-ONE_STEP_EPOCHS = ("--dataset_flag", 1, "--data_dir", "data", "--num_bits", 8, "--batch_size", 30,
-                   "--evaluate_every", 1000)
-
-# What a checkpoint restores to: weights, statistics and Adam's slots, and what comes of them.
-SAVE_RESTORED = """
-import sys
+SCRIPT = """
+import shutil, sys
 import numpy as np
-import data_loader
+import data_loader, evaluate, main
 from methods.table import resolve
 from runtime.run_folder import RunFolder
 from runtime.tensorflow import make_session, tf
 from training.checkpoints import restore
 from training.graph import build_step_graph
 
-folder = RunFolder.open(sys.argv[1])
+name = sys.argv[1]
+if name == "writer":
+    main.main("--dataset_flag 1 --data_dir data --num_bits 8 --batch_size 30 --evaluate_every 1000 "
+              "--epochs 3 --run_dir run".split())
+
+folder = RunFolder.open("run")
 config, dataset = resolve(folder.read_settings())
 _, test = data_loader.load_dataset(dataset)
 graph = build_step_graph(config, dataset.num_identities)
@@ -43,7 +44,15 @@ with make_session(graph.graph) as session:
     with graph.graph.as_default():
         values = {variable.op.name: variable for variable in tf.global_variables()}
     values["query_activations"] = graph.inference.hash_activations
-    np.savez(sys.argv[2], **session.run(values, {graph.images: test.images}))
+    np.savez(name + ".npz", **session.run(values, {graph.images: test.images}))
+
+shutil.copytree("run", name)
+main.main(["--resume", "--run_dir", name, "--epochs", "6"])
+if name == "reader":
+    shutil.copytree("run", "evaluated")
+    for file in ("codes.npz", "results.json"):
+        (RunFolder("evaluated").path / file).unlink()
+    evaluate.main(["evaluated"])
 """
 
 
@@ -57,36 +66,33 @@ def other_python():
 
 @pytest.fixture(scope="module", params=["here to there", "there to here"])
 def crossing(request, tmp_path_factory):
-    """(writer, reader, folder): two Pythons; the writer's run of three steps is folder/run."""
+    """The folder in which a writer and then a reader, of two environments, have run SCRIPT."""
     other = other_python()
     if other is None:
-        pytest.skip("there is no second environment; make run TF=%d makes it" % OTHER_TF)
-    writer, reader = [sys.executable, other][::1 if request.param == "here to there" else -1]
+        pytest.skip(f"there is no second environment; make run TF={OTHER_TF} makes it")
     folder = tmp_path_factory.mktemp("crossing")
     train, test = tiny_faces()
     write_pickle(folder / "data/train_folder_facescrub/part1", *train)
     write_pickle(folder / "data/test_folder_facescrub/part1", *test)
-    process = run_script("main.py", *ONE_STEP_EPOCHS, "--epochs", 3, "--run_dir", "run",
-                         cwd=folder, python=writer)
-    assert process.returncode == 0, process.stderr
-    return writer, reader, folder
+    pythons = [sys.executable, other]
+    for name, python in zip(("writer", "reader"),
+                            pythons if request.param == "here to there" else pythons[::-1]):
+        process = subprocess.run(
+            [python, "-c", SCRIPT, name], cwd=str(folder), stdin=subprocess.DEVNULL,
+            env=clean_environment(PYTHONPATH=str(ROOT)), stdout=subprocess.PIPE,
+            stderr=subprocess.PIPE, universal_newlines=True)
+        assert process.returncode == 0, process.stderr
+        assert "resuming after epoch 3, step 0" in process.stdout
+    return folder
 
 
-def restored(python, folder, path):
-    """What the run's last checkpoint restores to under a Python: a dict of arrays."""
-    process = subprocess.run(
-        [python, "-c", SAVE_RESTORED, "run", str(path)], cwd=str(folder),
-        env=clean_environment(PYTHONPATH=str(ROOT)), stderr=subprocess.PIPE,
-        universal_newlines=True)
-    assert process.returncode == 0, process.stderr
+def load(path):
     with np.load(str(path), allow_pickle=False) as arrays:
         return {name: arrays[name] for name in arrays.files}
 
 
-def test_every_variable_is_restored_exactly(crossing, tmp_path):
-    writer, reader, folder = crossing
-    theirs = restored(writer, folder, tmp_path / "theirs.npz")
-    ours = restored(reader, folder, tmp_path / "ours.npz")
+def test_every_variable_is_restored_exactly(crossing):
+    theirs, ours = load(crossing / "writer.npz"), load(crossing / "reader.npz")
     activations = theirs.pop("query_activations")
     assert np.ptp(activations) > 0.01
     np.testing.assert_allclose(ours.pop("query_activations"), activations, rtol=0, atol=1e-5)
@@ -98,34 +104,18 @@ def test_every_variable_is_restored_exactly(crossing, tmp_path):
     assert np.any(theirs["dcbh/centers/Adam"]) and np.any(theirs["dcbh/centers/Adam_1"])
 
 
-def test_resumes_with_the_same_losses(crossing, tmp_path):
-    writer, reader, folder = crossing
-    histories = []
-    for name, python in (("theirs", writer), ("ours", reader)):
-        run_dir = tmp_path / name
-        shutil.copytree(str(folder / "run"), str(run_dir))
-        process = run_script("main.py", "--resume", "--run_dir", run_dir, "--epochs", 6,
-                             cwd=folder, python=python)
-        assert process.returncode == 0, process.stderr
-        assert "resuming after epoch 3, step 0" in process.stdout
-        histories.append(RunFolder.open(run_dir).read_history())
-    versions = [entry["tensorflow"][0] for entry in RunFolder.open(run_dir).provenance()]
+def test_resumes_with_the_same_losses(crossing):
+    theirs, ours = [RunFolder.open(crossing / name).read_history() for name in ("writer", "reader")]
+    versions = [entry["tensorflow"][0]
+                for entry in RunFolder.open(crossing / "reader").provenance()]
     assert sorted(versions) == ["1", "2"]  # this run did cross
-    theirs, ours = histories
     assert ours[:3] == theirs[:3] and len(ours) == len(theirs) == 6
     for row, expected, tolerance in zip(ours[3:], theirs[3:], (1e-5, 1e-4, 1e-3)):
         for name in set(expected) - {"images_per_second", "seconds"}:
             assert row[name] == pytest.approx(expected[name], rel=tolerance, abs=0), name
 
 
-def test_evaluates_the_other_s_run(crossing, tmp_path):
-    _, reader, folder = crossing
-    shutil.copytree(str(folder / "run"), str(tmp_path / "run"))
-    process = run_script("evaluate.py", tmp_path / "run", cwd=folder, python=reader)
-    assert process.returncode == 0, process.stderr
-    for name in ("codes.npz", "results.json"):  # written again, by the reader
-        assert (tmp_path / "run" / name).stat().st_mtime > (folder / "run" / name).stat().st_mtime
-    with np.load(str(folder / "run/codes.npz")) as theirs, \
-            np.load(str(tmp_path / "run/codes.npz")) as ours:
-        for name in theirs.files:  # all but what lies on the threshold to a rounding
-            assert np.mean(ours[name] == theirs[name]) > 0.99, name
+def test_evaluates_the_others_run(crossing):
+    theirs, ours = load(crossing / "run/codes.npz"), load(crossing / "evaluated/codes.npz")
+    for name in theirs:  # all but what lies on the threshold to a rounding
+        assert np.mean(ours[name] == theirs[name]) > 0.99, name

@@ -4,7 +4,6 @@ import json
 import os
 import subprocess
 import sys
-from collections import OrderedDict
 
 import numpy as np
 import pytest
@@ -201,7 +200,7 @@ def test_nothing_is_made_inside_a_folder_with_a_content_of_its_own(tmp_path):
 def test_writing_is_whole_or_not_at_all(tmp_path):
     folder = OutputFolder.create(tmp_path / "out", "evaluation")
     folder.write_json("results.json", {"mAP": 0.5})
-    folder.write_table("t.csv", OrderedDict([("n", range(2)), ("name", ["\u00fc", "\udcff"])]))
+    folder.write_table("t.csv", {"n": range(2), "name": ["\u00fc", "\udcff"]})
     folder.write_arrays("codes.npz", gallery_codes=np.ones((2, 3), np.int8))
     with np.load(str(folder.path / "codes.npz")) as arrays:
         assert arrays["gallery_codes"].shape == (2, 3)
