@@ -22,6 +22,7 @@ import fnmatch
 import os
 import re
 import shutil
+import stat
 import sys
 import threading
 from pathlib import Path
@@ -31,16 +32,15 @@ from runtime.errors import UserError
 from runtime.files import check_fields, writing
 from runtime.output_folder import LOCK, MARKER, OutputFolder, refuse_inside_output
 
-# All that a run's folder holds, by subfolder: --overwrite removes nothing else.
-CONTENTS = {
-    "": (MARKER, LOCK, "config.json", "provenance.json", "uncommitted*.diff", "history.csv",
-         "results.json", "codes.npz", "unseen_codes.npz", "floats.npz", "unseen_floats.npz",
-         "curves_*.csv", "suspects.csv", "report.html"),
-    "tensorboard": ("events.out.tfevents.*",),
-    "checkpoints": ("index.json", "*.index", "*.meta", "*.data-?????-of-?????",
-                    "*.tempstate*"),
-    "figures": ("*.png", "*.svg", "*.pdf"),
-}
+# All that a run's folder holds; --overwrite removes nothing else.
+CONTENTS = (
+    MARKER, LOCK, "config.json", "provenance.json", "uncommitted*.diff", "history.csv",
+    "results.json", "codes.npz", "unseen_codes.npz", "floats.npz", "unseen_floats.npz",
+    "curves_*.csv", "suspects.csv", "report.html", "tensorboard/events.out.tfevents.*",
+    "checkpoints/index.json", "checkpoints/*.index", "checkpoints/*.meta",
+    "checkpoints/*.data-?????-of-?????", "checkpoints/*.tempstate*",
+    "figures/*.png", "figures/*.svg", "figures/*.pdf")
+FOLDERS = ("tensorboard", "checkpoints", "figures")
 CHECKPOINT = re.compile(r"[A-Za-z0-9][A-Za-z0-9_-]{0,99}\Z")
 # A checkpoint's files, and what a TensorFlow that was killed or failed leaves of them.
 PART = re.compile(r"(?P<name>[A-Za-z0-9][A-Za-z0-9_-]*?)(?P<part>\.index|\.meta"
@@ -204,29 +204,23 @@ class RunFolder(OutputFolder):
 
     def _replaced_by_new(self, settings):
         """A new, locked folder in the place of this locked one, which is renamed."""
-        new, place = type(self)(self.path), replacement.real_path(self.path)
+        place = replacement.real_path(self.path)
         # Its own marker says what it was replaced by: nothing else of that name is ever removed.
         self.mark("run", replaced=place.name)
-        aside = made = None
+        with writing(self.path):
+            try:
+                replacement.set_aside(place)
+            except OSError:
+                self.mark("run")
+                raise
+        new = type(self)(self.path)
         try:
             with writing(self.path):
-                aside = replacement.set_aside(place)
                 place.mkdir()  # it fails if another process was faster
-                made = place
             OutputFolder.lock(new)
             new._fill(settings)
-        except BaseException:
-            if new._lock is not None:
-                shutil.rmtree(place, ignore_errors=True)
-            elif made:
-                with contextlib.suppress(OSError):
-                    place.rmdir()
-            if aside:
-                replacement.put_back(aside, place)
-            if not aside or not os.path.lexists(aside):
-                with contextlib.suppress(UserError):
-                    self.mark("run")
-            raise
+        except UserError as error:
+            raise type(error)(f"{error}{self._where_the_old_run_is()}")
         self.unlock()
         return new
 
@@ -436,42 +430,34 @@ class RunFolder(OutputFolder):
 def _not_removable(path):
     """Why a run's folder (a real Path) cannot be removed whole; None if it can.
 
-    It holds something that no run consists of, a symbolic link, a folder that may not be emptied,
-    or it is the working directory.
+    It holds something that no run consists of, a link, a folder that may not be emptied, or it is
+    the working directory.
     """
     with contextlib.suppress(OSError):
         if path in [Path.cwd()] + list(Path.cwd().parents):
             return "it is the working directory"
-    return _foreign_content(path, "")
-
-
-def _foreign_content(folder, name):
-    """What _not_removable says of one folder; `name` is a key of CONTENTS, None below those."""
-    if not os.access(folder, os.R_OK | os.W_OK | os.X_OK):
-        return f"there is no right to empty {folder}"
-    try:
-        entries = list(os.scandir(folder))
-    except OSError as error:
-        return f"{folder} cannot be read ({error.strerror})"
-    for entry in entries:
-        reason = None
-        if entry.is_symlink():
-            reason = f"{entry.path} is a symbolic link"
-        elif entry.is_dir():
-            if name == "" and entry.name in CONTENTS:
-                reason = _foreign_content(folder / entry.name, entry.name)
-            elif name == "checkpoints" and PART.match(entry.name):
-                reason = _foreign_content(folder / entry.name, None)
-            else:
-                reason = f"{entry.path} is a folder that no run has"
-        elif not entry.is_file():
-            reason = f"{entry.path} is no file"
-        elif name is not None and not files.TEMPORARY.match(entry.name) and not any(
-                fnmatch.fnmatchcase(entry.name, pattern) for pattern in CONTENTS[name]):
-            reason = f"{entry.path} is a file that no run has"
-        if reason:
-            return reason
+    for parent, folders, names in os.walk(path):
+        for name in folders + names:
+            found = Path(parent, name)
+            kind = os.lstat(found).st_mode
+            if not (stat.S_ISREG(kind) or stat.S_ISDIR(kind)) or not _is_part_of_a_run(
+                    found.relative_to(path).as_posix(), stat.S_ISDIR(kind)):
+                return f"no run consists of {found}"
+        for folder in [parent] + [os.path.join(parent, name) for name in folders]:
+            if not os.access(folder, os.R_OK | os.W_OK | os.X_OK):
+                return f"there is no right to empty {folder}"
     return None
+
+
+def _is_part_of_a_run(inside, is_folder):
+    """Whether a run's folder can hold a file or folder; `inside` is its path there."""
+    parts = inside.split("/")
+    if parts[0] == "checkpoints" and len(parts) > 1 and PART.match(parts[1]):
+        return True  # TensorFlow writes in folders, too
+    if is_folder:
+        return inside in FOLDERS
+    return bool(files.TEMPORARY.match(parts[-1])) or any(
+        fnmatch.fnmatchcase(inside, pattern) for pattern in CONTENTS)
 
 
 def _check_results(value):

@@ -203,7 +203,7 @@ def snapshot(place):
 # save time. A replaced run stays beside the new one until that is finished.
 RESULTS = re.compile(r"(runs|grid|comparison|out|odd/empty)(/.*)?/(%s|tables\..*|comparison\.json|"
                      r"(figures|tensorboard|logs|checkpoints)/.*)" % "|".join(
-                         re.escape(name).replace(r"\*", ".*") for name in CONTENTS[""]))
+                         re.escape(name).replace(r"\*", ".*") for name in CONTENTS))
 STORES = re.compile(r"(data|runs|grid|gallery|encoder|odd/empty)(/.*)?/?(\.[^/]*|lock)"
                     r"|gallery(/.*)?|runs/[a-z]+(_gallery|\.replaced).*")
 
