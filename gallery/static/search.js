@@ -153,7 +153,7 @@ function showResult(result, number) {
   }
   section.append(
     make("h2", "Nearest faces" + (shown.length > 1 ? " of face " + (number + 1) : "")),
-    make("p", limit === null ? "" : "A frame: within distance " + limit + ".", "soft"), list);
+    make("p", limit === null ? "" : "Framed faces are within distance " + limit + ".", "soft"), list);
   if (result.more_ties) {
     section.append(make("p", result.more_ties + " more lie as far as the last one.", "soft"));
   }
