@@ -1,6 +1,6 @@
 """Hostile cases over all commands, generated: names, numbers, damaged files, pipes, full disks.
 
-    python tests/commands/hostile.py [--count 300] [--seed 0] [--only TEXT] [--small] [--world DIR]
+    python tests/commands/hostile.py [--count 300] [--seed 0] [--only TEXT] [--listed] [--small]
 
 Each case runs one command in a process of its own, forked from one that has imported everything, on
 a copy of a small world: data, photographs, runs, an encoder, a gallery, a grid. A command must end
@@ -483,6 +483,13 @@ def with_value(option, value):
     return command, [argument.replace("?", value) for argument in arguments]
 
 
+def listed_cases():
+    """Every option that takes a path, with one too long, a pipe and a device."""
+    for value in ("x" * 300, "odd/pipe", "odd/zero"):
+        for option in NAME_OPTIONS:
+            yield Case("name", *with_value(option, value))
+
+
 def make_cases(count, seed, world):
     """So many Cases, a quarter of each kind, always the same of one seed."""
     rng = random.Random(seed)
@@ -515,6 +522,7 @@ def parse_command_line():
     parser.add_argument("--count", type=int, default=300)
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--only", default="", help="cases whose description holds this text")
+    parser.add_argument("--listed", action="store_true", help="also what listed_cases names")
     parser.add_argument("--small", action="store_true", help="only what needs no TensorFlow")
     parser.add_argument("--world", help="folder of a world, made if it is missing and kept")
     return parser.parse_args()
@@ -528,7 +536,8 @@ def try_all(options):
             world.mkdir(parents=True)
             make_world(world, options.small)
         bad = tried = 0
-        for number, case in enumerate(make_cases(options.count, options.seed, world)):
+        cases = list(make_cases(options.count, options.seed, world))
+        for number, case in enumerate(cases + list(listed_cases()) * options.listed):
             if options.only in str(case):
                 tried += 1
                 place = Path(scratch) / "place"

@@ -20,6 +20,6 @@ def test_a_sample_without_tensorflow():
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("seed", [0, 1])
-def test_all(seed):
-    try_cases("--count", 300, "--seed", seed, seconds=7200)
+@pytest.mark.parametrize("options", [["--seed", 0, "--listed"], ["--seed", 1]], ids=str)
+def test_all(options):
+    try_cases("--count", 300, *options, seconds=7200)

@@ -232,6 +232,22 @@ def test_a_full_disk_is_no_user_error(tmp_path):
     assert os.listdir(str(tmp_path)) == []
 
 
+def test_a_pipe_or_device_is_not_replaced(tmp_path):
+    os.mkfifo(str(tmp_path / "pipe"))
+    (tmp_path / "null").symlink_to("/dev/null")
+    for name in ("pipe", "null"):
+        with pytest.raises(UserError, match=name), replacing(tmp_path / name) as temporary:
+            temporary.write_text("x")
+    assert tree(tmp_path) == {"pipe": None, "null": "/dev/null"}
+
+
+def test_numbers_that_no_float_holds_are_damage(tmp_path):
+    for number in ("1e999", "-1e999", "NaN", "Infinity"):
+        (tmp_path / "results.json").write_text('{"mAP": %s}' % number)
+        with pytest.raises(UserError, match="results.json"):
+            read_json(tmp_path / "results.json")
+
+
 def test_reading_waits_for_nothing_and_takes_no_giant(tmp_path):
     os.mkfifo(str(tmp_path / "pipe"))
     with open(str(tmp_path / "giant"), "wb") as stream:
