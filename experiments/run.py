@@ -4,6 +4,9 @@ import contextlib
 import sys
 import time
 
+import numpy as np
+
+import data_loader
 from config import Config
 from evaluation.codes import Codes
 from evaluation.saving import save_evaluation
@@ -15,6 +18,7 @@ from reports.runs import read_record
 from reports.summary import closing_notes
 from runtime.command_line import duration
 from runtime.errors import UserError
+from runtime.pages import data_url
 from runtime.provenance import noting_end
 from training.distributed.coordination import ALONE
 from training.distributed.session import LostWorker
@@ -85,11 +89,18 @@ def write_report(run, codes, evaluation):
         rows = mislabelled.suspects_table(codes, run.dataset, run.names,
                                           (run.train.rows, run.test.rows))
         titles = [name.replace("_", " ") for name in mislabelled.COLUMNS]
-        suspects = [dict(zip(titles, row)) for row in rows]
+        suspects = [dict(zip(titles, row), picture=_picture(run, *row[:2])) for row in rows]
         columns = zip(*rows) if rows else [[]] * len(titles)
         run.folder.write_table("suspects.csv", dict(zip(mislabelled.COLUMNS, columns)))
     return page.write_report(run.folder, evaluation, codes, (run.train, run.test), run.names,
                              suspects=suspects)
+
+
+def _picture(run, split, row):
+    """The address of an image's picture; `row` is its row in the data set's split."""
+    data = run.train if split == "train" else run.test
+    index = row if data.rows is None else int(np.flatnonzero(data.rows == row)[0])
+    return data_url(data_loader.displayable(data, [index])[0], jpeg_quality=85)
 
 
 def write_unfinished_report(run, *reason):

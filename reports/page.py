@@ -29,7 +29,8 @@ def write_report(folder, evaluation, codes, splits=None, names=None, suspects=No
         splits: (train, test) ImageSets in the order of the codes, to show retrievals.
         names: people's names by label.
         suspects: photographs that may be mislabelled, most suspect first: a list of dicts of
-            column title -> text or number, all with the same titles; None if nobody looked.
+            column title -> text or number (of "picture": the address of an image), all with the
+            same titles; None if nobody looked.
 
     Returns:
         The page's Path.

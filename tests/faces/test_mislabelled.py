@@ -1,7 +1,15 @@
 """Suspected mislabelled images, against every distance computed."""
 
+import base64
+import csv
+import io
+import re
+
 import numpy as np
 import pytest
+from conftest import run_script
+from face_pictures import photo, save
+from PIL import Image
 
 from config import find_dataset
 from evaluation.codes import Codes
@@ -105,3 +113,30 @@ def test_the_table_names_split_row_file_and_people(tmp_path):
     assert [row[:3] for row in folded] == [["train", 2, "/p/y.jpg"], ["test", 6, "/p/x.jpg"]]
     assert suspects_table(Codes(codes, labels, codes, labels), find_dataset(2, tmp_path),
                           None) == []
+
+
+def test_a_run_lists_the_wrong_photograph_with_its_picture(tmp_path):
+    rng = np.random.RandomState(0)
+    for person in range(4):
+        base = np.asarray(photo(person, (32, 32)), int)
+        for number in range(10):
+            noisy = np.clip(base + rng.normal(0, 25, base.shape), 0, 255).astype(np.uint8)
+            owner = 3 if (person, number) == (0, 0) else person  # one of A lies in D's folder
+            folder = tmp_path / "album" / "ABCD"[owner]
+            save(Image.fromarray(noisy), folder / f"{person}{number}.png")
+    options = ["--data_dir", tmp_path / "data"]
+    prepared = run_script("prepare.py", "--source", "folder", "--images", tmp_path / "album",
+                          "--name", "album", "--crop", "none", *options, cwd=tmp_path)
+    assert prepared.returncode == 0, prepared.stderr
+    process = run_script("main.py", "--dataset_flag", "album", "--method", "itq", "--num_bits", 16,
+                         "--run_dir", tmp_path / "run", *options, cwd=tmp_path)
+    assert process.returncode == 0, process.stderr
+    with open(tmp_path / "run/suspects.csv", newline="") as stream:
+        row, = csv.DictReader(stream)
+    assert (row["file"], row["identity"], row["nearest_identity"]) == (
+        str(tmp_path / "album/D/00.png"), "D", "A")
+    page = (tmp_path / "run/report.html").read_text(encoding="utf-8")
+    source = re.search('data-head="picture"><img src="data:image/jpeg;base64,([^"]+)"', page)
+    with Image.open(io.BytesIO(base64.b64decode(source.group(1)))) as shown, \
+            Image.open(tmp_path / "album/D/00.png") as image:
+        assert np.abs(np.asarray(shown, int) - np.asarray(image.convert("RGB"), int)).mean() < 25

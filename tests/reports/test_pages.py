@@ -16,6 +16,7 @@ from methods.table import resolve
 from reports import runs, tables
 from reports.page import write_comparison, write_report, write_unfinished_report
 from runtime.output_folder import OutputFolder
+from runtime.pages import data_url
 from runtime.run_folder import RunFolder
 
 NAMES = ["<b>Ann</b> & \"Ann\"", r"a$\x$ _under", "\u738b\u5c0f\u660e", "x" * 60]
@@ -67,7 +68,8 @@ def folder(tmp_path_factory):
                 key: array for key, array in others._asdict().items() if array is not None})
         write_report(made, evaluation, found, splits, NAMES, **options)
 
-    suspects = [dict(photograph=name, named=name, distance=3.5) for name in NAMES]
+    picture = data_url(np.zeros((32, 32, 3), np.uint8))
+    suspects = [dict(photograph=name, named=name, distance=3.5, picture=picture) for name in NAMES]
     write("run", 1.2, "finished", 5, suspects=suspects, unseen=True)
     found = codes(1.2)
     found = floats.Floats(found.gallery_codes.astype(float), found.gallery_labels,
