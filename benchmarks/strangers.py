@@ -16,7 +16,7 @@ import numpy as np
 from evaluation.strangers import GROUPS, measure
 from faces.embedding import read_embeddings
 
-DISTANCES = np.round(np.arange(0.03, 0.0801, 0.0025), 4)
+DISTANCES = np.round(np.arange(0.02, 0.0801, 0.0025), 4)
 SIZES = (1, 3, 10, 30, 100, 300, 1000, 3000)
 KNOWN_SIZES = (1, 2, 3, 5, 9)
 
@@ -60,10 +60,10 @@ def main(arguments=None):
     for faces in (100, 300, 1000, 3000, 10000, 100000):
         threshold = found.threshold(faces)
         rate = found.rate(threshold, faces)
-        known = [np.interp(threshold, found.distances, rates) for rates in found.known_rates]
         print(f"{faces:7,} faces: threshold {threshold:.4f}, strangers named {rate.rate:.4f} "
               f"({rate.low:.4f} to {rate.high:.4f}), known people found "
-              + ", ".join(f"{value:.3f} ({size})" for value, size in zip(known, KNOWN_SIZES)))
+              + ", ".join(f"{value:.3f} ({size})" for value, size in zip(found.known(threshold),
+                                                                      KNOWN_SIZES)))
 
 
 if __name__ == "__main__":

@@ -52,8 +52,9 @@ class Strangers(NamedTuple):
         sizes: int [S], faces of a gallery, ascending.
         rates: float64 [S, T], strangers named, above 0 and below 1.
         errors: float64 [S, T], standard errors of the rates' logarithms.
+        known_distances: float64 [D], thresholds in ascending order.
         known_sizes: int [K], faces that a person has in the gallery.
-        known_rates: float64 [K, T], people found by at least one of their faces.
+        known_rates: float64 [K, D], people found by at least one of their faces.
         exponent: below the smallest threshold, rates fall with this power of it.
     """
 
@@ -61,6 +62,7 @@ class Strangers(NamedTuple):
     sizes: np.ndarray
     rates: np.ndarray
     errors: np.ndarray
+    known_distances: np.ndarray
     known_sizes: np.ndarray
     known_rates: np.ndarray
     exponent: float
@@ -90,6 +92,15 @@ class Strangers(NamedTuple):
         if limit < rates[0]:
             return float(self.distances[0] * (limit / rates[0]) ** (1 / self.exponent))
         return float(np.interp(np.log(limit), np.log(rates), self.distances))
+
+    def known(self, threshold):
+        """Shares of people found, by how many faces they have in the gallery: float64 [K].
+
+        Args:
+            threshold: cosine distance; beyond those that were measured, the nearest one counts.
+        """
+        return np.array([np.interp(threshold, self.known_distances, rates)
+                         for rates in self.known_rates])
 
     def curve(self, faces):
         """Rates of all thresholds for a gallery of so many faces.
@@ -132,7 +143,7 @@ def measure(embeddings, labels, distances, sizes, known_sizes):
         embeddings: float [n, D], of faces of people with several photographs each.
         labels: int [n], whose they are.
         distances: thresholds, ascending, at least two; those within which faces of fewer than
-            FEWEST_PAIRS pairs of people lie are left out.
+            FEWEST_PAIRS pairs of people lie count for known people alone.
         sizes, known_sizes: see Strangers; below the number of faces of other people, and of one
             person's.
 
@@ -143,8 +154,10 @@ def measure(embeddings, labels, distances, sizes, known_sizes):
     groups = np.arange(len(people)) % GROUPS
     within, closest = _count_within(unit_vectors(embeddings), labels, distances, len(people))
     least = np.sort(closest[np.triu_indices(len(people), 1)])[FEWEST_PAIRS - 1]
+    own_close = within[np.arange(len(labels)), labels]
     kept = np.asarray(distances) > least
-    distances, within = np.asarray(distances)[kept], within[:, :, kept]
+    known_distances, distances = np.asarray(distances), np.asarray(distances)[kept]
+    within = within[:, :, kept]
     faces = np.bincount(labels)
     own = labels[:, None] == np.arange(len(people))
 
@@ -160,7 +173,6 @@ def measure(embeddings, labels, distances, sizes, known_sizes):
     # The jackknife over groups of people, who are left out as queries and in the gallery.
     without = np.log(np.maximum([strangers(groups != group) for group in range(GROUPS)], 1e-12))
     errors = np.sqrt((GROUPS - 1) * without.var(axis=0))
-    own_close = within[np.arange(len(labels)), labels]
     known = []
     for size in known_sizes:
         many = faces[labels] > size
@@ -168,8 +180,8 @@ def measure(embeddings, labels, distances, sizes, known_sizes):
             own_close[many], (faces[labels] - 1)[many, None], size), labels[many]))
     few = distances <= max(1.5 * distances[0], distances[1])
     exponent = np.polyfit(np.log(distances[few]), np.log(rates[-1][few]), 1)[0]
-    return Strangers(distances, np.array(sizes), rates, errors, np.array(known_sizes),
-                     np.stack(known), float(exponent))
+    return Strangers(distances, np.array(sizes), rates, errors, known_distances,
+                     np.array(known_sizes), np.stack(known), float(exponent))
 
 
 def chance_of_any(close, others, size):

@@ -82,11 +82,12 @@ def test_distances_that_few_people_reach_are_left_out():
     found = measure(np.tile(embeddings, (2, 1)), np.tile(labels, 2), [0.01, 0.03, 0.1, 0.2],
                     [1], [1])
     assert found.distances.tolist() == [0.1, 0.2]
+    assert found.known_distances.tolist() == [0.01, 0.03, 0.1, 0.2]
 
 
 SMALL = Strangers(np.array([0.1, 0.2]), np.array([1, 10, 100]),
                   np.array([[0.001, 0.01], [0.01, 0.05], [0.04, 0.2]]), np.full((3, 2), 0.5),
-                  np.array([1]), np.array([[0.5, 0.9]]), 2.0)
+                  np.array([0.1, 0.3]), np.array([1, 5]), np.array([[0.5, 0.7], [0.8, 1]]), 2.0)
 
 
 def test_rates_by_threshold_and_gallery():
@@ -98,6 +99,8 @@ def test_rates_by_threshold_and_gallery():
     assert SMALL.rate(0, 100).rate == 0
     assert 0.01 < SMALL.rate(0.1, 30).rate < 0.04 and 0.05 < SMALL.rate(0.15, 100).rate < 0.2
     assert SMALL.rate(0.2, 10 ** 9).high == 1
+    np.testing.assert_allclose(SMALL.known(0.2), [0.6, 0.9])
+    np.testing.assert_allclose(SMALL.known(0.05), [0.5, 0.8])
 
 
 @pytest.mark.parametrize("faces", [1, 7, 100, 5000, 10 ** 6])
@@ -118,6 +121,7 @@ def test_the_file_holds_rates_that_rise():
     for rates in (known.rates, known.known_rates):
         assert (np.diff(rates, axis=0) > 0).all() and (np.diff(rates, axis=1) > 0).all()
         assert rates.min() > 0 and rates.max() < 1
+    assert known.known(known.threshold(1000)).shape == known.known_sizes.shape
     assert known.sizes[0] == 1 and known.errors.min() > 0
     assert values["faces"] > 4000 and strangers.FILE.stat().st_size < 20000
     assert strangers.from_json(json.loads(json.dumps(SMALL.to_json()))).rate(0.1, 10) \
