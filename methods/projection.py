@@ -99,6 +99,18 @@ def fit_itq(images, num_bits, seed):
     return Projection(principal.mean, principal.columns.dot(rotation))
 
 
+def fit_to_gallery(embeddings, num_bits, seed=0):
+    """A Projection for faces without names: ITQ, and random hyperplanes where ITQ has too few.
+
+    ITQ needs more faces than bits, and from there on is better (docs/evaluation.md).
+
+    Args:
+        embeddings: float [n, D], n >= 1, num_bits <= D.
+    """
+    fit = fit_itq if len(embeddings) > num_bits else fit_lsh
+    return fit(embeddings, num_bits, seed)
+
+
 def read_projection(folder, size, num_bits):
     """The Projection in an encoder's folder, of so many values of a face to so many bits.
 

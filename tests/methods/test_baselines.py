@@ -98,3 +98,12 @@ def test_a_run_of_a_baseline(faces_dir):
     again = run_script("evaluate.py", run_dir, cwd=faces_dir)
     assert again.returncode == 0, again.stderr
     assert "%.4f" % evaluation.results["mAP"] in again.stdout
+
+
+def test_a_gallery_of_few_faces_gets_random_projections():
+    faces = np.random.RandomState(5).standard_normal((13, 20)) + 2
+    few = projections.fit_to_gallery(faces[:12], 12)
+    np.testing.assert_array_equal(few.columns, projections.fit_lsh(faces[:12], 12, 0).columns)
+    enough = projections.fit_to_gallery(faces, 12)
+    np.testing.assert_array_equal(enough.columns, projections.fit_itq(faces, 12, 0).columns)
+    assert projections.fit_to_gallery(faces[:1], 12).encode(faces).shape == (13, 12)
