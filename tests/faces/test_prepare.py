@@ -46,8 +46,7 @@ def photos(tmp_path):
     for person, (name, count) in enumerate(people):
         for number in range(count):
             suffix = ("jpg", "png", "pgm", "webp")[number % 4]
-            save(photo(100 * person + number), tmp_path / "photos" / name / ("%d.%s" % (
-                number, suffix)))
+            save(photo(100 * person + number), tmp_path / "photos" / name / f"{number}.{suffix}")
     return tmp_path / "photos"
 
 
@@ -133,16 +132,16 @@ def test_the_split_depends_on_the_seed_and_not_on_other_people(run, photos):
         assert (first.folder / part).read_bytes() == (again.folder / part).read_bytes()
         assert (first.folder / part).read_bytes() != (other.folder / part).read_bytes()
     for number in range(9):
-        save(photo(900 + number), photos / "Bob" / ("%d.png" % number))
+        save(photo(900 + number), photos / "Bob" / f"{number}.png")
     assert tests_of(run(name="more"), "Zo\u00eb") == tests_of(first, "Zo\u00eb")
 
 
 def test_exact_copies_never_lie_across_the_split(run, photos):
     for number in (1, 3, 5):
-        with Image.open(str(next((photos / "Ann").glob("%d.*" % number)))) as image:
-            save(image.convert("RGB"), photos / "Ann" / ("copy%d.png" % number))
+        with Image.open(str(next((photos / "Ann").glob(f"{number}.*")))) as image:
+            save(image.convert("RGB"), photos / "Ann" / f"copy{number}.png")
     for seed in range(6):
-        train, test = run("--seed", seed, name="s%d" % seed).splits()
+        train, test = run("--seed", seed, name=f"s{seed}").splits()
         assert len(test.labels) == 6
         assert not set(train.fingerprints) & set(test.fingerprints)
 
@@ -151,7 +150,7 @@ def test_near_duplicates_are_reported_and_dropped_on_request(run, photos):
     original = next((photos / "Ann").glob("0.*"))
     with Image.open(str(original)) as image:
         for number in range(6):  # so that with any seed some lie across the split
-            save(image.convert("RGB"), photos / "Ann" / ("again%d.jpg" % number),
+            save(image.convert("RGB"), photos / "Ann" / f"again{number}.jpg",
                  quality=60 + 5 * number)
     made = run()
     with open(str(made.folder / "near_duplicates.csv")) as stream:
@@ -246,7 +245,7 @@ def face_photos(folder, people=3, count=6):
         for number in range(1, count + 1):
             place = (20 * number, 15 * person)
             save(scene([(orl_face(person, number), place)]),
-                 folder / ("s%d" % person) / ("%d.png" % number))
+                 folder / f"s{person}" / f"{number}.png")
     return folder
 
 
@@ -295,7 +294,7 @@ def test_a_folder_without_faces(run):
 def test_labels_say_who_is_on_a_photograph(run, tmp_path, photos):
     labels = tmp_path / "labels.csv"
     labels.write_text("file,identity\n" + "".join(
-        "%s,%s\n" % (path.relative_to(photos), "even" if index % 2 else "odd")
+        f"{path.relative_to(photos)},{'even' if index % 2 else 'odd'}\n"
         for index, path in enumerate(sorted(photos.rglob("*.*")))), encoding="utf-8")
     made = run("--labels", labels)
     assert data_loader.identity_names(made.dataset) == ["even", "odd"]
@@ -310,7 +309,7 @@ def test_lfw_takes_the_face_and_only_its_own_size(run, tmp_path):
         for number in range(1, 5):
             image = Image.new("RGB", (250, 250))
             image.paste(photo(10 * seed + number, (114, 114)), (68, 70))
-            save(image, tmp_path / "lfw" / person / ("%s_%04d.png" % (person, number)))
+            save(image, tmp_path / "lfw" / person / f"{person}_{number:04d}.png")
     save(photo(5, (100, 100)), tmp_path / "lfw/A_B/A_B_0009.png")
     made = run(source="lfw", images=tmp_path / "lfw", crop=())
     rows, _ = made.rows("train")
@@ -322,17 +321,18 @@ def test_lfw_takes_the_face_and_only_its_own_size(run, tmp_path):
 
 def facescrub_source(folder):
     lines = ["name\timage_id\tface_id\turl\tbbox\tsha256"]
-    for person, name in enumerate(("Ann Bo", "Cy Di")):
+    for seed, name in enumerate(("Ann Bo", "Cy Di")):
         for number in range(6):
-            image = photo(10 * person + number, (60, 60))
-            stem = ("{n}_{i}_{f}", "{i}_{f}", "{n}_{i}", "{i}", "{s}", "{i}")[number].format(
-                n=name.replace(" ", "_"), i=50 + number, f=90 + number, s="sha")
-            path = save(image, folder / "images" / name.replace(" ", "_") / (stem + ".png"))
+            image = photo(10 * seed + number, (60, 60))
+            person, i, f = name.replace(" ", "_"), 50 + number, 90 + number
+            stem = (f"{person}_{i}_{f}", f"{i}_{f}", f"{person}_{i}", str(i), "sha",
+                    str(i))[number]
+            path = save(image, folder / "images" / person / f"{stem}.png")
             sha256 = hashlib.sha256(path.read_bytes()).hexdigest()
             if stem == "sha":
                 path.rename(path.with_name(sha256 + ".png"))
-            lines.append("%s\t%d\t%d\thttp://x/y.jpg\t10,10,50,50\t%s" % (
-                name, 50 + number, 90 + number, sha256 if number != 5 else "0" * 64))
+            listed = sha256 if number != 5 else "0" * 64
+            lines.append(f"{name}\t{i}\t{f}\thttp://x/y.jpg\t10,10,50,50\t{listed}")
     lines.append("Ann Bo\t99\t99\thttp://x/z.jpg\t0,0,9,9\t" + "1" * 64)
     path = folder / "list.txt"
     path.write_text("\n".join(lines) + "\n")
@@ -373,8 +373,8 @@ def test_facescrub_by_detector_takes_the_face_of_the_list(run, tmp_path):
     for number in range(1, 5):  # a larger face of somebody else stands beside the listed one
         picture = scene([(orl_face(9, number), (10, 20)),
                          (orl_face(2, 1).resize((138, 168)), (230, 60))])
-        save(picture, tmp_path / "images/Ann" / ("%d.png" % number))
-        lines.append("Ann\t%d\t1\thttp://x\t20,35,95,120\t%s" % (number, "0" * 64))
+        save(picture, tmp_path / "images/Ann" / f"{number}.png")
+        lines.append(f"Ann\t{number}\t1\thttp://x\t20,35,95,120\t{'0' * 64}")
     (tmp_path / "list.txt").write_text("\n".join(lines) + "\n")
     made = run("--lists", tmp_path / "list.txt", source="facescrub", images=tmp_path / "images",
                crop=("--crop", "detect"))
@@ -388,7 +388,7 @@ def test_youtube_frames_come_from_different_videos(run, tmp_path, monkeypatch):
         for video in range(videos):
             for frame in range(60):
                 save(photo(1000 * video + frame + 7 * videos, (24, 24)),
-                     tmp_path / "db" / person / str(video) / ("0.%d.jpg" % frame))
+                     tmp_path / "db" / person / str(video) / f"0.{frame}.jpg")
     (tmp_path / "db/one_video/0/0.0.jpg").write_text("damaged")
     opened, read = photographs.open_photograph, []
     monkeypatch.setattr(photographs, "open_photograph",
@@ -545,7 +545,7 @@ def test_leftovers_of_a_killed_run_are_cleared(tmp_path, run):
     gone = subprocess.Popen([sys.executable, "-c", ""])
     gone.wait()
     folders = [tmp_path / "data" / (".preparing_" + end) for end in (
-        "mine_%d" % gone.pid, "mine_abc", "mine_%d" % os.getppid(), "other_%d" % gone.pid)]
+        f"mine_{gone.pid}", "mine_abc", f"mine_{os.getppid()}", f"other_{gone.pid}")]
     for folder in folders:
         (folder / "train").mkdir(parents=True)
     run()
@@ -567,7 +567,7 @@ def test_interrupted_runs_leave_nothing_half_made_and_go_on_later(tmp_path, numb
     for extra in range(150):  # all different, so that none is in the cache
         picture = scene([(orl_face(1, 1), (50, 30))], (200, 170))
         picture.putpixel((0, 0), (extra, 0, 0))
-        save(picture, folder / "s1" / ("x%03d.png" % extra))
+        save(picture, folder / "s1" / f"x{extra:03d}.png")
     arguments = ["--source", "folder", "--images", folder, "--name", "mine", "--data_dir",
                  tmp_path / "data", "--test_images", 2]
     process = subprocess.Popen(
@@ -611,8 +611,7 @@ def eight_people(tmp_path):
     folder = tmp_path / "eight"
     for person in range(8):
         for number in range(5):
-            save(photo(1000 + 10 * person + number), folder / ("P%d" % person) / (
-                "%d.png" % number))
+            save(photo(1000 + 10 * person + number), folder / f"P{person}" / f"{number}.png")
     save(photo(1070), folder / "P7" / "copy.png")
     return folder
 
@@ -624,7 +623,7 @@ def test_a_share_of_the_people_is_kept_out_of_training(run, eight_people):
         "identities", "unseen_identities", "test", "unseen_queries")] == [6, 2, 12, 4]
     names, unseen_names = [(made.folder / name).read_text(encoding="utf-8").splitlines()
                            for name in ("labels.txt", "unseen_labels.txt")]
-    assert sorted(names + unseen_names) == ["P%d" % person for person in range(8)]
+    assert sorted(names + unseen_names) == [f"P{person}" for person in range(8)]
     assert len(unseen_names) == 2
     rows_of = {}
     for path, row in made.images().items():
