@@ -6,9 +6,9 @@
 
 Each run is a process of its own; the environments take turns, and a ratio is the median over rounds
 of this environment's rate to a peer's. Peers are other Pythons with TensorFlow, "float32" (this
-environment without bfloat16), "torch" and "torch-bfloat16" (autocast). PyTorch's network is the same one (channels-last, inference
-mode for encoding) with the same losses, centers' rule and Adam; it is installed into .venv-torch
-and is no requirement of anything.
+environment without bfloat16), "torch" and "torch-bfloat16" (autocast). PyTorch's network is the
+same one (channels-last, inference mode for encoding) with the same losses, centers' rule and Adam;
+it is installed into .venv-torch and is no requirement of anything.
 """
 
 import argparse
