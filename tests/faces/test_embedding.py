@@ -21,7 +21,7 @@ from config import EMBEDDING_SIZE, find_dataset
 from faces import cropping, embedding, embedding_network
 from faces.detection import Face
 from faces.embedding import embeddings_file, read_embeddings
-from faces.photographs import photograph_of
+from faces.photographs import Photograph, photograph_of
 from faces.sources import Photo
 from methods.run import load_run
 from methods.table import METHODS, resolve
@@ -145,6 +145,16 @@ def test_landmarks_lie_where_the_network_expects_them():
     for number, (x, y) in enumerate(target):
         assert chip[int(round(y)), int(round(x)), 0] == pytest.approx(50 * number + 50, abs=2)
     assert np.count_nonzero(chip[:, :, 0]) < 5 * 40
+
+
+def test_landmarks_are_those_of_the_whole_photograph_also_where_it_was_shrunk():
+    landmarks = tuple(map(tuple, np.array(embedding.LANDMARKS) * 300 + (100, 80)))
+    picture = photo(4, (520, 480))
+    whole, = embedding.face_chips(photograph_of(picture), [Face((0, 0, 1, 1), landmarks)])
+    shrunk = Photograph(picture.resize((260, 240), Image.BOX), "", (520, 480), 2)
+    small, = embedding.face_chips(shrunk, [Face((0, 0, 1, 1), landmarks)])
+    assert np.abs(whole.astype(int) - small).mean() < 1 < np.abs(
+        whole.astype(int) - np.roll(small, 3, axis=1)).mean()
 
 
 def orl_embedding(person, number, turns=0):
