@@ -33,11 +33,11 @@ DEFAULT_MAP_AT = 1000
 MAX_MAP_AT = 10 ** 9  # beyond every gallery
 
 
-def evaluate_run(path, data_dir, options):
+def evaluate_run(path, data_dir, compute_dtype, options):
     """Encodes and evaluates one run; writes results, codes and report into its folder."""
     folder = RunFolder.open(path)
     options["authors_evaluation"] |= bool(folder.read_settings().get("authors_evaluation"))
-    run = open_run(folder, data_dir)
+    run = open_run(folder, data_dir, compute_dtype)
     encoded = run.method.encode(run)
     evaluation = evaluate(run, encoded, **options)
     report = write_report(run, encoded.codes, evaluation)
@@ -46,12 +46,12 @@ def evaluate_run(path, data_dir, options):
     print(f"{columns.results_text(evaluation.results)}\nreport: {report}")
 
 
-def export_run(path, data_dir, out):
+def export_run(path, data_dir, compute_dtype, out):
     """Writes a run's encoder into the folder `out`."""
     refuse_inside_output(out)
     folder = RunFolder.open(path)
     check_searchable(folder)  # before the data is read
-    metadata = export_encoder(open_run(folder, data_dir), out)
+    metadata = export_encoder(open_run(folder, data_dir, compute_dtype), out)
     print(f"encoder: {out} ({metadata['method']}, {metadata['num_bits']} bits)")
 
 
@@ -90,6 +90,8 @@ def parse_command_line(arguments):
     parser.add_argument("--export", metavar="DIR", help="folder for the run's encoder")
     parser.add_argument("--data_dir", metavar="DIR",
                         help="folder of the data sets, if it has moved since the run was trained")
+    parser.add_argument("--compute_dtype", choices=("float32", "bfloat16"),
+                        help="type to encode in (default: the run's own)")
     parser.add_argument("--map_at", type=int, default=DEFAULT_MAP_AT, metavar="R",
                         help="R of mAP@R, at least 1 (default: 1000)")
     parser.add_argument("--authors_evaluation", action="store_true",
@@ -107,8 +109,8 @@ def parse_command_line(arguments):
     if len(options.run_dir) == 1 and options.out:
         raise UserError("--out goes with --codes or several runs; one run's results go into its "
                         "own folder")
-    if len(options.run_dir) != 1 and (options.export or options.data_dir):
-        raise UserError("--export and --data_dir go with one run")
+    if len(options.run_dir) != 1 and (options.export or options.data_dir or options.compute_dtype):
+        raise UserError("--export, --data_dir and --compute_dtype go with one run")
     if options.export and (options.authors_evaluation or options.map_at != DEFAULT_MAP_AT):
         raise UserError("--export evaluates nothing: leave --map_at and --authors_evaluation out")
     if len({os.path.realpath(path) for path in options.run_dir}) < len(options.run_dir):
@@ -123,9 +125,9 @@ def main(arguments):
     if given.codes:
         evaluate_file(given.codes, given.out, options)
     elif given.export:
-        export_run(given.run_dir[0], given.data_dir, given.export)
+        export_run(given.run_dir[0], given.data_dir, given.compute_dtype, given.export)
     elif len(given.run_dir) == 1:
-        evaluate_run(given.run_dir[0], given.data_dir, options)
+        evaluate_run(given.run_dir[0], given.data_dir, given.compute_dtype, options)
     else:
         compare_runs(given.run_dir, given.out or "comparison", options)
 

@@ -42,6 +42,8 @@ def index(arguments):
                         f"run's own images alone: RUN{indexing.SUFFIX})")
     parser.add_argument("--data_dir", metavar="DIR", help="folder of the data sets, if it has "
                                                           "moved since the run was trained")
+    parser.add_argument("--compute_dtype", choices=("float32", "bfloat16"),
+                        help="type to encode in (default: the run's own)")
     _add_faces_arguments(parser, "folders", "auto")
     _add_engine_arguments(parser)
     options = parser.parse_args(arguments)
@@ -53,7 +55,8 @@ def index(arguments):
     out = options.out or indexing.own_gallery(options.run)
     report = indexing.index(
         options.run, out, options.images, options.gallery, options.data_dir, options.faces,
-        _own_engine(options), options.people, replace=not options.out)
+        _own_engine(options), options.people, replace=not options.out,
+        compute_dtype=options.compute_dtype)
     _report_change(out, report, server)
 
 

@@ -98,7 +98,7 @@ class Kept(NamedTuple):
 
 
 def index(run, out, folders=(), own_images=False, data_dir=None, faces="auto", engine=None,
-          people=FOLDERS, replace=False):
+          people=FOLDERS, replace=False, compute_dtype=None):
     """Makes a gallery, or makes one of the same run again: the old one stays until then.
 
     Args:
@@ -112,6 +112,7 @@ def index(run, out, folders=(), own_images=False, data_dir=None, faces="auto", e
         engine: name of an engine; by default the one that suits.
         people: FOLDERS, NO_PEOPLE, or path of a list (file, identity).
         replace: whether a gallery of another encoder may be replaced.
+        compute_dtype: to encode in; by default the run's own.
 
     Returns:
         Report.
@@ -127,7 +128,7 @@ def index(run, out, folders=(), own_images=False, data_dir=None, faces="auto", e
     with Writer(out, make=True) as writer:
         temporary = files.temporary_path(writer.path / "encoder")
         try:
-            run = open_run(run_folder, data_dir)
+            run = open_run(run_folder, data_dir, compute_dtype)
             metadata = export_encoder(run, temporary)
             if writer.info and not replace:
                 check_same_encoder(writer.path, writer.info, metadata)

@@ -119,9 +119,10 @@ class NetworkMethod(Method):
 
         started = time.perf_counter()
         codes = codes_of(run.train, run.test, encode)
-        seconds = round(time.perf_counter() - started, 3)
-        return Encoded(codes, run.unseen and codes_of(*run.unseen, encode=encode),
-                       run_metadata(run, encoding_seconds=seconds))
+        metadata = run_metadata(run, encoding_seconds=round(time.perf_counter() - started, 3))
+        if run.config.compute_dtype != "float32":
+            metadata["compute_dtype"] = run.config.compute_dtype
+        return Encoded(codes, run.unseen and codes_of(*run.unseen, encode=encode), metadata)
 
     def export(self, run, path):
         """See Method."""
@@ -184,6 +185,7 @@ class BestNetwork:
 
     def __init__(self, folder, config, num_classes=None):
         folder.checkpoint("best")  # before the long work: is there one?
+        check_compute_dtype(config.compute_dtype)
         graph = build_inference_graph(config, num_classes)
         self.network, self.session = graph.inference, make_session(graph.graph)
         self.device = device_line(self.session)
@@ -279,6 +281,7 @@ def open_network(folder, config):
     Raises:
         UserError: it is missing or damaged.
     """
+    check_compute_dtype(config.compute_dtype)
     graph = build_inference_graph(config)
     session = make_session(graph.graph)
     try:

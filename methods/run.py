@@ -56,12 +56,13 @@ class Run(NamedTuple):
         return [self.train, self.test] + list(self.unseen or ())
 
 
-def open_run(folder, data_dir=None):
+def open_run(folder, data_dir=None, compute_dtype=None):
     """The Run of an existing folder, with its data.
 
     Args:
         folder: a RunFolder.
         data_dir: folder of the data sets where it has moved since; by default the run's own.
+        compute_dtype: to encode in, in place of the run's own.
 
     Raises:
         UserError: the data is not the run's, or missing, or damaged.
@@ -69,6 +70,8 @@ def open_run(folder, data_dir=None):
     values = Config.recorded(folder.read_settings()).to_dict()
     if data_dir is not None:
         values["data_dir"] = str(data_dir)
+    if compute_dtype is not None:
+        values["compute_dtype"] = compute_dtype
     run = load_run(*resolve(values))
     folder.check_data(run.digest)
     return run._replace(folder=folder)
