@@ -51,7 +51,8 @@ class Server:
     def __init__(self, uri, token=None, ca=None):
         self._uri = check_uri(uri)
         self._pymilvus = _import_pymilvus()
-        options = {"server_pem_path": ca} if ca else {}
+        # Python 3.7's pymilvus takes no certificate without the name that it is of.
+        options = dict(server_pem_path=ca, server_name=urlsplit(self._uri).hostname) if ca else {}
         with _refusals(f"the server at {self._uri} cannot be reached"):
             self._client = self._pymilvus.MilvusClient(
                 uri=self._uri, token=token or "", timeout=CONNECT_SECONDS, **options)

@@ -23,6 +23,7 @@ from pathlib import Path
 sys.path[:0] = [str(parent) for parent in list(Path(__file__).resolve().parents)[1:3]]
 
 import numpy as np  # noqa: E402
+from served_gallery import make_certificate  # noqa: E402
 from tiny_gallery import add_to_gallery, codes_of_people, write_gallery  # noqa: E402
 
 import search  # noqa: E402
@@ -60,21 +61,27 @@ class MilvusServer:
     Args:
         python: of the environment that has the server's package.
         folder: Path.
+        certificate: whether it takes TLS alone, with certificate.pem and key.pem of this folder
+            (a Path); None for no TLS.
 
     Attributes:
         address: "127.0.0.1:PORT".
     """
 
-    def __init__(self, python, folder):
+    def __init__(self, python, folder, certificate=None):
+        # After a crash the next start waits so long for the one before, not a minute.
+        environment = dict(os.environ, COMMON_SESSION_TTL="5")
+        if certificate:
+            environment.update(
+                COMMON_SECURITY_TLSMODE="1", TLS_SERVERKEYPATH=str(certificate / "key.pem"),
+                TLS_SERVERPEMPATH=str(certificate / "certificate.pem"))
         # Started soon after another one has ended, a server may find that one's traces and give
         # up: then it is started again.
         end = time.time() + 240
         while time.time() < end:
             self._process = subprocess.Popen(
                 [python, "-c", LAUNCHER, str(folder)], stdout=subprocess.PIPE,
-                universal_newlines=True, start_new_session=True,
-                # After a crash the next start waits so long for the one before, not a minute.
-                env=dict(os.environ, COMMON_SESSION_TTL="5"))
+                universal_newlines=True, start_new_session=True, env=environment)
             ports = self._process.stdout.readline().split()
             while len(ports) == 2 and self._process.poll() is None and time.time() < end:
                 if is_healthy(ports[1]):
@@ -186,11 +193,14 @@ def main(python, folder):
         server.kill()
         refused(lambda: milvus.Server(server.address))
         started = time.time()
-        server = MilvusServer(python, folder / "server")
+        make_certificate(folder, "localhost")
+        server = MilvusServer(python, folder / "server", certificate=folder)
         print(f"started again in {time.time() - started:.1f} s")
-        client = milvus.Server("http://" + server.address)
+        address = "https://localhost:" + server.address.split(":")[1]
+        refused(lambda: milvus.Server(address))  # its authority is nobody's
+        client = milvus.Server(address, ca=str(folder / "certificate.pem"))
         check_search(changed, client.open_index(changed))
-        print("the same after a restart of the server")
+        print("the same after a restart of the server, with TLS")
         client.close()
     finally:
         server.kill()

@@ -63,16 +63,21 @@ def have_tls_proxy():
     return bool(shutil.which("nginx") and shutil.which("openssl"))
 
 
+def make_certificate(folder, name):
+    """Writes certificate.pem, which is its own authority's, and key.pem."""
+    subprocess.run(["openssl", "req", "-x509", "-newkey", "rsa:2048", "-nodes", "-days", "2",
+                    "-subj", f"/CN={name}", "-addext", f"subjectAltName=DNS:{name}", "-keyout",
+                    "key.pem", "-out", "certificate.pem"], cwd=str(folder), check=True,
+                   stderr=subprocess.DEVNULL)
+
+
 @contextlib.contextmanager
 def tls_proxy(folder, public_port, port, header=""):
     """An nginx that takes TLS on a port of loopback and asks a server on another port.
 
     Gives an SSL context that trusts its certificate, which is of PUBLIC_NAME.
     """
-    subprocess.run(["openssl", "req", "-x509", "-newkey", "rsa:2048", "-nodes", "-days", "2",
-                    "-subj", "/CN=" + PUBLIC_NAME, "-addext", "subjectAltName=DNS:" + PUBLIC_NAME,
-                    "-keyout", "key.pem", "-out", "certificate.pem"], cwd=str(folder), check=True,
-                   stderr=subprocess.DEVNULL)
+    make_certificate(folder, PUBLIC_NAME)
     (folder / "nginx.conf").write_text(NGINX.format(
         name=PUBLIC_NAME, public_port=public_port, port=port, header=header))
     process = subprocess.Popen(["nginx", "-p", str(folder), "-c", "nginx.conf"])
