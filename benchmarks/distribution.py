@@ -48,14 +48,14 @@ def bytes_a_step(workers, num_bits, num_classes):
 def table(num_bits, num_classes):
     """Lines of bytes and efficiency by number of workers and network."""
     step = SHARE / IMAGES_PER_SECOND
-    yield "workers  MB sent a step" + "".join("  %4d Gbit/s" % rate for rate in NETWORKS)
+    yield "workers  MB sent a step" + "".join(f"  {rate:4} Gbit/s" for rate in NETWORKS)
     for workers in WORKERS:
         total = sum(bytes_a_step(workers, num_bits, num_classes))
         # A ring takes 2 (N - 1) messages for a sum, N - 1 for a gather; three of the first kind.
         delays = (3 * 2 + 2) * (workers - 1) * MESSAGE_SECONDS
-        cells = ["%10.0f %%" % (100 * step / (step + total * 8 / (rate * 1e9) + delays))
+        cells = [f"{100 * step / (step + total * 8 / (rate * 1e9) + delays):10.0f} %"
                  for rate in NETWORKS]
-        yield "%7d  %14.1f%s" % (workers, total / 1e6, "".join("  " + cell for cell in cells))
+        yield f"{workers:7}  {total / 1e6:14.1f}{''.join(('  ' + cell for cell in cells))}"
 
 
 # The measurement
@@ -127,7 +127,7 @@ def run(count, batch_size, seconds):
         core = cores[index % len(cores)]
         processes.append(subprocess.Popen(
             [sys.executable, "-m", "benchmarks.distribution", "--worker", "--batch_size",
-             str(batch_size), "--seconds", str(seconds)], cwd=str(ROOT), env=environment,
+             str(batch_size), "--seconds", str(seconds)], cwd=ROOT, env=environment,
             stdout=subprocess.PIPE if index == 0 else subprocess.DEVNULL,
             preexec_fn=lambda core=core: os.sched_setaffinity(0, [core])))
     answer = processes[0].communicate()[0]

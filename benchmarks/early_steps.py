@@ -112,14 +112,14 @@ def main():
         config, dataset = resolve(values)
         train, _ = data_loader.load_dataset(dataset)
         for step, found in enumerate(first_steps(config, dataset, train, options.steps), 1):
-            rows.append(dict({name: "%.5g" % value for name, value in found.items()},
+            rows.append(dict({name: f"{value:.5g}" for name, value in found.items()},
                              recipe=recipe, step=step))
             if step % 20 == 0:
                 print(recipe, step, ", ".join(
-                    "%s %s" % (name, rows[-1][name]) for _, name in PANELS), flush=True)
+                    f"{name} {rows[-1][name]}" for _, name in PANELS), flush=True)
     options.out.mkdir(parents=True, exist_ok=True)
     names = ["recipe", "step"] + [name for _, name in PANELS]
-    with open(str(options.out / "early_steps.csv"), "w", newline="") as stream:
+    with open(options.out / "early_steps.csv", "w", newline="") as stream:
         writer = csv.DictWriter(stream, names, lineterminator="\n")
         writer.writeheader()
         writer.writerows(rows)

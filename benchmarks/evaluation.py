@@ -77,7 +77,7 @@ def run_case(name, num_gallery, num_queries, num_classes, collapsed, results):
 
 
 def main():
-    print("%d bits, whole evaluation: all metrics and curves, without the authors' one" % NUM_BITS)
+    print(f"{NUM_BITS} bits, whole evaluation: all metrics and curves, without the authors' one")
     for size in SIZES:
         for collapsed in (False, True):
             results = multiprocessing.Queue()
@@ -85,7 +85,7 @@ def main():
             process.start()
             process.join()
             if process.exitcode:
-                raise SystemExit("failed: %s" % size[0])
+                raise SystemExit(f"failed: {size[0]}")
             print(results.get(), flush=True)
 
 

@@ -29,7 +29,7 @@ def write(folder, dtype):
         (Path(folder) / name).mkdir()
         rows = rng.randint(0, 256, (count, data_loader.ROW_LENGTH), np.uint8).astype(dtype)
         labels = np.arange(count) % dataset.num_identities
-        with open(str(Path(folder) / name / "part"), "wb") as stream:
+        with open(Path(folder) / name / "part", "wb") as stream:
             pickle.dump((rows, labels), stream, protocol=2)
 
 

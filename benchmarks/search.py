@@ -183,12 +183,12 @@ def write_photographs(folder, count):
         rng = np.random.RandomState(number)
         coarse = Image.fromarray(rng.randint(60, 200, (6, 8, 3)).astype(np.uint8))
         picture = coarse.resize(PHOTOGRAPH, Image.BICUBIC)
-        with Image.open(str(faces[number % len(faces)])) as face:
+        with Image.open(faces[number % len(faces)]) as face:
             scale = rng.uniform(3, 7)
             large = face.convert("RGB").resize([int(edge * scale) for edge in face.size],
                                                Image.BICUBIC)
         picture.paste(large, (int(rng.randint(0, 800)), int(rng.randint(0, 400))))
-        picture.save(str(folder / ("%05d.jpg" % number)), quality=90)
+        picture.save(folder / f"{number:05}.jpg", quality=90)
 
 
 def find_orl():

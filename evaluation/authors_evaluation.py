@@ -1,19 +1,19 @@
-"""mAP as the authors' release computes it, for comparison with numbers printed by it."""
+"""mAP as the authors' release computes it. Needs numpy alone."""
 
 import numpy as np
 
-# Pairs that are ranked at once; each takes about 40 bytes.
+# Pairs of query and gallery item that are ranked at once; each takes about 40 bytes.
 PAIRS_AT_ONCE = 1 << 22
 
 
 def authors_average_precision(codes):
-    """AP as the authors' release computes it; for comparison with numbers printed by it.
+    """AP as the authors' release computes it, to compare with numbers that it prints.
 
-    Two of its properties change the ranking (deviations c and d). Codes are packed into bytes as if
-    their bits were 0 and 1 (the first bit lowest), but they are -1 and +1: as uint8, a byte v
-    becomes 2v - 255 modulo 256, so that the highest bit of every byte drops out, and the last bit
-    of a byte of m < 8 bits counts 8 - m times. And the order inside a tie is whatever numpy's
-    default argsort leaves.
+    Two properties change the ranking (deviations c and d). Codes are packed into bytes as if their
+    bits were 0 and 1 (the first bit lowest), but they are -1 and +1: as uint8, a byte v becomes
+    2v - 255 modulo 256. So the highest bit of every byte drops out, and the last bit of a byte of
+    m < 8 bits counts 8 - m times. And the order inside a tie is whatever numpy's default argsort
+    leaves.
 
     Args:
         codes: Codes.

@@ -1,4 +1,4 @@
-"""Binary codes: how they are made of real values, checked and read. Needs numpy alone."""
+"""Binary codes: made from real values, checked and read from files. Needs numpy alone."""
 
 import os
 from pathlib import Path
@@ -10,8 +10,8 @@ from runtime.array_file import read_array, read_arrays
 from runtime.errors import UserError, one_line
 from runtime.files import open_regular
 
-MAX_VALUES = 1 << 31  # of an array of a MATLAB file, which can claim any number
-MAX_BITS = 4096  # of codes from elsewhere; float32 products of signs are exact far beyond it
+MAX_VALUES = 1 << 31  # of an array in a MATLAB file, whose header can claim any number
+MAX_BITS = 4096  # of codes from files; float32 products of signs are exact far beyond
 
 
 class Codes(NamedTuple):
@@ -23,9 +23,9 @@ class Codes(NamedTuple):
         query_codes: int8 [Q, K].
         query_labels: [Q].
         gallery_fingerprints, query_fingerprints: uint64 [N] and [Q], equal for equal images; None
-            where the images are unknown.
-        numbers: 1 where a code is a number in binary (see number_codes), which is compared as a
-            whole: the distance of two is 0 if they are equal, else K. 0 of other codes.
+            if the images are unknown.
+        numbers: 1 if a code is a number in binary (see number_codes) and compared as a whole: the
+            distance is 0 if two are equal, else K. 0 for other codes.
     """
 
     gallery_codes: np.ndarray
@@ -37,7 +37,7 @@ class Codes(NamedTuple):
     numbers: int = 0
 
     def arrays(self):
-        """What an .npz file holds of it: a dict of arrays."""
+        """The arrays of an .npz file: a dict."""
         return {name: array for name, array in self._asdict().items()
                 if array is not None and (name != "numbers" or array)}
 
@@ -59,13 +59,12 @@ def checked_codes(gallery_codes, gallery_labels, query_codes, query_labels,
     """The arrays as Codes.
 
     Args:
-        gallery_codes, query_codes: [N, K] and [Q, K], of values -1 and +1, or of 0 and 1 or False
-            and True, which stand for -1 and +1; any numeric type.
+        gallery_codes, query_codes: [N, K] and [Q, K] of any numeric type, with values -1 and +1; or
+            0 and 1, or False and True, which stand for -1 and +1.
         gallery_labels, query_labels: [N] and [Q], integers or strings.
         gallery_fingerprints, query_fingerprints, numbers: see Codes.
-        source: what to call the arrays in an error message.
-        notes: list to which a sentence is added on how values were read, if that is not as they
-            are.
+        source: name of the arrays in error messages.
+        notes: list; takes a sentence if 0 and 1 were read as -1 and +1.
 
     Raises:
         UserError: an array is empty, holds other values, or its shape does not fit the others'.
@@ -85,7 +84,7 @@ def checked_codes(gallery_codes, gallery_labels, query_codes, query_labels,
             refuse(f"{name}_codes has {codes.shape[1]} bits; at most {MAX_BITS} are taken")
         if labels.shape != codes.shape[:1]:
             refuse(f"{name}_codes has {len(codes)} rows but {name}_labels has shape "
-                   f"{labels.shape}; give one label a row")
+                   f"{labels.shape}; give one label per row")
         if labels.dtype.kind not in "iU":
             refuse(f"{name}_labels must be integers or strings, not {labels.dtype}")
         if fingerprints is not None and np.shape(fingerprints) != labels.shape:
@@ -110,7 +109,7 @@ def _as_signs(gallery, queries, refuse, notes):
     zeros = ones_alone = True
     for name, codes in (("gallery_codes", gallery), ("query_codes", queries)):
         if codes.dtype.kind not in "biuf":
-            refuse(f"{name} holds {codes.dtype}, which are no numbers")
+            refuse(f"{name} holds {codes.dtype}, which is not numeric")
         is_sign, is_zero = codes == 1, codes == 0
         if codes.dtype.kind in "if":
             is_sign |= codes == -1
@@ -128,7 +127,7 @@ def _as_signs(gallery, queries, refuse, notes):
 
 
 def _refuse_values(name, codes, wrong, refuse):
-    """Refuses codes of which some are wrong: says what, where, and how to mend it."""
+    """Refuses codes: names a wrong value, where it is, and how to mend it."""
     row, bit = np.argwhere(wrong)[0]
     found = f"{name} holds {codes[row, bit]} at row {row}, bit {bit} (and {wrong.sum() - 1} more)"
     if codes.dtype == np.uint8 and codes.max() > 1:
@@ -142,12 +141,12 @@ def _refuse_values(name, codes, wrong, refuse):
 
 
 def _comparable(labels, name, refuse):
-    """Labels as int64 or as Unicode: other types compare as something else than they are."""
+    """Labels as int64 or Unicode strings; other types do not compare as expected."""
     if labels.dtype.kind == "S":
         try:
             return np.char.decode(labels, "utf-8")
         except UnicodeDecodeError:
-            refuse(f"{name}_labels holds bytes that are no UTF-8")
+            refuse(f"{name}_labels holds bytes that are not UTF-8")
     if labels.dtype.kind in "iu":
         if labels.size and labels.dtype.kind == "u" and labels.max() > np.iinfo(np.int64).max:
             refuse(f"{name}_labels holds whole numbers above 2^63 - 1")
@@ -176,11 +175,12 @@ def bit_correlation(codes):
 
 
 def effective_bits(codes):
-    """How many bits of codes (int8 [N, K]) carry anything.
+    """How many bits of codes (int8 [N, K]) carry information.
 
     Returns:
-        (varying, independent): bits that are not constant, and the rank of their correlation. The
-        rank counts a bit out that is a linear combination of others (a copy, a complement).
+        (varying, independent): number of bits that are not constant, and the rank of their
+        correlation matrix, to which a linear combination of other bits (a copy, a complement) does
+        not add.
     """
     correlation = bit_correlation(codes)
     varying = int(np.count_nonzero(np.diag(correlation)))
@@ -188,14 +188,14 @@ def effective_bits(codes):
 
 
 def load_codes(path, notes=None):
-    """Codes from an .npz or .mat file, or a folder with one .npy file an array.
+    """Codes from an .npz or .mat file, or from a folder with one .npy file per array.
 
     Args:
-        path: of the file or folder; arrays have the names of Codes' fields.
+        path: of the file or folder; its arrays are named like the fields of Codes.
         notes: see checked_codes.
 
     Raises:
-        UserError: it is missing, damaged or malformed.
+        UserError: the file is missing, damaged or malformed.
     """
     path = Path(path)
     if os.path.isdir(path):
@@ -208,8 +208,8 @@ def load_codes(path, notes=None):
 
 
 def _read_mat(path):
-    """The arrays of a MATLAB file, a dict; vectors lose the second axis that MATLAB gives them."""
-    from scipy import io  # here: nothing else needs more than numpy
+    """The arrays of a MATLAB file: a dict. Vectors lose the second axis that MATLAB adds."""
+    from scipy import io  # late: all else here needs numpy alone
 
     try:
         with open_regular(path) as stream:
@@ -227,7 +227,7 @@ def _read_mat(path):
         raise
     except NotImplementedError:  # version 7.3 is HDF5
         raise UserError(f"{path} is a MATLAB file of version 7.3; save it with save(..., '-v7')")
-    except Exception as error:  # scipy raises what it comes across in a damaged file
+    except Exception as error:  # a damaged file can raise anything in scipy
         raise UserError(f"{path} cannot be read as a MATLAB file: {one_line(error, 100)}")
     arrays = {name: found[name] for name in Codes._fields[:4]}
     for name in ("gallery_labels", "query_labels"):

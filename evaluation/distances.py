@@ -1,4 +1,4 @@
-"""Codes -> how the gallery lies around each query, at each Hamming distance. Numpy alone."""
+"""How many gallery items lie at each Hamming distance from each query. Needs numpy alone."""
 
 from typing import NamedTuple
 
@@ -6,15 +6,15 @@ import numpy as np
 
 from evaluation.codes import distinct
 
-# A block of this many queries x gallery items is compared at once: its product, indices and
-# histogram stay in a processor's second-level cache, and memory is bounded by it.
+# So many queries and gallery items are compared at once: the product, indices and histogram of such
+# a block fit into a processor's second-level cache, and memory is bounded.
 QUERY_BLOCK, GALLERY_BLOCK = 256, 4096
-# Fewer distinct gallery codes than this share of the gallery: compare distinct codes only.
+# If the distinct codes are fewer than this share of the gallery, only those are compared.
 DISTINCT_SHARE = 0.5
 
 
 class DistanceCounts(NamedTuple):
-    """How the gallery lies around each query.
+    """Numbers of gallery items at each distance from each query.
 
     Attributes:
         items: int64 [Q, K + 1], n_d: gallery items at each Hamming distance 0..K.
@@ -41,7 +41,7 @@ class DistanceCounts(NamedTuple):
 
 
 def count_distances(codes):
-    """DistanceCounts of Codes. Memory beyond input and result: four times the gallery's codes."""
+    """DistanceCounts of Codes. Needs four times the memory of the gallery's codes for itself."""
     if codes.numbers:
         return _equality_counts(codes)
     gallery, weights, _ = distinct(codes.gallery_codes)
@@ -54,8 +54,8 @@ def count_distances(codes):
 def _histograms(gallery, weights, queries):
     """n_d for each query: int64 [Q, K + 1]; each gallery row counts `weights` times (None: once).
 
-    d = (K - <q, g>) / 2. One more column makes the matrix product give d plus the start of the
-    query's own stretch of a flat histogram; these are whole numbers below 2^24, exact in float32.
+    d = (K - <q, g>) / 2. A further column adds the start of the query's own part of a flat
+    histogram to the matrix product. All are whole numbers below 2^24, and so exact in float32.
     """
     num_bits = gallery.shape[1]
     width = num_bits + 1
@@ -94,7 +94,7 @@ def _relevant_counts(codes):
 
 
 def _equality_counts(codes):
-    """DistanceCounts of codes that are numbers: all at distance 0, if equal, or at distance K."""
+    """DistanceCounts of codes that are numbers: distance 0 if they are equal, else K."""
     numbers = distinct(np.concatenate([codes.gallery_codes, codes.query_codes]))[2]
     labels = np.unique(np.concatenate([codes.gallery_labels, codes.query_labels]),
                        return_inverse=True)[1].reshape(-1)

@@ -1,10 +1,9 @@
-"""Floating-point vectors -> numbers: the metrics of ranking by cosine and by Euclidean distance.
+"""The metrics of evaluation.metrics for vectors ranked by cosine or by Euclidean distance.
 
-They are those of evaluation.metrics: gallery items at one distance of a query are a tie, which for
-vectors means equal ones, and all counts and closed forms stay. Needs numpy alone.
+Gallery items at the same distance from a query are a tie, as with codes; vectors hardly ever tie
+unless they are equal. The same counts and closed forms apply. Needs numpy alone.
 """
 
-from collections import OrderedDict
 from typing import NamedTuple, Optional
 
 import numpy as np
@@ -17,7 +16,7 @@ from runtime.errors import UserError
 # Pairs of query and gallery item that are ranked at once; each takes about 200 bytes.
 PAIRS_AT_ONCE = 1 << 19
 GALLERY_BLOCK = 4096  # gallery vectors converted to float64 at once
-# Distances of one query that differ by less than this share of the largest are one: rounding.
+# Distances of a query that differ by less than this share of its largest count as equal: rounding.
 RESOLUTION = 2.0 ** -26
 
 
@@ -48,26 +47,25 @@ def load_floats(path):
     """Floats from an .npz file. Raises UserError if it is missing, damaged or malformed."""
     floats = Floats(**read_arrays(path, Floats._fields[:4], Floats._fields[4:]))
     for name in ("gallery", "query"):
-        vectors, labels, fingerprints = [getattr(floats, "%s_%s" % (name, part))
+        vectors, labels, fingerprints = [getattr(floats, f"{name}_{part}")
                                          for part in ("vectors", "labels", "fingerprints")]
         if vectors.ndim != 2 or 0 in vectors.shape or vectors.dtype.kind != "f":
-            raise UserError("%s: %s_vectors must be floating-point numbers [images, values], not "
-                            "%s %s" % (path, name, vectors.dtype, vectors.shape))
+            raise UserError(f"{path}: {name}_vectors must be floating-point numbers [images, "
+                            f"values], not {vectors.dtype} {vectors.shape}")
         if not np.isfinite(vectors).all():
-            raise UserError("%s: %s_vectors holds values that are not finite" % (path, name))
+            raise UserError(f"{path}: {name}_vectors holds values that are not finite")
         if labels.shape != vectors.shape[:1] or np.shape(fingerprints) not in ((), labels.shape):
-            raise UserError("%s: %s_vectors has %d rows, unlike its labels or fingerprints"
-                            % (path, name, len(vectors)))
+            raise UserError(f"{path}: {name}_vectors has {len(vectors)} rows, unlike its labels or "
+                            "fingerprints")
     if floats.gallery_vectors.shape[1] != floats.query_vectors.shape[1] or (
             floats.gallery_labels.dtype.kind != floats.query_labels.dtype.kind):
-        raise UserError("%s: gallery and queries hold vectors of different sizes, or labels of "
-                        "different types" % path)
+        raise UserError(f"{path}: gallery and queries hold vectors of different sizes, or labels "
+                        "of different types")
     return floats
 
 
 def cosine_distances(queries, gallery):
-    """1 - cosine of the angle: float [Q, P], [N, P] -> float64 [Q, N]; from a zero vector it is 1.
-    """
+    """1 - cosine of the angle: float [Q, P], [N, P] -> float64 [Q, N]; 1 for a zero vector."""
     def unit(vectors):
         vectors = np.asarray(vectors, np.float64)
         lengths = np.linalg.norm(vectors, axis=1, keepdims=True)
@@ -91,7 +89,7 @@ def euclidean_distances(queries, gallery):
 
 
 def _in_columns(gallery, num_queries, distances):
-    """The distances to all of a gallery, a block of it at a time: float64 [Q, N]."""
+    """The distances to a gallery, one block of it at a time: float64 [Q, N]."""
     result = np.empty((num_queries, len(gallery)))
     for start in range(0, len(gallery), GALLERY_BLOCK):
         result[:, start:start + GALLERY_BLOCK] = distances(gallery[start:start + GALLERY_BLOCK])
@@ -99,7 +97,7 @@ def _in_columns(gallery, num_queries, distances):
 
 
 def count_ties(distances, relevant):
-    """How each query's gallery falls into ties, by distance.
+    """Counts the ties in the ranking of the gallery for each query.
 
     Args:
         distances: float64 [Q, N], not negative.
@@ -122,7 +120,7 @@ def count_ties(distances, relevant):
 
 
 def ranked_blocks(floats, distances):
-    """Yields DistanceCounts of a few queries at a time, in order: memory is bounded.
+    """Yields DistanceCounts of a few queries at a time, in order, which bounds memory.
 
     Args:
         floats: Floats.
@@ -143,22 +141,22 @@ def precision_recall_at(floats, ranks):
 
 
 def mean_average_precision(floats, distances):
-    """Expected mAP of a ranking by cosine_distances or euclidean_distances, which is named."""
+    """Expected mAP of a ranking by `distances`: cosine_distances or euclidean_distances."""
     return float(np.mean(np.concatenate(
         [metrics.average_precision(counts).expected
          for counts in ranked_blocks(floats, distances)])))
 
 
 def evaluate_floats(floats, map_at=1000, authors_evaluation=False):  # noqa: ARG001  codes have it
-    """The metrics of floating-point vectors, ranked by cosine distance, and mAP by the Euclidean.
+    """The metrics of vectors ranked by cosine distance, and mAP by Euclidean distance.
 
     Args:
         floats: Floats.
         map_at: R of mAP@R.
-        authors_evaluation: taken as by metrics.evaluate_codes, but of no use here.
+        authors_evaluation: ignored; metrics.evaluate_codes takes it.
 
     Returns:
-        A metrics.Evaluation without what belongs to Hamming radii.
+        A metrics.Evaluation without the parts on Hamming radii.
     """
     num_gallery = len(floats.gallery_vectors)
     ranks = np.arange(1, min(metrics.CURVE_RANKS, num_gallery) + 1)
@@ -172,15 +170,15 @@ def evaluate_floats(floats, map_at=1000, authors_evaluation=False):  # noqa: ARG
     precision = metrics.AveragePrecision(*map(np.concatenate, zip(*precisions)))
     at_cutoff, nearest, r_precision, irrelevant = map(np.concatenate, zip(*values))
     precision_at, recall_at = np.sum(curves, axis=0) / len(floats.query_vectors)
-    results = OrderedDict([
-        ("mAP", precision.expected.mean()), ("mAP_best_case", precision.best_case.mean()),
-        ("mAP_worst_case", precision.worst_case.mean()),
-        ("mAP_euclidean", np.float64(mean_average_precision(floats, euclidean_distances))),
-        ("mAP_at_%d" % map_at, at_cutoff.mean()),
-        ("precision_at_50", precision_at[min(50, len(precision_at)) - 1]),
-        ("top_1_accuracy", nearest.mean()), ("r_precision", r_precision.mean()),
-        ("num_values", floats.gallery_vectors.shape[1]), ("num_gallery", num_gallery),
-        ("num_queries", len(floats.query_vectors)),
-        ("queries_without_relevant", np.count_nonzero(irrelevant))])
+    results = {
+        "mAP": precision.expected.mean(), "mAP_best_case": precision.best_case.mean(),
+        "mAP_worst_case": precision.worst_case.mean(),
+        "mAP_euclidean": np.float64(mean_average_precision(floats, euclidean_distances)),
+        f"mAP_at_{map_at}": at_cutoff.mean(),
+        "precision_at_50": precision_at[min(50, len(precision_at)) - 1],
+        "top_1_accuracy": nearest.mean(), "r_precision": r_precision.mean(),
+        "num_values": floats.gallery_vectors.shape[1], "num_gallery": num_gallery,
+        "num_queries": len(floats.query_vectors),
+        "queries_without_relevant": np.count_nonzero(irrelevant)}
     metrics.finish_results(results, floats)
     return metrics.Evaluation(results, precision, precision_at, recall_at)

@@ -1,14 +1,13 @@
-"""Codes -> numbers: the metrics of Hamming ranking. Needs numpy alone.
+"""The metrics of Hamming ranking. Needs numpy alone.
 
-With few bits nearly every rank is a tie, so the metrics are stated on tie groups. For one query,
+With few bits nearly every rank is a tie, so the metrics are defined on tie groups. For one query,
 let n_d be the number of gallery items at Hamming distance d and r_d the number of relevant ones
 (same label) among them; N_d and R_d are their sums over smaller distances, R the number of all
-relevant items. These counts are all that the metrics need. "Expected" means over a uniformly random
+relevant items. The metrics need nothing but these counts. "Expected" means over a uniformly random
 order inside each tie, which makes a metric independent of the order of the gallery. Means over
-queries are macro means: every query counts once, one without any relevant gallery item as 0.
+queries are macro means: every query counts once, and one without any relevant gallery item as 0.
 """
 
-from collections import OrderedDict
 from typing import NamedTuple, Optional
 
 import numpy as np
@@ -95,8 +94,8 @@ def expected_hits(counts, ranks):
 
     Args:
         counts: DistanceCounts.
-        ranks: int [M], or [Q, M] for ranks of each query's own; above the gallery's size, all of
-            the gallery is meant.
+        ranks: int [M], or [Q, M] for each query's own; a rank above the gallery's size stands for
+            the whole gallery.
 
     Returns:
         float64 [Q, M].
@@ -104,7 +103,7 @@ def expected_hits(counts, ranks):
     ends = np.cumsum(np.pad(counts.items, ((0, 0), (1, 0)), "constant"), axis=1)
     hits = np.cumsum(np.pad(counts.relevant, ((0, 0), (1, 0)), "constant"), axis=1)
     ranks = np.broadcast_to(ranks, (len(ends), np.shape(ranks)[-1]))
-    # Inside a tie, hits grow in proportion to ranks.
+    # Inside a tie, expected hits grow in proportion to ranks.
     return np.stack([np.interp(*row) for row in zip(ranks, ends, hits)])
 
 
@@ -156,19 +155,19 @@ def nearest_accuracy(counts):
 
 
 class Evaluation(NamedTuple):
-    """Everything that is reported of one set of codes.
+    """All results for one set of codes.
 
     Attributes:
-        results: OrderedDict of numbers, the table.
+        results: dict of numbers, the table.
         average_precision: AveragePrecision of each query.
         precision_at, recall_at: float64 [min(1000, N)], of the first 1, 2, ... ranks.
         precision_within, recall_within, nonempty: float64 [K + 1], within radius 0..K.
-        same, different: int64 [K + 1], pairs of query and gallery item at each distance, of the
-            same label and of different ones.
-            These five are None of floating-point vectors (evaluation.floats).
+        same, different: int64 [K + 1], pairs of query and gallery item at each distance, with the
+            same label and with different ones.
+            The last five are None for floating-point vectors (evaluation.floats).
     """
 
-    results: OrderedDict
+    results: dict
     average_precision: AveragePrecision
     precision_at: np.ndarray
     recall_at: np.ndarray
@@ -185,11 +184,11 @@ def evaluate_codes(codes, map_at=1000, authors_evaluation=False):
     Args:
         codes: Codes.
         map_at: R of mAP@R.
-        authors_evaluation: whether to compute that, too; it sorts the gallery for each query. Not
-            of codes that are numbers, which it would compare bit by bit.
+        authors_evaluation: whether to add mAP_authors_evaluation, which sorts the gallery for each
+            query. Codes that are numbers have none: it would compare them bit by bit.
 
     Returns:
-        An Evaluation. In its results everything but counts lies in [0, 1].
+        An Evaluation. All its results but counts lie in [0, 1].
     """
     counts = count_distances(codes)
     precision = average_precision(counts)
@@ -197,24 +196,23 @@ def evaluate_codes(codes, map_at=1000, authors_evaluation=False):
         counts, np.arange(1, min(CURVE_RANKS, len(codes.gallery_codes)) + 1))
     precision_within, recall_within, nonempty = precision_recall_within(counts)
     radius = 0 if codes.numbers else min(2, codes.query_codes.shape[1])
-    results = OrderedDict(mAP=precision.expected.mean(), mAP_best_case=precision.best_case.mean(),
-                          mAP_worst_case=precision.worst_case.mean())
+    results = dict(mAP=precision.expected.mean(), mAP_best_case=precision.best_case.mean(),
+                   mAP_worst_case=precision.worst_case.mean())
     if authors_evaluation and not codes.numbers:
         results["mAP_authors_evaluation"] = authors_average_precision(codes).mean()
-    results["mAP_at_%d" % map_at] = average_precision_at(counts, map_at).mean()
-    results.update([
-        ("precision_at_50", precision_at[min(50, len(precision_at)) - 1]),
-        ("precision_radius_2", precision_within[radius]),
-        ("recall_radius_2", recall_within[radius]),
-        ("queries_nonempty_radius_2", nonempty[radius]),
-        ("top_1_accuracy", nearest_accuracy(counts).mean()),
-        ("r_precision", r_precision(counts).mean()),
-        ("num_bits", codes.query_codes.shape[1]),
-        ("num_gallery", len(codes.gallery_codes)),
-        ("num_queries", len(codes.query_codes)),
-        ("queries_without_relevant", np.count_nonzero(counts.num_relevant == 0)),
-        ("distinct_gallery_codes", len(distinct(codes.gallery_codes)[0])),
-    ])
+    results[f"mAP_at_{map_at}"] = average_precision_at(counts, map_at).mean()
+    results.update(
+        precision_at_50=precision_at[min(50, len(precision_at)) - 1],
+        precision_radius_2=precision_within[radius],
+        recall_radius_2=recall_within[radius],
+        queries_nonempty_radius_2=nonempty[radius],
+        top_1_accuracy=nearest_accuracy(counts).mean(),
+        r_precision=r_precision(counts).mean(),
+        num_bits=codes.query_codes.shape[1],
+        num_gallery=len(codes.gallery_codes),
+        num_queries=len(codes.query_codes),
+        queries_without_relevant=np.count_nonzero(counts.num_relevant == 0),
+        distinct_gallery_codes=len(distinct(codes.gallery_codes)[0]))
     results["varying_bits"], results["independent_bits"] = effective_bits(codes.gallery_codes)
     finish_results(results, codes)
     same, items = counts.relevant.sum(axis=0), counts.items.sum(axis=0)
@@ -223,10 +221,10 @@ def evaluate_codes(codes, map_at=1000, authors_evaluation=False):
 
 
 def finish_results(results, vectors):
-    """Adds how many queries are also in the gallery, if that is known; makes plain numbers of all.
+    """Adds the number of queries that are also in the gallery, if known, and makes values plain.
 
     Args:
-        results: OrderedDict of numbers, changed.
+        results: dict of numbers, changed.
         vectors: Codes, or evaluation.floats.Floats.
     """
     if vectors.gallery_fingerprints is not None and vectors.query_fingerprints is not None:

@@ -1,12 +1,12 @@
-"""Codes find, floats decide: the faces of a gallery nearest to a query by the cosine of embeddings.
+"""The faces of a gallery that are nearest to a query by the cosine distance of embeddings.
 
-Either all of a gallery is compared (`nearest`), or only the faces whose codes lie nearest, which an
-index of codes has found (`rerank`). Both give the same distances. Needs numpy alone.
+`nearest` compares the whole gallery; `rerank` only the faces with the nearest codes, which an index
+of codes has found. Both give the same distances. Needs numpy alone.
 """
 
 import numpy as np
 
-FACES_AT_ONCE = 1 << 14  # of the gallery, compared at once: bounds memory
+FACES_AT_ONCE = 1 << 14  # faces of the gallery compared at once: bounds memory
 
 
 def unit_vectors(embeddings):
@@ -16,7 +16,7 @@ def unit_vectors(embeddings):
         embeddings: float16, float32 or float64 [n, D].
 
     Returns:
-        float32 [n, D]; a row of zeros stays one, and lies at distance 1 from everything.
+        float32 [n, D]; a row of zeros stays zero, at distance 1 from everything.
     """
     embeddings = np.asarray(embeddings, np.float32)
     lengths = np.linalg.norm(embeddings, axis=1, keepdims=True)
@@ -29,7 +29,7 @@ def nearest(queries, gallery, count):
     Args:
         queries: float32 [Q, D], of unit_vectors.
         gallery: float32 [n, D], of unit_vectors.
-        count: how many, at least 1.
+        count: number of faces, at least 1.
 
     Returns:
         (rows, distances): int64 and float32 [Q, min(count, n)]: rows of the gallery and their
@@ -38,8 +38,8 @@ def nearest(queries, gallery, count):
     rows, distances = np.empty((len(queries), 0), np.int64), np.empty((len(queries), 0), np.float32)
     for start in range(0, len(gallery), FACES_AT_ONCE):
         block = 1 - queries.dot(gallery[start:start + FACES_AT_ONCE].T)  # [Q, faces of the block]
-        # Of a block, more than `count` can be no answer. What is as far as the last one stays, so
-        # that the order of equal ones does not depend on the blocks.
+        # Only `count` of a block can be answers. Faces as far as the last of them stay, so that the
+        # order of equal distances does not depend on the blocks.
         if block.shape[1] > count:
             limit = np.partition(block, count - 1, axis=1)[:, count - 1].max()
             chosen = np.flatnonzero((block <= limit).any(axis=0))
@@ -55,7 +55,7 @@ def nearest(queries, gallery, count):
 
 
 def rerank(query, gallery, candidates, count):
-    """The nearest of some faces of a gallery: those whose codes lie nearest.
+    """The nearest among some faces of a gallery: the candidates.
 
     Args:
         query: float32 [D], of unit_vectors.

@@ -1,12 +1,11 @@
-"""Open-set identification: who is this, or nobody who is enrolled? Needs numpy alone.
+"""Open-set identification: which enrolled person is this, or none of them? Needs numpy alone.
 
-People are of three kinds (Gunther, Cruz, Rudd and Boult, arXiv 1705.01567): known ones are enrolled
-in the gallery; known unknown ones took part in training but are not enrolled; unknown unknown ones
-are never seen before they are a query. A query is accepted as the person of its nearest enrolled
-code, or vector, if that lies within a threshold. docs/evaluation.md has the equations.
+There are three kinds of people (Gunther, Cruz, Rudd and Boult, arXiv 1705.01567): known people are
+enrolled in the gallery; known unknown people are in training but not enrolled; unknown unknown
+people are neither. A query is accepted as the person of its nearest enrolled code, or vector, if
+that lies within a threshold. docs/evaluation.md has the equations.
 """
 
-from collections import OrderedDict
 from typing import NamedTuple, Optional
 
 import numpy as np
@@ -14,15 +13,16 @@ import numpy as np
 from evaluation import floats
 from evaluation.codes import Codes
 from evaluation.distances import count_distances
+from evaluation.metrics import nearest_accuracy
 
 FOLDS = 4  # of the setting unseen_split
-SHUFFLE_SEED = 20181202  # the parts do not depend on a run's own seed
-# Of the seen people a third is known unknown. Where a quarter of all people is unseen, that makes
-# two quarters known, one known unknown and one unknown unknown: as many unknowns of either kind.
+SHUFFLE_SEED = 20181202  # not the run's seed: all runs share the parts
+# A third of the seen people is known unknown. Where a quarter of all people is unseen, two quarters
+# are known, one is known unknown and one unknown unknown: as many unknowns of either kind.
 SEEN_PARTS = 3
-FALSE_ACCEPTS = OrderedDict([("1_percent", 0.01), ("10_percent", 0.1)])
+FALSE_ACCEPTS = {"1_percent": 0.01, "10_percent": 0.1}
 PREFIX = "open_set_"
-QUERIES_AT_ONCE = 256  # vectors that are held against the gallery at once
+QUERIES_AT_ONCE = 256  # vectors that are compared with the gallery at once
 
 
 class Probes(NamedTuple):
@@ -31,27 +31,27 @@ class Probes(NamedTuple):
     Attributes:
         distances: [P], to the nearest enrolled item: Hamming distance, int64, or cosine distance of
             vectors, float64.
-        right: float64 [P], share of the enrolled items at that distance that are of the query's own
-            person: the chance that a random one of a tie is.
+        right: float64 [P], share of the query's own person among the enrolled items at that
+            distance: the chance that a random one of the tie is right.
     """
 
     distances: np.ndarray
     right: np.ndarray
 
     def take(self, chosen):
-        """The Probes that a mask chooses."""
+        """The Probes that a mask selects."""
         return Probes(self.distances[chosen], self.right[chosen])
 
 
 class Rate(NamedTuple):
-    """A point of operation.
+    """An operating point.
 
     Attributes:
         detection: detection and identification rate.
         false_accepts: the false accept rate that is reached, at most the limit.
-        threshold: Hamming distance up to which queries are accepted, or cosine distance below
-            which they are; None where distance 0 already accepts too many unknown queries, so that
-            nobody is accepted and both rates are 0.
+        threshold: queries are accepted up to this Hamming distance, or below this cosine distance.
+            None where distance 0 already accepts too many unknown queries: then nobody is accepted,
+            and both rates are 0.
     """
 
     detection: float
@@ -62,29 +62,28 @@ class Rate(NamedTuple):
 def open_set_results(seen, unseen):
     """Detection and identification rates of known people's queries among those of unknown people.
 
-    The unknown ones of O1 are the known unknown, of O2 the unknown unknown, of O3 both.
+    The unknown people are the known unknown in O1, the unknown unknown in O2, and both in O3.
 
     Args:
         seen: Codes or Floats of the seen people.
-        unseen: those of the unseen people, whose queries alone count.
+        unseen: those of the unseen people, of which only the queries count.
 
     Returns:
-        OrderedDict of plain values for results.json; empty where fewer than three people are seen.
+        Dict of plain values for results.json; empty if there are fewer than three seen people.
     """
     people = np.unique(seen.gallery_labels)
     if len(people) < SEEN_PARTS:
-        return OrderedDict()
+        return {}
     known = people[folds_of_people(len(people), SEEN_PARTS) != 0]
     probes = nearest(_enrolled(seen, known, seen))
     of_known = np.isin(seen.query_labels, known)
     known_probes, known_unknown = probes.take(of_known), probes.take(~of_known)
-    # Labels of unseen people are numbers of their own: only the distances mean something.
+    # Unseen people are numbered from 0, too: only the distances mean something here.
     strangers = nearest(_enrolled(seen, known, unseen))
-    results = OrderedDict([
-        (PREFIX + "num_known", len(known)),
-        (PREFIX + "num_known_unknown", len(people) - len(known)),
-        (PREFIX + "num_known_queries", int(np.count_nonzero(of_known))),
-        (PREFIX + "num_known_unknown_queries", int(np.count_nonzero(~of_known)))])
+    results = {PREFIX + "num_known": len(known),
+               PREFIX + "num_known_unknown": len(people) - len(known),
+               PREFIX + "num_known_queries": int(np.count_nonzero(of_known)),
+               PREFIX + "num_known_unknown_queries": int(np.count_nonzero(~of_known))}
     for name, unknown in (("o1", (known_unknown,)), ("o2", (strangers,)),
                           ("o3", (known_unknown, strangers))):
         distances = np.concatenate([probes.distances for probes in unknown])
@@ -92,7 +91,7 @@ def open_set_results(seen, unseen):
             if len(distances) and len(known_probes.distances):
                 rate = detection_rate(known_probes, distances, limit)
                 for part, value in zip(("dir", "far", "threshold"), rate):
-                    results["%s%s_%s_at_%s" % (PREFIX, name, part, limit_name)] = value
+                    results[f"{PREFIX}{name}_{part}_at_{limit_name}"] = value
     return results
 
 
@@ -109,7 +108,7 @@ def _enrolled(seen, known, queries):
 def folds_of_people(num_people, folds=FOLDS):
     """The fold of each person: int64 [C], 0..folds-1; it depends on C and `folds` alone.
 
-    The people are shuffled once and dealt out in turns, so that sizes differ by one at most.
+    The people are shuffled and dealt out in turns, so sizes differ by one at most.
     """
     result = np.empty(num_people, np.int64)
     result[np.random.RandomState(SHUFFLE_SEED).permutation(num_people)] = (
@@ -128,8 +127,7 @@ def nearest(vectors):
 
 def nearest_codes(counts):
     """The Probes of queries whose evaluation.distances.DistanceCounts are known."""
-    rows, distances = np.arange(len(counts.items)), np.argmax(counts.items > 0, axis=1)
-    return Probes(distances, counts.relevant[rows, distances] / counts.items[rows, distances])
+    return Probes(np.argmax(counts.items > 0, axis=1), nearest_accuracy(counts))
 
 
 def _nearest_vectors(vectors, some):
@@ -151,9 +149,9 @@ def detection_rate(known, unknown_distances, limit):
         unknown_distances: [U], of unknown people's queries to their nearest enrolled item.
         limit: false accept rate, below 1.
     """
-    # In whole queries, so that a rate that equals the limit is not lost by rounding.
+    # A whole number of queries, so that rounding does not lose a rate that equals the limit.
     allowed = int(np.floor(limit * len(unknown_distances) + 1e-9))
-    # The first unknown query too many is the first to be refused, with all as near as it.
+    # The first unknown query too many must be refused, and with it all that are as near.
     refused = np.sort(unknown_distances)[allowed]
     if refused <= 0:
         return Rate(0.0, 0.0, None)

@@ -1,7 +1,7 @@
-"""Codes of up to 64 bits as one unsigned number each, which is what search works on.
+"""Codes of up to 64 bits, each packed into one unsigned number for search. Needs numpy alone.
 
-A code shorter than 64 bits is padded with zeros: distances stay, and comparing whole machine
-numbers is several times faster than comparing, say, six bytes.
+Shorter codes are padded with zeros, which changes no distance: comparing 64-bit numbers is several
+times faster than comparing, say, six bytes.
 """
 
 import numpy as np
@@ -24,27 +24,27 @@ def pack(codes):
     """
     codes = np.asarray(codes)
     if codes.ndim != 2 or not 1 <= codes.shape[1] <= MAX_BITS:
-        raise ValueError("codes must have shape [n, 1..%d], not %s" % (MAX_BITS, codes.shape))
+        raise ValueError(f"codes must have shape [n, 1..{MAX_BITS}], not {codes.shape}")
     padded = np.zeros((len(codes), CODE_BYTES), np.uint8)
     padded[:, :(codes.shape[1] + 7) // 8] = np.packbits(codes > 0, axis=1)
     return padded.view(np.uint64)[:, 0]
 
 
 def unpack(packed, num_bits):
-    """The codes that `pack` made numbers of: uint64 [n] -> int8 [n, num_bits], -1 or +1."""
+    """The codes of `pack`'s numbers: uint64 [n] -> int8 [n, num_bits], -1 or +1."""
     bits = np.unpackbits(as_bytes(packed), axis=1)[:, :num_bits]
     return bits.astype(np.int8) * 2 - 1
 
 
 def as_bytes(packed):
-    """The same memory as bytes: uint64 [n] -> uint8 [n, 8]."""
+    """Numbers as bytes: uint64 [n] -> uint8 [n, 8], the same memory."""
     return np.ascontiguousarray(packed, np.uint64).view(np.uint8).reshape(-1, CODE_BYTES)
 
 
 def distances(first, second):
-    """Hamming distances of numbers of 64 bits, broadcast: uint64 arrays -> int32."""
+    """Hamming distances of packed codes, broadcast: uint64 arrays -> int32."""
     bits = np.bitwise_xor(first, second).astype(np.uint64)
-    # Counts the bits of pairs, of fours and of bytes, in place; the product adds up the bytes.
+    # Counts the bits of each pair, group of four and byte; the product adds up the bytes.
     bits -= (bits >> np.uint64(1)) & np.uint64(0x5555555555555555)
     bits = (bits & np.uint64(0x3333333333333333)) + (
         (bits >> np.uint64(2)) & np.uint64(0x3333333333333333))
@@ -61,5 +61,5 @@ def to_text(number):
 def from_text(text):
     """The packed code of to_text's digits. Raises ValueError for anything else."""
     if len(text) != 2 * CODE_BYTES:
-        raise ValueError("a code has %d hexadecimal digits" % (2 * CODE_BYTES))
+        raise ValueError(f"a code has {2 * CODE_BYTES} hexadecimal digits")
     return np.frombuffer(bytes.fromhex(text), np.uint64)[0]

@@ -1,20 +1,20 @@
-"""How often a stranger is named: by the threshold, and by how many faces the gallery holds.
+"""How often a stranger is named, depending on the threshold and the size of the gallery.
 
-A gallery without names cannot say at which distance two faces are two people. Public photographs of
-named people can (strangers.json: counts and rates, of LFW's people). A query is named where its
-nearest gallery face lies within the threshold; a stranger is a query of a person without a face in
-the gallery.
+A gallery without names does not tell at which distance two faces are two people. Public photographs
+of named people do (strangers.json: counts and rates of LFW's people). A query is named if its
+nearest face of the gallery lies within the threshold. A stranger is a query whose person has no
+face in the gallery.
 
-The rate for n faces. Let N faces of other people be known, of which c lie within the threshold t of
-a query. n of them, drawn at random, are a gallery without the query's person, and the chance that
-one or more lie within t is
+The rate for n faces: suppose that c of N faces of other people lie within the threshold t of a
+query. Then n of the N, drawn at random, are a gallery without the query's person, and the chance
+that at least one of them lies within t is
 
     1 - C(N - c, n) / C(N, n)         C: binomial coefficient
 
-The rate is its mean over the queries of a person, then over people. The same formula, with the
-faces of the query's own person, gives how often somebody with n faces in the gallery is found.
-Beyond the largest n that was measured (M), every further M faces are taken to name as many
-strangers again, which is more than they do: 1 - (1 - rate(M)) ^ (n / M).
+The rate is the mean of this over the queries of a person, then over people. The same formula, with
+the faces of the query's own person, gives how often somebody with n faces in the gallery is found.
+Beyond the largest measured n (M), each further M faces are assumed to name strangers independently,
+which overestimates the rate: 1 - (1 - rate(M)) ^ (n / M).
 
 Distances are cosine distances of embeddings. Needs numpy alone.
 """
@@ -32,7 +32,7 @@ FILE = Path(__file__).with_name("strangers.json")
 QUERIES_AT_ONCE = 256
 GROUPS = 20  # of people, for the interval
 SIGMAS = 1.96  # of a 95 % interval
-# Thresholds within which fewer pairs of people than this have a face each are not measured.
+# Thresholds within which fewer pairs of people have faces are not measured.
 FEWEST_PAIRS = 5
 
 
@@ -45,7 +45,7 @@ class Rate(NamedTuple):
 
 
 class Strangers(NamedTuple):
-    """What was measured.
+    """The measured rates.
 
     Attributes:
         distances: float64 [T], thresholds in ascending order.
@@ -55,7 +55,7 @@ class Strangers(NamedTuple):
         known_distances: float64 [D], thresholds in ascending order.
         known_sizes: int [K], faces that a person has in the gallery.
         known_rates: float64 [K, D], people found by at least one of their faces.
-        exponent: below the smallest threshold, rates fall with this power of it.
+        exponent: below the smallest threshold, rates fall with this power of the threshold.
     """
 
     distances: np.ndarray
@@ -68,10 +68,10 @@ class Strangers(NamedTuple):
     exponent: float
 
     def rate(self, threshold, faces):
-        """The Rate of strangers that a threshold names.
+        """The Rate at which a threshold names strangers.
 
         Args:
-            threshold: cosine distance; beyond the largest that was measured, that one counts.
+            threshold: cosine distance; above the largest measured one, that one counts.
             faces: of the gallery, at least 1.
         """
         rate, error = self.curve(faces)
@@ -82,7 +82,7 @@ class Strangers(NamedTuple):
         return _interval(np.exp(at[0]), at[1])
 
     def threshold(self, faces, limit=0.01):
-        """The largest threshold that names at most a share `limit` of strangers.
+        """The largest threshold that names at most the share `limit` of strangers.
 
         Args:
             faces: of the gallery, at least 1.
@@ -97,13 +97,13 @@ class Strangers(NamedTuple):
         """Shares of people found, by how many faces they have in the gallery: float64 [K].
 
         Args:
-            threshold: cosine distance; beyond those that were measured, the nearest one counts.
+            threshold: cosine distance; outside the measured range, its nearest end counts.
         """
         return np.array([np.interp(threshold, self.known_distances, rates)
                          for rates in self.known_rates])
 
     def curve(self, faces):
-        """Rates of all thresholds for a gallery of so many faces.
+        """The rates of all thresholds for a gallery of a given size.
 
         Returns:
             (rates, errors): float64 [T] each, increasing rates and errors of their logarithms.
@@ -111,7 +111,7 @@ class Strangers(NamedTuple):
         largest = self.sizes[-1]
         if faces >= largest:
             return -np.expm1(np.log1p(-self.rates[-1]) * faces / largest), self.errors[-1]
-        # Between sizes, as powers of the size.
+        # Between sizes, rates are interpolated as powers of the size.
         steps = np.interp(np.log(max(faces, 1)), np.log(self.sizes), np.arange(len(self.sizes)))
         low, share = int(steps), steps - int(steps)
         high = min(low + 1, len(self.sizes) - 1)
@@ -125,7 +125,7 @@ class Strangers(NamedTuple):
 
 
 def from_json(values):
-    """The Strangers that to_json made plain values of; others are left alone."""
+    """The Strangers of to_json's values; ignores further entries."""
     return Strangers(*(values[name] if name == "exponent" else np.array(values[name])
                        for name in Strangers._fields))
 
@@ -141,11 +141,11 @@ def measure(embeddings, labels, distances, sizes, known_sizes):
 
     Args:
         embeddings: float [n, D], of faces of people with several photographs each.
-        labels: int [n], whose they are.
-        distances: thresholds, ascending, at least two; those within which faces of fewer than
-            FEWEST_PAIRS pairs of people lie count for known people alone.
-        sizes, known_sizes: see Strangers; below the number of faces of other people, and of one
-            person's.
+        labels: int [n], their people.
+        distances: thresholds, ascending, at least two; those within which fewer than FEWEST_PAIRS
+            pairs of people have faces count for known people alone.
+        sizes, known_sizes: see Strangers; smaller than the number of faces of other people, and of
+            one person.
 
     Returns:
         Strangers.
@@ -170,7 +170,7 @@ def measure(embeddings, labels, distances, sizes, known_sizes):
             close, others.dot(faces)[:, None], size), labels[queries]) for size in sizes])
 
     rates = strangers(np.ones(len(people), bool))
-    # The jackknife over groups of people, who are left out as queries and in the gallery.
+    # A jackknife: each group of people is left out, of queries and gallery.
     without = np.log(np.maximum([strangers(groups != group) for group in range(GROUPS)], 1e-12))
     errors = np.sqrt((GROUPS - 1) * without.var(axis=0))
     known = []
@@ -185,12 +185,12 @@ def measure(embeddings, labels, distances, sizes, known_sizes):
 
 
 def chance_of_any(close, others, size):
-    """The chance that `size` of some faces, drawn at random, hold one that is close.
+    """The chance that at least one of `size` faces, drawn at random, is close.
 
     Args:
-        close: int [...], how many of them are.
-        others: int [...], how many there are, at least `size`.
-        size: how many are drawn.
+        close: int [...], number of close faces.
+        others: int [...], number of all faces, at least `size`.
+        size: number of faces drawn.
 
     Returns:
         float64 [...].
@@ -205,11 +205,11 @@ def chance_of_any(close, others, size):
 
 
 def _count_within(vectors, labels, distances, num_people):
-    """Each person's faces within each distance of each face.
+    """Counts each person's faces within each distance of each face.
 
     Returns:
-        (within, closest): int32 [n, people, T], the face itself left out, and float32 [people,
-        people], the least distance of two people's faces.
+        (within, closest): int32 [n, people, T], without the face itself, and float32 [people,
+        people], the smallest distance between two people's faces.
     """
     within = np.zeros((len(vectors), num_people, len(distances)), np.int32)
     closest = np.full((num_people, num_people), np.inf, np.float32)

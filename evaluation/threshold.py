@@ -1,12 +1,12 @@
-"""How near a face must be to be named: a distance calibrated on faces of strangers.
+"""The distance within which a face is named, calibrated on faces of strangers.
 
-A gallery names a stranger if one of its faces lies within the threshold. How often that happens is
-measured with faces whose own person is left out of the gallery: for them everyone in it is a
-stranger. Faces of people that the encoder was not trained on come first, because an encoder keeps
-the people of its training set farther apart than real strangers.
+A gallery names a stranger if one of its faces lies within the threshold. Faces whose own person is
+left out of the gallery tell how often that happens. Faces of people who were not in the encoder's
+training set are preferred, because an encoder keeps those of its training set farther apart than
+real strangers.
 
-Copies of one photograph under two names are one person, not strangers. Two people who share a copy
-are therefore left out together.
+Copies of one photograph under two names are one person, not strangers. So two people who share a
+copy are left out together.
 """
 
 from collections import Counter, defaultdict
@@ -18,16 +18,16 @@ from scipy.special import betaincinv
 
 from evaluation import packing
 
-NOBODY = 0  # of a probe: a person of whom the gallery holds nothing
+NOBODY = 0  # the person of a probe who has no face in the gallery
 MOST_PROBES = 2000
-FEWEST_HELD_OUT = 20  # faces; with fewer, all are searched
+FEWEST_HELD_OUT = 20  # faces; with fewer, all faces are searched
 CONFIDENCE = 0.95
-# Perceptual hashes of copies, resized or compressed again, differ in few of 64 bits: see
-# faces/duplicates.py, which measured by how many.
+# Perceptual hashes of copies that were resized or compressed differ in few of 64 bits; see
+# faces/duplicates.py.
 NEAR_BITS = 6
-NEAR_CODES = 2  # bits by which the code of a copy may lie farther than the nearest one
-MOST_SHARING = 50  # people of one copy who are linked with each other
-CLOSEST = 3  # pairs of people that are named as the reason
+NEAR_CODES = 2  # bits by which a copy may lie farther than the nearest face
+MOST_SHARING = 50  # people linked by one copy
+CLOSEST = 3  # pairs of people named as the reason
 
 # Whose faces were searched, from the best to the least certain.
 UNSEEN = "people that the encoder never saw and the gallery does not hold"
@@ -38,16 +38,16 @@ SOURCES = (UNSEEN, HELD_OUT, QUERIES, GALLERY)
 
 
 class Calibration(NamedTuple):
-    """What was measured, by distance d = 0..K.
+    """Counts by distance d = 0..K.
 
     Attributes:
-        source: one of SOURCES, whose faces were searched as strangers.
-        probes: how many of them, at least 1.
-        accepted: list of K + 1 counts: strangers to whom somebody lies within d.
-        known: faces that were searched with their own person in the gallery, less the face itself
-            and its copies.
-        missed: list of K + 1 counts: those of them to whom no face of their own lies within d.
-        closest: list of (person, other person, count): whose faces lie at distance 0 from whose.
+        source: one of SOURCES: whose faces were searched as strangers.
+        probes: number of strangers, at least 1.
+        accepted: list of K + 1 counts: strangers with any face within d.
+        known: number of faces searched with their own person in the gallery, without the face
+            itself and its copies.
+        missed: list of K + 1 counts: those of them without a face of their own person within d.
+        closest: list of (person, other person, count) of people with faces at distance 0.
     """
 
     source: str
@@ -59,10 +59,10 @@ class Calibration(NamedTuple):
 
     @classmethod
     def checked(cls, values, num_bits):
-        """The Calibration in a dict of JSON values.
+        """The Calibration of a dict of JSON values.
 
         Raises:
-            ValueError: it is none of K = num_bits.
+            ValueError: it is damaged, or not of K = num_bits.
         """
         try:
             found = cls(**values)
@@ -81,14 +81,14 @@ class Calibration(NamedTuple):
 
     @property
     def is_held_out(self):
-        """Whether the encoder was not trained on the people that stand for strangers."""
+        """Whether the encoder was not trained on the strangers."""
         return self.source in (UNSEEN, HELD_OUT)
 
     def threshold(self, rate):
-        """The largest distance at which no more than this share of strangers is named.
+        """The largest distance that names at most this share of strangers.
 
         Returns:
-            int, or None if even distance 0 names more of them.
+            int, or None if even distance 0 names more.
         """
         good = [distance for distance, count in enumerate(self.accepted)
                 if count <= rate * self.probes]
@@ -99,7 +99,7 @@ class Calibration(NamedTuple):
         return 0.0 if distance is None else self.accepted[distance] / self.probes
 
     def highest_rate(self, distance):
-        """The rate that is not exceeded, with 95 % confidence (Clopper and Pearson)."""
+        """The upper bound of the rate with 95 % confidence (Clopper and Pearson)."""
         count = 0 if distance is None else self.accepted[distance]
         if count >= self.probes:
             return 1.0
@@ -113,22 +113,22 @@ class Calibration(NamedTuple):
 
 
 def calibrate(codes, people, num_bits, probes=None, hashes=None, trained=None):
-    """Measures how far strangers and known people lie from a gallery.
+    """Measures the distances of strangers and known people from a gallery.
 
     Args:
         codes: uint64 [n], of the gallery's faces whose person is known; see evaluation.packing.
         people: int [n], their people, above 0.
         num_bits: K.
-        probes: (codes, people), uint64 [p] and int [p], of faces that the gallery does not hold.
-            Those of NOBODY are strangers to everyone; if there are any, they alone are.
-        hashes: uint64 [n], perceptual hashes of the faces (faces.duplicates), by which copies are
-            known; None where there are none.
+        probes: (codes, people), uint64 [p] and int [p], of faces that the gallery does not hold. If
+            there are faces of NOBODY among them, these alone are the strangers.
+        hashes: uint64 [n], perceptual hashes of the faces (faces.duplicates) that identify copies;
+            None if there are none.
         trained: bool [n], whether the encoder was, or may have been, trained on the face's person;
-            None if it may have been on all.
+            None if that may hold for all.
 
     Returns:
-        Calibration; None if there is nobody to be a stranger: fewer than two people, after people
-        who share copies are counted as one.
+        Calibration; None if there are no strangers: fewer than two people, where people who share
+        copies count as one.
     """
     codes, people = np.asarray(codes, np.uint64), np.asarray(people, np.int64)
     gallery = _Gallery(codes, people, hashes)
@@ -150,7 +150,7 @@ def calibrate(codes, people, num_bits, probes=None, hashes=None, trained=None):
     if not (others != NOBODY).any():
         return None
     closest = _closest(strangers.people, others, distances)
-    distances = distances[others != NOBODY]  # of the rest, nobody is a stranger
+    distances = distances[others != NOBODY]  # the gallery holds no others for the rest
     own = gallery.nearest_of_own(known)
     own = own[own >= 0]
     steps = np.arange(num_bits + 1)
@@ -169,7 +169,7 @@ class _Probes(NamedTuple):
     rows: np.ndarray
 
     def sample(self, places):
-        """At most MOST_PROBES of some of them, the same each time."""
+        """At most MOST_PROBES of the faces at some places, the same each time."""
         chosen = places[np.random.RandomState(0).permutation(len(places))[:MOST_PROBES]]
         return _Probes(self.codes[chosen], self.people[chosen],
                        None if self.rows is None else chosen)
@@ -183,7 +183,7 @@ class _Entries(NamedTuple):
 
 
 class _Gallery:
-    """Labelled faces, and who shares copies with whom."""
+    """Labelled faces, and which people share copies."""
 
     def __init__(self, codes, people, hashes):
         self.codes, self.people = codes, people
@@ -199,7 +199,7 @@ class _Gallery:
                 self.linked[person] |= set(group) - {person}
 
     def _groups_of_copies(self):
-        """Sets of people who hold one and the same face."""
+        """Sets of people who have the same face."""
         if self.hashes is None or not len(self.codes):
             return []
         order = np.lexsort((self.people, self.codes, self.hashes))
@@ -235,7 +235,7 @@ class _Gallery:
         top, count = 4, len(self.entries.codes)
         while len(open_):
             top, left = min(top, count), []
-            # faiss takes room for `top` rows at each distance of each probe: some 250 MB a block.
+            # faiss allocates `top` rows for each distance of each probe: some 250 MB a block.
             for block in np.array_split(open_, 1 + len(open_) * top // (1 << 19)):
                 apart, rows = index.search(packing.as_bytes(probes.codes[block]), top)
                 people = self.entries.people[rows]

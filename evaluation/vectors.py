@@ -1,6 +1,6 @@
-"""What a run compares, binary codes or floating-point vectors: both, behind one interface.
+"""One interface for what runs compare: binary codes (Codes) or floating-point vectors (Floats).
 
-A run's folder holds codes.npz or floats.npz, as its method is (methods.table.Method.floats).
+A run's folder holds codes.npz or floats.npz, whichever its method makes.
 """
 
 import numpy as np
@@ -10,11 +10,11 @@ from evaluation.codes import Codes, load_codes
 from evaluation.distances import count_distances
 from runtime.errors import UserError
 
-UNSEEN = "unseen_"  # before the name of the file of people never seen
+UNSEEN = "unseen_"  # prefix of the file of people who are not in training
 
 
 def file_name(vectors):
-    """The file of a run's folder that holds such vectors."""
+    """The name of the file that holds such vectors in a run's folder."""
     return "codes.npz" if isinstance(vectors, Codes) else "floats.npz"
 
 
@@ -31,11 +31,11 @@ def load_vectors(folder):
         return load_codes(folder.path / "codes.npz")
     if (folder.path / "floats.npz").exists():
         return floats.load_floats(folder.path / "floats.npz")
-    raise UserError("%s has no codes.npz yet; run: python evaluate.py %s" % (folder, folder))
+    raise UserError(f"{folder} has no codes.npz yet; run: python evaluate.py {folder}")
 
 
 def load_unseen(folder):
-    """The Codes or Floats of people never seen that a run has saved; None where it has none.
+    """The Codes or Floats of people who are not in training; None if a run has none.
 
     Args:
         folder: an OutputFolder.

@@ -1,4 +1,4 @@
-"""One run from its loaded data to its report, and what its other workers do meanwhile."""
+"""Performs one run, from its loaded data to its report, in one or several workers."""
 
 import contextlib
 import sys
@@ -24,14 +24,14 @@ from training.distributed.coordination import ALONE
 from training.distributed.session import LostWorker
 from training.loop import Interrupted, TrainingDiverged
 
-# Below so many images, a share's mean and variance are poor estimates.
+# With fewer images, the mean and variance of a share are poor estimates.
 FEW_IMAGES = 16
 
 
 def perform(run, workers=ALONE):
-    """Trains or fits the run's method, evaluates its codes on the way, and writes its report.
+    """Trains or fits the run's method, evaluates its codes and writes its report.
 
-    Ctrl-C and SIGTERM save the state and end the process with the shell's code for the signal.
+    Ctrl-C and SIGTERM save the state and end the process with the shell's exit code for the signal.
 
     Args:
         run: a methods.run.Run with a locked folder.
@@ -61,7 +61,7 @@ def perform(run, workers=ALONE):
 
 
 def evaluate(run, encoded, **options):
-    """Evaluates a run's codes into its folder: a metrics.Evaluation.
+    """Evaluates a run's codes, writes the results into its folder, returns the metrics.Evaluation.
 
     Args:
         run: a Run.
@@ -76,8 +76,8 @@ def evaluate(run, encoded, **options):
 def write_report(run, codes, evaluation):
     """Writes the run's report.html; returns its Path.
 
-    Of people's own photographs, those whose codes lie among another person's are listed, there and
-    in suspects.csv.
+    For prepared data sets, the report and suspects.csv list photographs whose codes lie among those
+    of another person.
 
     Args:
         run: a Run.
@@ -104,7 +104,7 @@ def _picture(run, split, row):
 
 
 def write_unfinished_report(run, *reason):
-    """The page of a run that did not end well; if it cannot be written, the reason counts."""
+    """Writes the page of a run that did not finish; an error here must not hide the reason."""
     with contextlib.suppress(UserError):
         page.write_unfinished_report(run.folder, *reason)
 
@@ -112,7 +112,7 @@ def write_unfinished_report(run, *reason):
 # Several workers
 
 def lead(connect, config):
-    """Connects worker 0, which this process is, with the others, and hands them its settings.
+    """Connects worker 0, which is this process, with the others and sends them its settings.
 
     Args:
         connect: see training.distributed.workers.launch; None without other workers.
@@ -142,11 +142,11 @@ def lead(connect, config):
 
 
 def follow(workers, data_dir):
-    """What a worker other than 0 does: its part of worker 0's run.
+    """Performs the part of another worker in worker 0's run.
 
     Args:
         workers: Workers.
-        data_dir: folder of the data sets on this machine; None for worker 0's or the default.
+        data_dir: folder of the data sets on this machine; None for worker 0's, or the default.
     """
     try:
         settings = workers.exchange(None)[0]
@@ -162,5 +162,5 @@ def follow(workers, data_dir):
     except Interrupted as stop:
         sys.exit(128 + stop.signal_number)
     except LostWorker as error:
-        raise LostWorker(f"{error}; worker 0 keeps what is saved; to go on: the same command with "
+        raise LostWorker(f"{error}; what worker 0 has saved stays; to go on: the same command with "
                          "--resume")

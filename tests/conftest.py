@@ -21,7 +21,7 @@ def command(script, *arguments, python=sys.executable):
 
 def run_script(script, *arguments, cwd, python=sys.executable, **options):
     """Runs a script to its end; returns the finished process with text output."""
-    return subprocess.run(command(script, *arguments, python=python), cwd=str(cwd),
+    return subprocess.run(command(script, *arguments, python=python), cwd=cwd,
                           stdin=subprocess.DEVNULL, stdout=subprocess.PIPE,
                           stderr=subprocess.PIPE, universal_newlines=True, timeout=300, **options)
 
@@ -37,7 +37,7 @@ def assert_refused(process, *words, code=2):
 
 def write_pickle(path, images, labels, protocol=2):
     path.parent.mkdir(parents=True, exist_ok=True)
-    with open(str(path), "wb") as stream:
+    with open(path, "wb") as stream:
         pickle.dump((images, labels), stream, protocol=protocol)
 
 
@@ -65,7 +65,7 @@ def faces_dir(tmp_path):
 def tree(folder):
     """All below a folder: relative path -> content of a file, target of a link, None."""
     found = {}
-    for parent, folders, names in os.walk(str(folder)):
+    for parent, folders, names in os.walk(folder):
         for name in folders + names:
             path = os.path.join(parent, name)
             status = os.lstat(path)
@@ -76,7 +76,7 @@ def tree(folder):
                     content = stream.read()
             else:
                 content = None
-            found[os.path.relpath(path, str(folder))] = content
+            found[os.path.relpath(path, folder)] = content
     return found
 
 

@@ -57,7 +57,7 @@ def test_labels_as_a_list_or_a_column(tmp_path, pair):
     (np.zeros((2, 3072)), np.zeros(3, int)), (np.zeros((2, 3072), object), np.zeros(2, int)),
     (np.zeros((2, 3072)),), {"x": 1}], ids=lambda content: f"{len(content)} parts")
 def test_malformed_pairs(tmp_path, content):
-    with open(str(tmp_path / "part"), "wb") as stream:
+    with open(tmp_path / "part", "wb") as stream:
         pickle.dump(content, stream)
     with pytest.raises(UserError, match="part"):
         data_loader.read_pickle(tmp_path / "part")

@@ -40,7 +40,7 @@ def test_links_lead_somewhere():
     for path in PAGES:
         for target in re.findall(r"\]\(([^)#]+)[^)]*\)", path.read_text(encoding="utf-8")):
             if "://" not in target:
-                assert (path.parent / target).exists(), "%s links to %s" % (path, target)
+                assert (path.parent / target).exists(), f"{path} links to {target}"
 
 
 def test_names_that_design_mentions_are_there():

@@ -38,7 +38,7 @@ def role(variable_name):
         convolutions_before = {"group1": 0, "group2": 2, "group3": 4, "group4": 7}[first]
         conv, last = rest.split("/")
         number = convolutions_before + int(conv[len("conv"):]) - 1
-        return "%s%d/%s" % ("conv" if last == "kernel" else "bn", number, last)
+        return f"{'conv' if last == 'kernel' else 'bn'}{number}/{last}"
     if first == "descriptor" and rest in ("gamma", "beta"):
         return "descriptor_bn/" + rest
     return name
@@ -133,7 +133,7 @@ def test_training_steps(case):
             assert set(losses) == set(expected)
             for name, value in expected.items():
                 assert_close(losses[name], value, (1e-5, 2e-3, 2e-2)[index],
-                             "step %d, %s" % (index, name))
+                             f"step {index}, {name}")
             if index == 0:
                 after = {name: variable.eval(session) for name, variable in variables.items()}
     for name, value in golden["variable_l2_norms_after_first_step"].items():

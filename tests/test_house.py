@@ -49,7 +49,7 @@ def imported_modules(path):
         if isinstance(node, ast.Import):
             names = [alias.name for alias in node.names]
         elif isinstance(node, ast.ImportFrom):
-            assert node.level == 0, "%s: relative import" % path
+            assert node.level == 0, f"{path}: relative import"
             names = [node.module] + [node.module + "." + alias.name for alias in node.names]
         else:
             continue
@@ -65,16 +65,16 @@ def test_every_module_has_a_rank():
 def test_imports_go_one_way():
     for name, path in MODULES.items():
         for other in imported_modules(path):
-            assert other.split(".")[0] not in COMMANDS, "%s imports the command %s" % (name, other)
+            assert other.split(".")[0] not in COMMANDS, f"{name} imports the command {other}"
             assert RANK[other.split(".")[0]] <= RANK[name.split(".")[0]], (
-                "%s imports %s, which stands above it" % (name, other))
+                f"{name} imports {other}, which stands above it")
 
 
 def test_no_cycles():
     imports = {name: imported_modules(path) - {name} for name, path in MODULES.items()}
     while imports:
         leaves = {name for name, others in imports.items() if not others & set(imports)}
-        assert leaves, "these import one another in a circle: %s" % sorted(imports)
+        assert leaves, f"these import one another in a circle: {sorted(imports)}"
         imports = {name: others for name, others in imports.items() if name not in leaves}
 
 
@@ -99,6 +99,6 @@ foreign = {name.split(".")[0] for name in set(sys.modules) - allowed
            if "site-packages" in (getattr(sys.modules[name], "__file__", None) or "")}
 sys.exit(", ".join(sorted(foreign - {"numpy"})) or 0)
 """ % module
-    process = subprocess.run([sys.executable, "-c", script], cwd=str(ROOT),
+    process = subprocess.run([sys.executable, "-c", script], cwd=ROOT,
                              stderr=subprocess.PIPE, universal_newlines=True)
     assert process.returncode == 0, process.stderr

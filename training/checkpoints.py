@@ -1,4 +1,4 @@
-"""Checkpoints of a training session: written beside the next epoch, read whole or refused."""
+"""Checkpoints of a training session, written while the next epoch runs."""
 
 import contextlib
 import threading
@@ -12,9 +12,9 @@ from runtime.tensorflow import error_reason, make_session, tf
 class CheckpointWriter:
     """Writes snapshots of all variables as TensorFlow checkpoints, in a thread of its own.
 
-    An epoch's end waits only for the copy of the variables (95 MB at 48 bits), not for the disk.
-    One snapshot is under way at a time. A snapshot counts once its writing has ended, so that a
-    process killed in between goes back to the one before it.
+    Training waits only while the variables are copied (95 MB at 48 bits), not for the disk. At most
+    one snapshot is being written. It counts once it is complete: a process killed before that
+    resumes from the previous one.
 
     Args:
         graph: a training.graph.StepGraph.
@@ -30,7 +30,7 @@ class CheckpointWriter:
             self._prefix = tf.placeholder(tf.string, [])
             self._inputs = [tf.placeholder(variable.dtype.base_dtype, variable.shape)
                             for variable in variables]
-            # What tf.train.Saver runs, which reads the result.
+            # The op that tf.train.Saver runs; a Saver reads the result.
             self._save = tf.raw_ops.SaveV2(
                 prefix=self._prefix, tensor_names=[variable.op.name for variable in variables],
                 shape_and_slices=[""] * len(variables), tensors=self._inputs)
@@ -44,7 +44,7 @@ class CheckpointWriter:
             finish: function of a function `write(prefix)`, which writes the snapshot.
 
         Raises:
-            UserError: the snapshot before this one could not be written.
+            UserError: the previous snapshot could not be written.
         """
         self.wait()
         snapshot = self._session.run(self._values)
@@ -52,7 +52,7 @@ class CheckpointWriter:
         self._thread.start()
 
     def wait(self):
-        """Waits for the snapshot under way. Raises UserError if it could not be written."""
+        """Waits until the snapshot is written. Raises UserError if it cannot be."""
         if self._thread is not None:
             self._thread.join()
             self._thread = None
@@ -61,7 +61,7 @@ class CheckpointWriter:
             raise error
 
     def close(self):
-        """Ends the thread; an error that nobody waited for is dropped."""
+        """Ends the thread; drops an error that nobody has waited for."""
         with contextlib.suppress(Exception):
             self.wait()
         self._writing.close()
@@ -73,7 +73,7 @@ class CheckpointWriter:
             try:
                 self._writing.run(self._save, feed)
             except tf.errors.OpError as error:
-                raise Failed("%s cannot be written: %s" % (prefix, error_reason(error)))
+                raise Failed(f"{prefix} cannot be written: {error_reason(error)}")
         try:
             finish(write)
         except Exception as error:  # handed to the thread that waits
@@ -90,22 +90,22 @@ def restore(saver, session, folder, pointer):
         pointer: "best" or "last".
 
     Returns:
-        (state, prefix): the dict that was saved with it, and its path prefix.
+        (state, prefix): the dict that was saved with the checkpoint, and its path prefix.
 
     Raises:
-        UserError: there is none, or it is damaged or of another network.
+        UserError: there is no checkpoint, or it is damaged or of another network.
     """
     prefix, state = folder.checkpoint(pointer)
     try:
         saver.restore(session, prefix)
     except (tf.errors.OpError, ValueError) as error:
-        raise UserError("checkpoint %s cannot be read (%s); evaluate or resume from a copy of the "
-                        "run, or train again" % (prefix, error_reason(error)))
+        raise UserError(f"checkpoint {prefix} cannot be read ({error_reason(error)}); evaluate or "
+                        "resume from a copy of the run, or train again")
     return state, prefix
 
 
 def restore_best(graph, session, folder):
-    """Loads a run's best weights; training may replace them between our reads of its files.
+    """Loads a run's best weights, even while training replaces them.
 
     Args:
         graph: a training.graph.InferenceGraph.
@@ -113,8 +113,8 @@ def restore_best(graph, session, folder):
         folder: a RunFolder.
 
     Returns:
-        (state, num_parameters): the dict saved with the weights, and how many trainable values,
-        centers included, were saved with it.
+        (state, num_parameters): the dict saved with the weights, and the number of trainable
+        values, centers included.
     """
     while True:
         prefix, _ = folder.checkpoint("best")
@@ -122,11 +122,11 @@ def restore_best(graph, session, folder):
             state, loaded = restore(graph.saver, session, folder, "best")
             return state, count_parameters(loaded)
         except (UserError, tf.errors.NotFoundError):
-            if folder.checkpoint("best")[0] == prefix:  # nobody replaced it: it is damaged
+            if folder.checkpoint("best")[0] == prefix:  # not replaced: damaged
                 raise
 
 
 def count_parameters(prefix):
-    """Trainable values of a checkpoint, centers included: those that Adam keeps moments of."""
+    """Number of trainable values in a checkpoint, centers included: those with Adam's moments."""
     shapes = tf.train.NewCheckpointReader(prefix).get_variable_to_shape_map()
     return sum(int(np.prod(shape)) for name, shape in shapes.items() if name + "/Adam" in shapes)

@@ -1,8 +1,8 @@
-"""Settings -> graphs: one that trains, and one that only encodes.
+"""Builds the graphs of a run: one that trains, one that only encodes.
 
-The order within a training step is the release's: losses and gradients from the variables as they
-are, then the centers' own update, then Adam on everything, the moved centers included (row i of
-the deviations: as released).
+A training step follows the release's order: losses and gradients from the current variables, then
+the centers' own update, then Adam on all variables, the moved centers included (row i of the table
+of deviations: as released).
 """
 
 from __future__ import annotations
@@ -25,27 +25,26 @@ class StepGraph(NamedTuple):
     """What training runs and fetches.
 
     Attributes:
-        graph: the tf.Graph that holds all of it.
-        images, labels: placeholders, float32 [B, 32, 32, 3] and int32 [B]; what else the method
-            is given in place of images, such as embeddings [B, 128].
+        graph: the tf.Graph that holds everything below.
+        images, labels: placeholders, float32 [B, 32, 32, 3] and int32 [B]; instead of images, some
+            methods take embeddings [B, 128].
         step: op of one training step.
-        losses: dict of float32 scalars, "total" and its weighted terms, as they are before
-            the step.
+        losses: dict of float32 scalars, "total" and its weighted terms, before the update.
         accuracy: float32 scalar, share of the batch that the hash classifier gets right, from the
             same pass (deviation b: the release runs a second pass for it).
         gradients: list of (gradient, variable) of the total.
         network: the model.Network that is trained.
         inference: the model.Network with the same weights and moving statistics, for codes.
-        weights_finite: bool scalar, whether all trainable variables are.
-        num_parameters: trainable values, centers included.
+        weights_finite: bool scalar, whether all trainable variables are finite.
+        num_parameters: number of trainable values, centers included.
         saver: a tf.train.Saver of all variables, Adam's slots included.
         initialize: op that gives every variable its first value.
-        joint: the JointStep where several workers share each batch, or its
-            OneDevice.
+        joint: the JointStep where several workers share each batch, else OneDevice.
         learning_rate: placeholder, float32: Adam's step size; config.learning_rate if not fed.
         hash_temperature: placeholder, float32: of the hash classifier's softmax; 1 if not fed.
-        codewords: placeholder, float32 [C, K], for
-        restart_hash_classifier: op that gives the hash classifier these weights and no bias.
+        codewords: placeholder, float32 [C, K].
+        restart_hash_classifier: op that makes the codewords the hash classifier's weights and sets
+            its bias to zero.
     """
 
     graph: tf.Graph
@@ -69,11 +68,11 @@ class StepGraph(NamedTuple):
 
 
 class InferenceGraph(NamedTuple):
-    """What encoding needs, and no more: no labels, gradients or Adam slots.
+    """What encoding needs: no labels, gradients or Adam slots.
 
     Attributes:
-        graph: the tf.Graph that holds all of it.
-        inference: a model.Network; its images are a placeholder, as StepGraph's.
+        graph: the tf.Graph that holds everything below.
+        inference: a model.Network; its images are a placeholder, as in StepGraph.
         saver: a tf.train.Saver of weights and moving statistics.
     """
 
@@ -141,7 +140,7 @@ def build_step_graph(config, num_classes, workers=None):
 
 
 def _restart_hash_classifier(codewords, optimizer):
-    """The op of StepGraph. Adam's moments start again, too: they are of other weights."""
+    """StepGraph's op. It also resets Adam's moments, which belong to the old weights."""
     values = {"kernel": tf.transpose(codewords)}
     assignments = []
     for variable in tf.trainable_variables():
@@ -154,11 +153,11 @@ def _restart_hash_classifier(codewords, optimizer):
 
 
 def build_inference_graph(config, num_classes=None):
-    """Builds the network for encoding alone, in a graph of its own.
+    """Builds the network for encoding, in a graph of its own.
 
     Args:
-        config: a Config whose method is a network's.
-        num_classes: C, to have its classifiers, too; codes need none.
+        config: a Config whose method trains a network.
+        num_classes: C, to build the classifiers as well; codes need none.
 
     Returns:
         An InferenceGraph.
@@ -175,7 +174,7 @@ def _images_placeholder(config):
 
 
 def run_network(session, network, tensors, images, batch_size):
-    """Values of a network's tensors for images, each image once and in order.
+    """Values of a network's tensors for each image once, in order.
 
     Deviation f: the release loses some images when it encodes.
 
@@ -183,8 +182,8 @@ def run_network(session, network, tensors, images, batch_size):
         session: a tf.Session with the network's weights.
         network: a model.Network built for inference.
         tensors: one of its tensors, [B, ...], or a tuple of them.
-        images: float32 [n, 32, 32, 3], normalised, or what else the network takes; n >= 1.
-        batch_size: images a session run.
+        images: float32 [n, 32, 32, 3], normalised, or whatever else the network takes; n >= 1.
+        batch_size: images per session run.
 
     Returns:
         float32 [n, ...], or a tuple of them.

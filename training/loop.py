@@ -1,4 +1,4 @@
-"""The training loop: epochs of steps, stops on request, evaluations by whoever runs it."""
+"""The training loop: runs epochs, stops on request, yields when an evaluation is due."""
 
 import dataclasses
 import math
@@ -18,7 +18,7 @@ class TrainingDiverged(Failed):
 
     Args:
         epoch, step: where, counted from 1.
-        term: of the loss; "weights" for a weight.
+        term: name of the loss term, or "weights".
         reason: text.
     """
 
@@ -28,7 +28,11 @@ class TrainingDiverged(Failed):
 
 
 class Interrupted(Exception):
-    """The user asked to stop, and the state was saved. Attributes signal_number and state (text).
+    """The user asked to stop, and the state was saved.
+
+    Attributes:
+        signal_number: the signal.
+        state: text, what was saved.
     """
 
     def __init__(self, signal_number, progress):
@@ -39,41 +43,42 @@ class Interrupted(Exception):
 
 @dataclasses.dataclass
 class Progress:
-    """How far training is; saved with each checkpoint, so that a resumed run goes on from there.
+    """How far training has come; saved with each checkpoint.
 
-    Image order depends on seed and epoch alone, so that this and the variables are the whole state.
+    The order of images depends on seed and epoch alone, so this and the variables are all that a
+    resumed run needs.
     """
 
     epoch: int = 0  # finished epochs
-    step: int = 0  # finished steps of the epoch after those
-    sums: dict = dataclasses.field(default_factory=dict)  # of losses and accuracy over these steps
-    seconds: float = 0.0  # that these steps took
+    step: int = 0  # finished steps of the next epoch
+    sums: dict = dataclasses.field(default_factory=dict)  # of losses and accuracy, of these steps
+    seconds: float = 0.0  # time these steps took
     best_epoch: int = 0
     best_loss: float = None  # lowest mean training loss of an epoch
-    restart_epoch: int = 0  # the hash classifier started again in it, counted from 1; 0: not yet
+    restart_epoch: int = 0  # in which the hash classifier restarted, from 1; 0: not yet
 
     @classmethod
     def from_dict(cls, state):
-        """Progress from what was saved; what an older version did not save keeps its default."""
+        """Progress from a saved dict; fields that an older version lacked keep their defaults."""
         return cls(**{field.name: state[field.name] for field in dataclasses.fields(cls)
                       if state.get(field.name) is not None})
 
     def to_dict(self):
-        """All fields, as plain values of their own."""
+        """All fields as a dict of plain values."""
         return dataclasses.asdict(self)
 
     def __str__(self):
         return f"epoch {self.epoch}, step {self.step}"
 
     def checkpoint_name(self):
-        """A name no other state of the run has."""
+        """A name that no other state of the run has."""
         return f"epoch_{self.epoch:06d}" + (f"_step_{self.step:06d}" if self.step else "")
 
 
 class StopRequest:
-    """Notes Ctrl-C, SIGTERM and a closed terminal (SIGHUP); a second one is obeyed at once.
+    """Notes Ctrl-C, SIGTERM and a closed terminal (SIGHUP); a second signal takes effect at once.
 
-    Use as a context manager. `signal_number` is None until a signal comes.
+    A context manager. `signal_number` is None until a signal arrives.
     """
 
     def __init__(self):
@@ -94,9 +99,9 @@ class StopRequest:
         for other, handler in self._previous.items():
             signal.signal(other, handler)
         try:
-            os.write(2, b"\nfinishing the step, then saving; once more to quit now\n")
+            os.write(2, b"\nfinishing this step, then saving; repeat to quit now\n")
         except OSError:
-            pass  # nobody reads our messages; the request counts all the same
+            pass  # standard error is closed; the request still counts
 
 
 class Trainer:
@@ -131,9 +136,9 @@ class Trainer:
     def train(self):
         """Trains until config.epochs; yields whenever an evaluation is due.
 
-        It is due every config.evaluate_every epochs and at the end. While the loop's body runs, the
-        session has the best weights so far. A saved state at an epoch's end is one before its
-        evaluation, so that a run that is killed while it evaluates does so first when resumed.
+        An evaluation is due every config.evaluate_every epochs and at the end. While the caller
+        evaluates, the session holds the best weights so far. An epoch's checkpoint precedes its
+        evaluation, so a run that is killed while it evaluates repeats that when resumed.
 
         Yields:
             The Progress.
@@ -141,14 +146,14 @@ class Trainer:
         Raises:
             Interrupted: after a signal; the state is saved.
             TrainingDiverged: a term of the loss, or a weight, is not finite.
-            UserError: a checkpoint cannot be written; the one before it stays.
+            UserError: a checkpoint cannot be written; the previous one stays.
         """
         count = len(self.data.labels)
         bounds = data_loader.batch_bounds(count, self.config.batch_size, self.config.even_batches)
         seen = self.progress.epoch * count + bounds[self.progress.step]
         self.recorder.begin(self.progress.epoch, seen, self.config.epochs * count)
-        # Batch norm makes -1 and +1 of any two values; with 1, 3, 4 and 8 images no harm was seen
-        # (docs/recipe.md).
+        # Batch norm turns any two values into -1 and +1. Last batches of 1, 3, 4 and 8 images did
+        # no harm (docs/recipe.md).
         if bounds[-1] - bounds[-2] == 2 < bounds[1]:
             self.recorder.say("the last batch of each epoch has 2 images; batch norm turns them "
                               "into noise that can spoil the codes. Start a new run with "
@@ -163,20 +168,20 @@ class Trainer:
                     yield self.progress
                     if self.progress.epoch >= self.config.epochs:
                         return
-                    # Deviation j: as released, training goes on from the best weights; this turns
-                    # it off.
+                    # Deviation j: the release goes on from the best weights; this setting turns
+                    # that off.
                     if not self.config.continue_from_best:
                         self.recorder.restore("last")
                 self._run_epoch(stop)
 
     def _evaluation_is_due(self):
         epoch, step = self.progress.epoch, self.progress.step
-        # A run stopped inside an epoch beyond the last one asked for has nothing left to train.
+        # A run that stopped inside an epoch after the last one asked for has nothing to train.
         return epoch >= self.config.epochs or (
             step == 0 and epoch > 0 and epoch % self.config.evaluate_every == 0)
 
     def _run_epoch(self, stop):
-        """The steps of one epoch that are still to do; its row; its checkpoint."""
+        """Runs the remaining steps of an epoch, then records and saves it."""
         progress, config = self.progress, self.config
         order = None
         if config.shuffle:
@@ -226,7 +231,7 @@ class Trainer:
         return self.config.epochs * self.steps_per_epoch
 
     def _prepare_step(self):
-        """What one of the steps begins with."""
+        """Restarts the hash classifier before the step at which that is due."""
         due = recipe.restart_step(self.config, self._steps_in_all())
         if due is None or self.progress.restart_epoch or self._steps_done() < due:
             return
@@ -234,7 +239,7 @@ class Trainer:
         self.progress.restart_epoch = self.progress.epoch + 1
 
     def _restart_hash_classifier(self):
-        """Gives the hash classifier weights that are codewords near each person's activations."""
+        """Makes codewords near each person's activations the hash classifier's weights."""
         activations = run_network(self.session, self.graph.inference,
                                   self.graph.inference.hash_activations, self.data.images,
                                   self.config.encode_batch_size)
@@ -242,17 +247,17 @@ class Trainer:
             activations, self.data.labels, self.graph.codewords.shape.as_list()[0]))
         self.session.run(self.graph.restart_hash_classifier, {
             self.graph.codewords: words * recipe.CODEWORD_NORM / len(words[0]) ** 0.5})
-        self.recorder.say("the hash classifier starts again, from codewords")
+        self.recorder.say("the hash classifier restarts from codewords")
 
     def _scheduled(self):
-        """What changes from step to step, as the feed of the next one."""
+        """The feed of what changes from step to step."""
         done, total = self._steps_done(), self._steps_in_all()
         return {self.graph.learning_rate: recipe.learning_rate(self.config, done, total),
                 self.graph.hash_temperature: recipe.hash_temperature(self.config, done, total)}
 
     def _add(self, losses, accuracy, count):
         """Adds one step to the epoch's sums, unless a term is not finite."""
-        for name, value in reversed(list(losses.items())):  # the terms before their total
+        for name, value in reversed(list(losses.items())):  # the total comes last
             if not math.isfinite(value):
                 raise TrainingDiverged(
                     self.progress.epoch + 1, self.progress.step + 1, name,
@@ -263,7 +268,7 @@ class Trainer:
         sums["accuracy"] = sums.get("accuracy", 0.0) + float(accuracy) * count
 
     def _check_weights(self):
-        """Weights can turn infinite in an epoch's last step, which no later loss then shows."""
+        """Checks the weights, since no loss shows what the last step of an epoch made of them."""
         if not self.session.run(self.graph.weights_finite):
             raise TrainingDiverged(
                 self.progress.epoch + 1, self.progress.step, "weights",
@@ -284,14 +289,14 @@ class Trainer:
                  for name, value in progress.sums.items()}
         progress.epoch, progress.step = progress.epoch + 1, 0
         progress.sums, progress.seconds = {}, 0.0
-        # Losses before a restart do not compare, and going back to such weights would undo it.
+        # Losses from before a restart are not comparable, and those weights would undo it.
         best = (progress.best_loss is None or means["total"] < progress.best_loss
                 or config.weights == "last" or progress.best_epoch < progress.restart_epoch)
         if best:
             progress.best_epoch, progress.best_loss = progress.epoch, means["total"]
         row = dict(epoch=progress.epoch, **means, images_per_second=round(rate, 2),
                    seconds=round(seconds, 3), mAP="")
-        # The row first: a row without a checkpoint is dropped on resume, not the reverse.
+        # The row comes first: resuming drops a row without a checkpoint, but could not add one.
         self.recorder.record_epoch(row)
         self.recorder.save(progress, best)
         best_before = "" if best else (

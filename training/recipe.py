@@ -1,6 +1,6 @@
 """What the tuned recipe adds to training: mirrored images, a schedule, codewords. Numpy alone.
 
-docs/recipe.md says what each part is worth. Dimensions: B batch, C people, K number of bits.
+docs/recipe.md measures each part. Dimensions: B batch, C people, K number of bits.
 """
 
 import zlib
@@ -11,8 +11,8 @@ import numpy as np
 MEAN_MAGNITUDE = 0.5  # of the attraction of a bit, which is at most 1
 REPULSION = 0.3  # weight of the other people's codewords
 REPULSION_BITS = 12.0  # a difference of K / REPULSION_BITS bits lowers the repulsion e-fold
-MAX_SWEEPS = 20  # over all people; some five are enough
-CODEWORD_NORM = 2.8  # L2 norm of each person's weights in the hash classifier: K of one magnitude
+MAX_SWEEPS = 20  # over all people; about five suffice
+CODEWORD_NORM = 2.8  # L2 norm of each person's weights in the hash classifier, all of one magnitude
 
 
 # Mirrored images
@@ -20,12 +20,12 @@ CODEWORD_NORM = 2.8  # L2 norm of each person's weights in the hash classifier: 
 def mirrored(images, config, epoch, step):
     """The batch to train on: with the setting flip, a random half of the images is mirrored.
 
-    What is drawn depends on seed, epoch and step alone, so that a resumed run needs no stored
-    random state and several workers draw the same for their joint batch.
+    The draw depends on seed, epoch and step alone, so a resumed run needs no stored random state,
+    and all workers draw the same for their joint batch.
 
     Args:
         images: float32 [B, 32, 32, 3], normalised.
-        config: anything with seed, epochs, flip and plain_share of config.Config.
+        config: a config.Config.
         epoch, step: of the batch, from 0.
 
     Returns:
@@ -42,20 +42,20 @@ def mirrored(images, config, epoch, step):
     return result
 
 
-# The schedule: functions of the steps that are done and of all
+# The schedule: functions of the number of finished steps and of all steps
 
 def learning_rate(config, done, total):
     """Adam's step size: it rises over warmup_steps, and falls to 0 over the last decay_share.
 
-    With decay_after, it begins to fall after so many steps if that is sooner. As gradients shrink,
-    Adam divides by ever less, until a step size that was safe no longer is: between 1,800 and 3,400
-    steps at full size, trainings forgot most of what they knew (docs/recipe.md).
+    With decay_after, it begins to fall after that many steps if that is sooner. As gradients
+    shrink, Adam divides by ever smaller numbers, until a step size that was safe no longer is:
+    after 1,800 to 3,400 steps at full size, networks forgot most of what they had learned
+    (docs/recipe.md).
 
     Args:
-        config: anything with learning_rate, warmup_steps, decay_share and decay_after of
-            config.Config.
-        done: steps before this one, from 0.
-        total: steps of the whole training.
+        config: a config.Config.
+        done: number of finished steps.
+        total: number of steps of the whole training.
 
     Returns:
         A float; above 0 at every step.
@@ -72,10 +72,10 @@ def learning_rate(config, done, total):
 
 
 def hash_temperature(config, done, total):
-    """The hash classifier's temperature: from its first value to 1, by equal factors a step.
+    """The hash classifier's temperature: from its first value to 1, by the same factor each step.
 
     Args:
-        config: anything with hash_temperature and temperature_share of config.Config.
+        config: a config.Config.
         done, total: see learning_rate.
 
     Returns:
@@ -87,10 +87,10 @@ def hash_temperature(config, done, total):
 
 
 def restart_step(config, total):
-    """The step before which the hash classifier starts again from codewords; None if it never does.
+    """The step before which the hash classifier restarts from codewords; None if it never does.
 
     Args:
-        config: anything with codeword_share of config.Config.
+        config: a config.Config.
         total: see learning_rate.
 
     Returns:
@@ -102,8 +102,8 @@ def restart_step(config, total):
 
 
 # Codewords: a code for each person, near where the network already puts that person, and far from
-# the other people's. Error-correcting output codes (Dietterich and Bakiri, 1995), whose codes are
-# given, are the model.
+# the other people's. The model is error-correcting output codes (Dietterich and Bakiri, 1995),
+# whose codes are fixed in advance.
 
 def class_means(activations, labels, num_classes):
     """Mean activations of each person: float [n, K] and int [n] -> float64 [C, K].
@@ -119,15 +119,16 @@ def class_means(activations, labels, num_classes):
 
 
 def choose_codewords(means):
-    """One codeword a person: int8 [C, K], -1 or +1.
+    """One codeword per person: int8 [C, K], -1 or +1.
 
     A bit's attraction z is how far a person's mean lies above the bit's median over all people, so
-    that a bit is on for half of them; in units in which |z| is 0.5 on the mean, and at most 1.
-    From the signs of z, one bit after the other is flipped that most increases
+    each bit is on for half of them. It is scaled so that the mean of |z| is 0.5, and clipped to 1.
+    The words start as the signs of z. For each person c in turn, the bit is flipped that most
+    increases
 
         sum_k z_ck w_ck / K  -  0.3 * sum_{j != c} exp(-12 d(w_c, w_j) / K)
 
-    of its person c, with d the Hamming distance, until none does.
+    with d the Hamming distance, until no flip increases it.
 
     Args:
         means: float [C, K], see class_means.
@@ -145,7 +146,7 @@ def choose_codewords(means):
 
 
 def _settle(words, z, person):
-    """Flips bits of a person's codeword in place, the best first; returns how many."""
+    """Flips bits of a person's codeword in place, the best first; returns their number."""
     num_bits = words.shape[1]
     rate = REPULSION_BITS / num_bits
     flips = 0
@@ -153,7 +154,7 @@ def _settle(words, z, person):
         same = words == words[person]  # [C, K]
         repulsion = np.exp(-rate * (num_bits - same.sum(axis=1)))
         repulsion[person] = 0.0
-        # A flip moves the others by one bit: away where they agree, else nearer.
+        # A flip changes each distance by 1: up where the bits agree, else down.
         after = repulsion @ np.where(same, np.exp(-rate), np.exp(rate))  # [K]
         gains = (-2 * z[person] * words[person] / num_bits
                  - REPULSION * (after - repulsion.sum()))

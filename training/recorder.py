@@ -1,4 +1,4 @@
-"""What a training process leaves behind while it runs: history, TensorBoard, lines, checkpoints."""
+"""Records a training process: history.csv, TensorBoard, printed lines, checkpoints."""
 
 import sys
 import time
@@ -9,7 +9,7 @@ from runtime.command_line import duration
 from runtime.tensorflow import tf
 from training.checkpoints import CheckpointWriter, restore
 
-# TensorBoard's groups: the columns of history.csv that are no loss terms
+# TensorBoard's names for the columns of history.csv that are not loss terms
 TAGS = {"accuracy": "train/accuracy", "mAP": "eval/mAP",
         "images_per_second": "speed/images_per_second"}
 
@@ -22,7 +22,7 @@ class Recorder:
         graph: a training.graph.StepGraph.
         session: a tf.Session on it.
         statistics: dict that is saved with each checkpoint: the training set's mean and std, and
-            what else a lone photograph needs to be encoded.
+            whatever else the encoding of a single photograph needs.
     """
 
     def __init__(self, folder, graph, session, statistics):
@@ -43,10 +43,10 @@ class Recorder:
             self._events.close()
 
     def begin(self, epoch, images_seen, images_total):
-        """Starts the records of an epoch that goes on after `epoch` finished ones."""
+        """Starts recording after `epoch` finished epochs."""
         self.folder.trim_history(epoch)
         self._events = tf.summary.FileWriter(self.folder.subfolder("tensorboard"))
-        # TensorBoard drops what a killed run had written for epochs after this one.
+        # TensorBoard then drops what a killed run wrote for later epochs.
         self._events.add_session_log(tf.SessionLog(status=tf.SessionLog.START), epoch + 1)
         self._bar = tqdm(total=images_total, initial=min(images_seen, images_total),
                          unit=" images", disable=not sys.stderr.isatty(), smoothing=0.1)
@@ -59,7 +59,7 @@ class Recorder:
         self._bar.update(count)
 
     def say(self, text):
-        """Prints a line, above the progress bar where there is one."""
+        """Prints a line, above the progress bar if there is one."""
         if self._bar is None:
             print(text, flush=True)
         else:
@@ -67,17 +67,17 @@ class Recorder:
             sys.stdout.flush()
 
     def times(self):
-        """Text: how long this process has trained, and how long it will about go on."""
+        """Text: how long this process has trained, and about how long is left."""
         elapsed = time.perf_counter() - self._started
         done, left = self._seen - self._seen_at_start, self._total - self._seen
         remaining = f", about {duration(elapsed / done * left)} left" if done and left > 0 else ""
         return duration(elapsed) + remaining
 
     def record_epoch(self, row):
-        """Notes one finished epoch.
+        """Records a finished epoch.
 
         Args:
-            row: dict of history.csv's columns; mAP is left for record_evaluation.
+            row: dict of history.csv's columns; record_evaluation adds mAP.
         """
         self.folder.append_history(row)
         self._add_events(row["epoch"], {
@@ -85,7 +85,7 @@ class Recorder:
             if name not in ("epoch", "seconds", "mAP")})
 
     def record_evaluation(self, progress, results):
-        """Notes mAP, in the epoch's row and for TensorBoard, and prints it.
+        """Records mAP in the epoch's row and for TensorBoard, and prints it.
 
         Args:
             progress: the Progress at which the evaluation was due.
@@ -107,21 +107,21 @@ class Recorder:
     # Checkpoints
 
     def save(self, progress, best):
-        """Begins to save the session's variables; `wait` says when they are safe.
+        """Begins to save the session's variables; `wait` returns once they are saved.
 
         Args:
             progress: a Progress, saved with them.
             best: whether they are the best so far.
 
         Raises:
-            UserError: the save before this one failed; the checkpoint before that stays.
+            UserError: the previous save failed; the checkpoint before it stays.
         """
         name, state = progress.checkpoint_name(), dict(progress.to_dict(), **self._statistics)
         self._checkpoints.start(
             lambda write: self.folder.save_checkpoint(name, write, state, best))
 
     def wait(self):
-        """Waits until what was saved is safe. Raises UserError if it could not be written."""
+        """Waits until everything is saved. Raises UserError if it cannot be written."""
         self._checkpoints.wait()
 
     def restore(self, pointer):

@@ -73,7 +73,7 @@ def open_all(_):
         folder = RunFolder.open(path)
         folder.read_settings(), folder.provenance(), folder.read_results(), folder.read_history()
         assert folder.has_checkpoint() or name != "network"
-        with np.load(str(path / "codes.npz")) as arrays:
+        with np.load(path / "codes.npz") as arrays:
             assert len(arrays["gallery_codes"])
     search.main(["info", "gallery", "--check"])
     if os.path.exists("encoder"):
@@ -125,8 +125,8 @@ def make_world(world, small):
     write_pickle(world / "data/test_folder_facescrub/part1", *test)
     for person in range(4):
         for number in range(7):
-            save(photo(100 * person + number), world / "photographs" / ("person %d" % person)
-                 / ("%d.png" % number))
+            save(photo(100 * person + number), world / "photographs" / f"person {person}"
+                 / f"{number}.png")
     for command, arguments in (
             ("prepare", PREPARE[:-1] + ["mine"]),
             ("main", ITQ + ["--run_dir", "runs/itq"]),
@@ -143,7 +143,7 @@ def make_world(world, small):
             continue
         code, text = run(Case("world", command, arguments), world)
         assert code == 0, (command, arguments, text)
-    shutil.copy(str(world / "runs/itq/codes.npz"), str(world / "codes.npz"))
+    shutil.copy(world / "runs/itq/codes.npz", world / "codes.npz")
     odd = world / "odd"
     (odd / "notes").mkdir(parents=True)
     (odd / "notes/thesis.tex").write_text("years of work")
@@ -151,7 +151,7 @@ def make_world(world, small):
     (odd / "file").write_text("the user's")
     (odd / "nothing").touch()
     (odd / "caf\udce9").write_text("no UTF-8")
-    os.mkfifo(str(odd / "pipe"))
+    os.mkfifo(odd / "pipe")
     for name, target in (("dangling", "nowhere"), ("loop", "loop"), ("zero", "/dev/zero"),
                          ("link", "notes")):
         (odd / name).symlink_to(target)
@@ -165,34 +165,34 @@ def needs_all(arguments):
 
 def copy_world(world, place):
     """A copy of the world; large files that nobody writes in place are linked."""
-    for parent, folders, names in os.walk(str(world)):
+    for parent, folders, names in os.walk(world):
         parent = Path(parent)
         target = place / parent.relative_to(world)
         target.mkdir(parents=True, exist_ok=True)
         for name in folders:
             if (parent / name).is_symlink():
-                (target / name).symlink_to(os.readlink(str(parent / name)))
+                (target / name).symlink_to(os.readlink(parent / name))
         for name in names:
             path = parent / name
             if path.is_symlink():
-                (target / name).symlink_to(os.readlink(str(path)))
+                (target / name).symlink_to(os.readlink(path))
             elif path.is_fifo():
-                os.mkfifo(str(target / name))
+                os.mkfifo(target / name)
             elif path.stat().st_size > 1 << 20:
-                os.link(str(path), str(target / name))
+                os.link(path, target / name)
             else:
-                shutil.copy2(str(path), str(target / name))
+                shutil.copy2(path, target / name)
 
 
 def snapshot(place):
     """What every file of a world holds: path -> digest, target of a link, or kind."""
     found = {}
-    for parent, folders, names in os.walk(str(place)):
+    for parent, folders, names in os.walk(place):
         for name in folders + names:
             path = Path(parent) / name
-            key = os.path.relpath(str(path), str(place))
+            key = os.path.relpath(path, place)
             if path.is_symlink():
-                found[key] = "-> " + os.readlink(str(path))
+                found[key] = "-> " + os.readlink(path)
             elif path.is_file():
                 found[key] = (hashlib.md5(path.read_bytes()).hexdigest()
                               if path.stat().st_size < 1 << 20 else path.stat().st_size)
@@ -233,7 +233,7 @@ def run(case, place):
         code = 99
         try:
             os.setsid()
-            os.chdir(str(place))
+            os.chdir(place)
             for number, file in enumerate((os.open(os.devnull, os.O_RDWR), 0, writer)):
                 os.dup2(file, number)
             sys.stdin, sys.stdout, sys.stderr = (
@@ -289,9 +289,9 @@ def try_case(case, world, place):
     if code is None:
         wrong.append("HANG")
     elif code not in (0, 1, 2):
-        wrong.append("TRACEBACK (code %s): %s" % (code, " | ".join(lines[-6:])))
+        wrong.append(f"TRACEBACK (code {code}): {' | '.join(lines[-6:])}")
     elif code and (len(errors) != 1 or others):
-        wrong.append("LINES: %s" % " | ".join(lines[:4]))
+        wrong.append(f"LINES: {' | '.join(lines[:4])}")
     wrong += ["LOST: " + repr(path) for path in losses(before, snapshot(place), case)]
     if case.limit is not None:
         code, text = run(Case("after", "open_all", []), place)
@@ -310,7 +310,7 @@ def damage(path, kind, rng):
     content = bytearray(path.read_bytes())
     path.unlink()
     if kind == "pipe":
-        os.mkfifo(str(path))
+        os.mkfifo(path)
         return
     if kind in ("folder", "dangling link", "link to itself", "device"):
         if kind == "folder":
@@ -544,11 +544,11 @@ def try_all(options):
                 tried += 1
                 place = Path(scratch) / "place"
                 wrong = try_case(case, world, place)
-                shutil.rmtree(str(place))
+                shutil.rmtree(place)
                 bad += bool(wrong)
                 for text in wrong:
-                    print("%d %s\n    %s" % (number, ascii(str(case)), ascii(text)), flush=True)
-    print("%d cases, %d wrong" % (tried, bad))
+                    print(f"{number} {ascii(str(case))}\n    {ascii(text)}", flush=True)
+    print(f"{tried} cases, {bad} wrong")
     return bad
 
 

@@ -65,7 +65,7 @@ def test_user_errors(tmp_path, codes_file, monkeypatch, arguments, names):
     (tmp_path / "empty.npz").write_bytes(b"")
     os.mkfifo(tmp_path / "pipe.npz")
     (tmp_path / "half.npz").write_bytes(codes_file.read_bytes()[:300])
-    with np.load(str(codes_file)) as arrays:
+    with np.load(codes_file) as arrays:
         good = dict(arrays)
     np.savez(tmp_path / "objects.npz", **dict(good, gallery_labels=np.array([{}] * 4)))
     np.savez(tmp_path / "nan.npz", **dict(good, gallery_codes=np.full((4, 3), np.nan)))

@@ -38,9 +38,9 @@ def folder(tmp_path_factory):
         write_pickle(path / "data/tiny" / name / "part1", *split)
     (path / "data/tiny/manifest.json").write_text(json.dumps(dict(
         num_identities=PEOPLE, num_train=5 * PEOPLE, num_test=2 * PEOPLE)))
-    (path / "data/tiny/labels.txt").write_text("".join("p%d\n" % n for n in range(PEOPLE)))
+    (path / "data/tiny/labels.txt").write_text("".join(f"p{n}\n" for n in range(PEOPLE)))
     before = os.getcwd()
-    os.chdir(str(path))
+    os.chdir(path)
     try:
         main.main(SETTINGS + ["--run_dir", "runs/dcbh", "--epochs", "4", "--batch_size", "7"])
         for method in METHODS:
@@ -92,7 +92,7 @@ def test_floats_are_the_feature_and_the_descriptor(runs):
                                  query_vectors=found.query_vectors[:, part])
         part_results = floats.evaluate_floats(vectors).results
         assert of_run["mAP_" + name] == pytest.approx(part_results["mAP"])
-        assert of_run["mAP_%s_euclidean" % name] == pytest.approx(part_results["mAP_euclidean"])
+        assert of_run[f"mAP_{name}_euclidean"] == pytest.approx(part_results["mAP_euclidean"])
     unseen = floats.load_floats(runs / "float/unseen_floats.npz")
     assert unseen.gallery_vectors.shape == (5 * (PEOPLE - SEEN), 768 + 6 * BITS)
     assert of_run["unseen_mAP"] == floats.evaluate_floats(unseen).results["mAP"]
@@ -177,7 +177,7 @@ def test_runs_that_do_not_fit_are_refused(runs, changes, names):
 
 
 def test_unfinished_and_other_data(runs, tmp_path):
-    shutil.copytree(str(runs / "dcbh"), str(tmp_path / "run"))
+    shutil.copytree(runs / "dcbh", tmp_path / "run")
     path = tmp_path / "run/provenance.json"
     entries = json.loads(path.read_text())
     for change, word in ((dict(ended_by="stopped by SIGTERM"), "--resume"),
@@ -188,8 +188,8 @@ def test_unfinished_and_other_data(runs, tmp_path):
 
 
 def test_a_network_that_has_moved(runs, tmp_path):
-    shutil.copytree(str(runs / "dcbh"), str(tmp_path / "moved"))
-    shutil.copytree(str(runs / "float"), str(tmp_path / "run"))
+    shutil.copytree(runs / "dcbh", tmp_path / "moved")
+    shutil.copytree(runs / "float", tmp_path / "run")
     values = dict(RunFolder(tmp_path / "run").read_settings(), features_of="/gone")
     (tmp_path / "run/config.json").write_text(json.dumps(values))
     with pytest.raises(UserError, match="/gone.*--features_of"):
@@ -202,10 +202,10 @@ def test_a_network_that_has_moved(runs, tmp_path):
 def test_another_network_in_its_place(runs, tmp_path):
     """A run keeps the network it was made of, also where another one fits as well."""
     path = tmp_path / "other/provenance.json"
-    shutil.copytree(str(runs / "dcbh"), str(path.parent))
+    shutil.copytree(runs / "dcbh", path.parent)
     path.write_text(json.dumps([dict(entry, start="2020-01-01T00:00:00")
                                 for entry in json.loads(path.read_text())]))
-    shutil.copytree(str(runs / "float"), str(tmp_path / "run"))
+    shutil.copytree(runs / "float", tmp_path / "run")
     before = (tmp_path / "run/results.json").read_bytes()
     with pytest.raises(UserError, match="other.*another network"):
         main.main(["--resume", "--run_dir", str(tmp_path / "run"),
@@ -257,8 +257,8 @@ def test_export(runs, tmp_path):
         with pytest.raises(UserError):
             Encoder.open(tmp_path / "encoder")
     for method in ("float", "class_number"):
-        with pytest.raises(UserError, match="%s.*runs/dcbh" % method):
+        with pytest.raises(UserError, match=f"{method}.*runs/dcbh"):
             export_encoder(open_run(RunFolder.open(runs / method)), tmp_path / method)
         assert not (tmp_path / method).exists()
-    os.utime(str(runs / "float/results.json"))  # the newest, but nothing to search
+    os.utime(runs / "float/results.json")  # the newest, but nothing to search
     assert os.path.basename(newest_run(str(runs))) not in ("float", "class_number")

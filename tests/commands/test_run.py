@@ -37,7 +37,7 @@ RUN_FILES = {"config.json", "provenance.json", "history.csv", "tensorboard", "ch
 
 
 def history(run_dir):
-    with open(str(run_dir / "history.csv")) as stream:
+    with open(run_dir / "history.csv") as stream:
         return list(csv.DictReader(stream))
 
 
@@ -48,7 +48,7 @@ def losses(run_dir):
 
 
 def codes(run_dir):
-    with np.load(str(run_dir / "codes.npz"), allow_pickle=False) as arrays:
+    with np.load(run_dir / "codes.npz", allow_pickle=False) as arrays:
         return {name: arrays[name] for name in arrays.files}
 
 
@@ -135,7 +135,7 @@ def test_default_folder_takes_the_next_free_number(finished):
 
 
 def start(folder, *arguments, **options):
-    return subprocess.Popen(command("main.py", *TINY, *arguments), cwd=str(folder),
+    return subprocess.Popen(command("main.py", *TINY, *arguments), cwd=folder,
                             stdin=subprocess.DEVNULL, stdout=subprocess.PIPE,
                             stderr=subprocess.PIPE, universal_newlines=True, **options)
 
@@ -144,7 +144,7 @@ def wait_for_line(process, text):
     for line in process.stdout:
         if text in line:
             return
-    raise AssertionError("process ended without %r: %s" % (text, process.stderr.read()))
+    raise AssertionError(f"process ended without {text!r}: {process.stderr.read()}")
 
 
 def test_killed_again_and_again(finished, tmp_path):
@@ -174,9 +174,9 @@ def test_killed_again_and_again(finished, tmp_path):
     assert prefixes == {"index"} | {entry["checkpoint"] for entry in index.values()}
 
 
-SLOW_DISK = """
+SLOW_DISK = f"""
 import sys, time
-sys.path.insert(0, %r)
+sys.path.insert(0, {str(ROOT)!r})
 from training.checkpoints import CheckpointWriter
 write = CheckpointWriter._run
 
@@ -188,7 +188,7 @@ CheckpointWriter._run = slowly
 import main
 from runtime.command_line import run_command
 run_command(main.main)
-""" % str(ROOT)
+"""
 
 
 def test_killed_while_a_checkpoint_is_written_beside_the_next_epoch(finished, tmp_path):
@@ -198,7 +198,7 @@ def test_killed_while_a_checkpoint_is_written_beside_the_next_epoch(finished, tm
     arguments = ["--epochs", 4, "--run_dir", run_dir]
     process = subprocess.Popen(
         [sys.executable, "-c", SLOW_DISK] + [str(argument) for argument in TINY + tuple(arguments)],
-        cwd=str(folder), stdout=subprocess.PIPE, stderr=subprocess.PIPE, universal_newlines=True)
+        cwd=folder, stdout=subprocess.PIPE, stderr=subprocess.PIPE, universal_newlines=True)
     wait_for_line(process, "epoch 2/4")
     process.kill()
     process.communicate()
@@ -219,7 +219,7 @@ def test_stops_on_request_within_an_epoch(finished, tmp_path, number):
     process.send_signal(number)
     out, err = process.communicate(timeout=120)
     assert process.returncode == 128 + number
-    assert "--resume --run_dir %s" % run_dir in err and "Traceback" not in err
+    assert f"--resume --run_dir {run_dir}" in err and "Traceback" not in err
     done = len(history(run_dir))
     state = json.loads((run_dir / "checkpoints/index.json").read_text())["last"]["state"]
     assert state["epoch"] == done
@@ -229,7 +229,7 @@ def test_stops_on_request_within_an_epoch(finished, tmp_path, number):
     process = run_script("main.py", "--resume", "--run_dir", run_dir, "--epochs", done + 1,
                          cwd=folder)
     assert process.returncode == 0, process.stderr
-    assert "resuming after epoch %d, step %d" % (done, state["step"]) in process.stdout
+    assert f"resuming after epoch {done}, step {state['step']}" in process.stdout
     assert [int(row["epoch"]) for row in history(run_dir)] == list(range(1, done + 2))
     whole = tmp_path / "whole"
     process = run_script("main.py", *TINY, "--batch_size", 1, "--epochs", done + 1,
@@ -240,7 +240,7 @@ def test_stops_on_request_within_an_epoch(finished, tmp_path, number):
 def test_resume_of_a_finished_run_only_evaluates(finished, tmp_path):
     folder, whole = finished
     run_dir = tmp_path / "run"
-    shutil.copytree(str(whole), str(run_dir))
+    shutil.copytree(whole, run_dir)
     (run_dir / "results.json").unlink()
     process = run_script("main.py", "--resume", "--run_dir", run_dir, cwd=folder)
     assert process.returncode == 0 and results(run_dir) == results(whole)
@@ -251,7 +251,7 @@ def test_resume_with_fewer_epochs_than_are_done(finished, tmp_path):
     """Stopped inside epoch 5, then asked for 3 in all: nothing to train, the best is evaluated."""
     folder, whole = finished
     run_dir = tmp_path / "run"
-    shutil.copytree(str(whole), str(run_dir))
+    shutil.copytree(whole, run_dir)
     index = json.loads((run_dir / "checkpoints/index.json").read_text())
     index["last"]["state"].update(step=2, seconds=1.5, sums={"total": 8.0, "accuracy": 3.0})
     (run_dir / "checkpoints/index.json").write_text(json.dumps(index))
@@ -268,8 +268,8 @@ def test_resume_with_fewer_epochs_than_are_done(finished, tmp_path):
 def test_data_that_was_moved(finished, tmp_path):
     folder, whole = finished
     run_dir = tmp_path / "run"
-    shutil.copytree(str(whole), str(run_dir))
-    shutil.copytree(str(folder / "data"), str(tmp_path / "moved"))
+    shutil.copytree(whole, run_dir)
+    shutil.copytree(folder / "data", tmp_path / "moved")
     elsewhere = tmp_path / "elsewhere"
     elsewhere.mkdir()
     values = json.loads((run_dir / "config.json").read_text())
@@ -287,7 +287,7 @@ def test_a_run_folder_of_the_old_form(finished, tmp_path):
     """As versions before the marker wrote it: opens, evaluates, goes on; is never overwritten."""
     folder, whole = finished
     run_dir = tmp_path / "run"
-    shutil.copytree(str(whole), str(run_dir))
+    shutil.copytree(whole, run_dir)
     (run_dir / ".dcbh.json").unlink()
     values = json.loads((run_dir / "config.json").read_text())
     (run_dir / "config.json").write_text(json.dumps(dict(values, data_dir="data")))
@@ -344,12 +344,12 @@ def test_an_exported_encoder_gives_the_runs_codes(finished, tmp_path):
 
     train, _ = tiny_faces()
     images = train[0].reshape(-1, 3, 32, 32).transpose(0, 2, 3, 1)
-    np.save(str(tmp_path / "images.npy"), images)
+    np.save(tmp_path / "images.npy", images)
     subprocess.run([sys.executable, "-c", ENCODE, str(export), str(tmp_path / "images.npy"),
-                    str(tmp_path / "encoded.npz")], check=True, cwd=str(tmp_path),
+                    str(tmp_path / "encoded.npz")], check=True, cwd=tmp_path,
                    env=clean_environment(PYTHONPATH=str(ROOT)))
     expected = codes(whole)["gallery_codes"]
-    with np.load(str(tmp_path / "encoded.npz")) as encoded:
+    with np.load(tmp_path / "encoded.npz") as encoded:
         np.testing.assert_array_equal(encoded["codes"], expected)
         np.testing.assert_array_equal(encoded["served"], expected)
         np.testing.assert_array_equal(encoded["lone"], expected[3:4])
@@ -398,7 +398,7 @@ def test_without_going_back_to_the_best_weights(finished, tmp_path):
 def test_loss_that_is_not_finite(finished, tmp_path):
     folder, whole = finished
     run_dir = tmp_path / "run"
-    shutil.copytree(str(whole), str(run_dir))
+    shutil.copytree(whole, run_dir)
     # The settings' own file is the way to change the rate of a run that has a checkpoint.
     values = json.loads((run_dir / "config.json").read_text())
     (run_dir / "config.json").write_text(json.dumps(dict(values, learning_rate=1e38)))
@@ -460,7 +460,7 @@ def test_folder_that_holds_a_run_or_something_else(finished, tmp_path):
 def test_overwrite_replaces_a_run_only_when_the_new_one_can_start(finished, tmp_path):
     folder, whole = finished
     run_dir = tmp_path / "run"
-    shutil.copytree(str(whole), str(run_dir))
+    shutil.copytree(whole, run_dir)
     process = run_script("main.py", *TINY, "--data_dir", "nowhere", "--run_dir", run_dir,
                          "--overwrite", cwd=folder)
     assert_refused(process, "nowhere")
@@ -481,7 +481,7 @@ def test_resume_keeps_the_settings(finished):
 
 
 def damage_missing(folder):
-    shutil.rmtree(str(folder / "data/test_folder_facescrub"))
+    shutil.rmtree(folder / "data/test_folder_facescrub")
     return ["test_folder_facescrub", "no such folder", "data/README.md"]
 
 
@@ -533,9 +533,9 @@ def test_evaluate_without_a_run(tmp_path, finished):
     assert_refused(run_script("evaluate.py", tmp_path, cwd=tmp_path), "not a run folder")
     folder, whole = finished
     run_dir = tmp_path / "run"
-    shutil.copytree(str(whole), str(run_dir))
+    shutil.copytree(whole, run_dir)
     for path in (run_dir / "checkpoints").glob("*.data*"):
-        os.truncate(str(path), 1000)
+        os.truncate(path, 1000)
     assert_refused(run_script("evaluate.py", run_dir, cwd=folder), "checkpoint", "cannot be read")
     (run_dir / "checkpoints/index.json").unlink()
     assert_refused(run_script("evaluate.py", run_dir, cwd=folder), "no checkpoint")

@@ -13,7 +13,7 @@ from evaluation.open_set import folds_of_people
 
 PEOPLE, FOLD = 12, 1
 UNSEEN = folds_of_people(PEOPLE) == FOLD
-NAMES = ["P%d" % person for person in range(PEOPLE)]
+NAMES = [f"P{person}" for person in range(PEOPLE)]
 OPTIONS = ["--num_bits", "8", "--epochs", "1", "--batch_size", "9", "--data_dir", "data"]
 
 
@@ -53,7 +53,7 @@ def folder(tmp_path_factory):
 
 
 def arrays(path):
-    with np.load(str(path), allow_pickle=False) as found:
+    with np.load(path, allow_pickle=False) as found:
         return {name: found[name] for name in found.files}
 
 

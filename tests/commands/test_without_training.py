@@ -47,7 +47,7 @@ def test_mistakes_are_told_before_tensorflow_is_imported(tmp_path, arguments, wo
               "finally: assert 'tensorflow' not in sys.modules" % str(ROOT))
     process = subprocess.run(
         [sys.executable, "-c", script] + [str(argument) for argument in arguments],
-        cwd=str(tmp_path), stdout=subprocess.PIPE, stderr=subprocess.PIPE, universal_newlines=True)
+        cwd=tmp_path, stdout=subprocess.PIPE, stderr=subprocess.PIPE, universal_newlines=True)
     assert_refused(process, *words)
     assert list(tmp_path.iterdir()) == []
 
@@ -66,7 +66,7 @@ def test_help_states_the_defaults_of_the_data_set(tmp_path):
 def test_an_output_that_nobody_reads_loses_nothing(tmp_path, shell):
     """Files are written before anything is printed, and a reader that goes away ends nothing."""
     line = " ".join(command("main.py", *ITQ, "--run_dir", "run"))
-    process = subprocess.run(["sh", "-c", shell % line], cwd=str(tmp_path),
+    process = subprocess.run(["sh", "-c", shell % line], cwd=tmp_path,
                              stdout=subprocess.PIPE, stderr=subprocess.PIPE)
     assert process.returncode == 0 and process.stderr == b""
     assert finished(tmp_path / "run")
@@ -74,7 +74,7 @@ def test_an_output_that_nobody_reads_loses_nothing(tmp_path, shell):
         return
     (tmp_path / "run/report.html").unlink()
     line = " ".join(command("evaluate.py", "run"))
-    process = subprocess.run(["sh", "-c", shell % line], cwd=str(tmp_path),
+    process = subprocess.run(["sh", "-c", shell % line], cwd=tmp_path,
                              stdout=subprocess.PIPE, stderr=subprocess.PIPE)
     assert process.returncode == 0 and process.stderr == b""
     assert finished(tmp_path / "run")
@@ -82,11 +82,11 @@ def test_an_output_that_nobody_reads_loses_nothing(tmp_path, shell):
 
 @pytest.mark.parametrize("name", ["Zo\u00eb", b"no\xffutf8", "two\nlines", "a" * 200 + "/b"])
 def test_odd_names_of_run_folders(tmp_path, name):
-    run_dir = os.path.join(os.fsencode(str(tmp_path)),
+    run_dir = os.path.join(os.fsencode(tmp_path),
                            name if isinstance(name, bytes) else name.encode())
     process = subprocess.run(
         [argument.encode() for argument in command("main.py", *ITQ, "--run_dir")] + [run_dir],
-        cwd=str(tmp_path), stdout=subprocess.PIPE, stderr=subprocess.PIPE,
+        cwd=tmp_path, stdout=subprocess.PIPE, stderr=subprocess.PIPE,
         env=clean_environment(PYTHONIOENCODING="ascii"))
     assert process.returncode == 0, process.stderr
     for file in (b"report.html", b"codes.npz"):
@@ -106,15 +106,15 @@ def test_from_any_working_directory(tmp_path):
 
 def test_without_the_environment(tmp_path):
     """A Python that lacks the packages: one line that says what to do."""
-    shutil.copytree(str(ROOT / "runtime"), str(tmp_path / "runtime"),
+    shutil.copytree(ROOT / "runtime", tmp_path / "runtime",
                     ignore=shutil.ignore_patterns("__pycache__"))
     for name in ("main.py", "evaluate.py", "prepare.py", "describe.py", "reproduce.py"):
-        shutil.copy(str(ROOT / name), str(tmp_path))
-        process = subprocess.run([sys.executable, "-S", "-I", name], cwd=str(tmp_path),
+        shutil.copy(ROOT / name, tmp_path)
+        process = subprocess.run([sys.executable, "-S", "-I", name], cwd=tmp_path,
                                  stdout=subprocess.PIPE, stderr=subprocess.PIPE,
                                  universal_newlines=True)
         if "No module named 'runtime'" in process.stderr:  # -I leaves the script's folder out
-            process = subprocess.run([sys.executable, "-S", name], cwd=str(tmp_path),
+            process = subprocess.run([sys.executable, "-S", name], cwd=tmp_path,
                                      stdout=subprocess.PIPE, stderr=subprocess.PIPE,
                                      universal_newlines=True, env={})
         assert_refused(process, "numpy", ".venv/bin/activate", "make")

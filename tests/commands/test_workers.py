@@ -116,7 +116,7 @@ def test_states_of_a_worker(monkeypatch):
     with socket.socket() as server:
         server.bind(("127.0.0.1", 0))
         server.listen(4)
-        cluster = Cluster(["127.0.0.1:1", "127.0.0.1:%d" % server.getsockname()[1]], 0, 0.1)
+        cluster = Cluster(["127.0.0.1:1", f"127.0.0.1:{server.getsockname()[1]}"], 0, 0.1)
         assert cluster.state(1) == "silent"  # a stopped process: the system alone answers
         assert cluster.wait_for_all() == [1]
     assert cluster.state(1) == "gone"
@@ -128,7 +128,7 @@ def test_the_shield_hears_its_own_address_alone():
         server.bind(("", 0))  # as TensorFlow does
         server.listen(4)
         port = server.getsockname()[1]
-        Cluster(["127.0.0.1:%d" % port], 0, 1).shield()
+        Cluster([f"127.0.0.1:{port}"], 0, 1).shield()
         with pytest.raises(socket.timeout):
             socket.create_connection(("127.0.0.2", port), 0.3)
         with socket.create_connection(("127.0.0.1", port), 5) as client:
@@ -210,14 +210,14 @@ def killed_run(folder, moment):
     script = [sys.executable, str(ROOT / "tests/commands/killed_workers.py")]
     process = subprocess.run(
         script + TINY + ["--epochs", "6", "--num_workers", "2", "--run_dir", str(folder / "run")],
-        cwd=str(folder), env=clean_environment(KILL=moment), stdin=subprocess.DEVNULL,
+        cwd=folder, env=clean_environment(KILL=moment), stdin=subprocess.DEVNULL,
         stdout=subprocess.PIPE, stderr=subprocess.PIPE, universal_newlines=True, timeout=300)
     assert_none_left(folder)
     return process
 
 
 def history(run_dir):
-    with open(str(run_dir / "history.csv")) as stream:
+    with open(run_dir / "history.csv") as stream:
         return list(csv.DictReader(stream))
 
 
@@ -253,7 +253,7 @@ def test_two_workers_start_the_hash_classifier_again_as_one_process_does(faces_d
     """In the third epoch of four; small steps keep rounding noise from growing."""
     totals = []
     for count in (1, 2):
-        run_dir = faces_dir / ("run_of_%d" % count)
+        run_dir = faces_dir / f"run_of_{count}"
         process = run_script(
             "main.py", *TINY, "--epochs", 4, "--codeword_share", 0.5,
             "--learning_rate", 1e-5, "--num_workers", count, "--run_dir", run_dir, cwd=faces_dir)
@@ -295,7 +295,7 @@ def test_signals_stop_all_workers_after_the_step(faces_dir, count, number, whom)
     run_dir = faces_dir / "run"
     process = subprocess.Popen(
         command("main.py", *TINY, "--epochs", 500, "--num_workers", count, "--run_dir", run_dir),
-        cwd=str(faces_dir), stdin=subprocess.DEVNULL, stdout=subprocess.PIPE,
+        cwd=faces_dir, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE,
         stderr=subprocess.PIPE, universal_newlines=True)
     for line in process.stdout:
         if "epoch 3/500" in line:
@@ -304,7 +304,7 @@ def test_signals_stop_all_workers_after_the_step(faces_dir, count, number, whom)
         process.send_signal(number)
     else:
         os.kill(next(pid for pid in processes_in(run_dir) if b'"index": 1' in Path(
-            "/proc/%d/environ" % pid).read_bytes()), number)
+            f"/proc/{pid}/environ").read_bytes()), number)
     _, err = process.communicate(timeout=120)
     assert_none_left(faces_dir)
     assert process.returncode == (-number if number == signal.SIGKILL else 128 + number), err
@@ -321,18 +321,18 @@ def test_a_worker_that_hangs_counts_as_lost(faces_dir, stopped):
     run_dir = faces_dir / "run"
     process = subprocess.Popen(
         command("main.py", *TINY, "--epochs", 500, "--num_workers", 2, "--worker_timeout", 5,
-                "--run_dir", run_dir), cwd=str(faces_dir), stdin=subprocess.DEVNULL,
+                "--run_dir", run_dir), cwd=faces_dir, stdin=subprocess.DEVNULL,
         stdout=subprocess.PIPE, stderr=subprocess.PIPE, universal_newlines=True)
     for line in process.stdout:
         if "epoch 3/500" in line:
             break
     os.kill(next(pid for pid in processes_in(run_dir) if b'"index": %d' % stopped in Path(
-        "/proc/%d/environ" % pid).read_bytes()), signal.SIGSTOP)
+        f"/proc/{pid}/environ").read_bytes()), signal.SIGSTOP)
     _, err = process.communicate(timeout=120)
     assert_none_left(faces_dir)
     assert process.returncode == 1
     lines = [line for line in err.splitlines() if line.startswith("error: ")]
-    assert len(lines) == 1 and "worker %d (" % stopped in lines[0] and "--resume" in lines[0]
+    assert len(lines) == 1 and f"worker {stopped} (" in lines[0] and "--resume" in lines[0]
 
 
 @pytest.mark.slow
@@ -344,7 +344,7 @@ def test_two_machines_by_tf_config(faces_dir, tmp_path_factory):
 
     def start(index, cwd, *arguments):
         return subprocess.Popen(
-            command("main.py", *TINY, "--epochs", 3, *arguments), cwd=str(cwd),
+            command("main.py", *TINY, "--epochs", 3, *arguments), cwd=cwd,
             env=clean_environment(TF_CONFIG=json.dumps(
                 {"cluster": {"worker": names}, "task": {"type": "worker", "index": index}})),
             stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=subprocess.PIPE,
@@ -365,5 +365,5 @@ def test_two_machines_by_tf_config(faces_dir, tmp_path_factory):
                  start(0, faces_dir, *(arguments[:2] + ["--run_dir", "another"]))]
     errors = [process.communicate(timeout=120)[1] for process in processes]
     assert [process.returncode for process in processes] == [1, 1]
-    assert all("worker 1 (%s) has other data" % names[1] in error for error in errors)
+    assert all(f"worker 1 ({names[1]}) has other data" in error for error in errors)
     assert not (faces_dir / "another").exists()

@@ -109,7 +109,7 @@ def test_blocks_and_the_order_of_the_gallery_change_nothing(monkeypatch):
 def test_files(tmp_path):
     found = random_floats()._replace(gallery_fingerprints=np.arange(41, dtype=np.uint64))
     path = tmp_path / "floats.npz"
-    np.savez(str(path), **found.arrays())
+    np.savez(path, **found.arrays())
     for name, array in floats.load_floats(path).arrays().items():
         np.testing.assert_array_equal(array, getattr(found, name))
     for change in (dict(gallery_vectors=found.gallery_vectors[:, :4]),
@@ -118,7 +118,7 @@ def test_files(tmp_path):
                    dict(gallery_labels=found.gallery_labels[:9]),
                    dict(gallery_labels=found.gallery_labels.astype(str)),
                    dict(gallery_fingerprints=np.arange(3))):
-        np.savez(str(path), **dict(found.arrays(), **change))
+        np.savez(path, **dict(found.arrays(), **change))
         with pytest.raises(UserError, match="floats.npz: "):
             floats.load_floats(path)
 
@@ -140,7 +140,7 @@ def numbered(gallery, gallery_labels, queries, query_labels, count):
 def test_numbers_are_equal_or_as_far_as_can_be():
     rng = np.random.RandomState(0)
     gallery, queries = rng.randint(0, 20, 60), rng.randint(0, 20, 12)
-    labels = [np.array(["p%d" % person for person in rng.randint(0, most, count)])
+    labels = [np.array([f"p{person}" for person in rng.randint(0, most, count)])
               for most, count in ((9, 60), (12, 12))]
     codes = numbered(gallery, labels[0], queries, labels[1], 20)
     items, relevant = np.zeros((12, 6), int), np.zeros((12, 6), int)
@@ -171,10 +171,10 @@ def test_numbers_by_hand(tmp_path):
     assert results["recall_radius_2"] == 0.5
     assert "mAP_authors_evaluation" not in results  # it would compare bit by bit
     path = tmp_path / "codes.npz"
-    np.savez(str(path), **codes.arrays())
+    np.savez(path, **codes.arrays())
     again = load_codes(path)
     assert again.numbers == 1 and metrics.evaluate_codes(again).results == results
-    np.savez(str(path), **dict(codes.arrays(), numbers=np.arange(2)))
+    np.savez(path, **dict(codes.arrays(), numbers=np.arange(2)))
     with pytest.raises(UserError, match="numbers"):
         load_codes(path)
     assert "numbers" not in codes._replace(numbers=0).arrays()

@@ -60,7 +60,7 @@ def test_rates_are_those_of_naive_loops(num_bits, people, seed):
     for name, unknown in (("o1", known_unknown), ("o2", strangers),
                           ("o3", known_unknown + strangers)):
         for text, limit in (("1_percent", 0.01), ("10_percent", 0.1)):
-            found = [results["open_set_%s_%s_at_%s" % (name, part, text)]
+            found = [results[f"open_set_{name}_{part}_at_{text}"]
                      for part in ("dir", "far", "threshold")]
             expected = naive_rate(enrolled, known, unknown, limit)
             assert found[:2] == pytest.approx(expected[:2]) and found[2] == expected[2]

@@ -90,14 +90,14 @@ def test_a_run_of_a_baseline(faces_dir):
     process = run_script("main.py", *words, cwd=faces_dir)
     assert process.returncode == 0 and process.stderr == "", process.stderr
     run_dir = faces_dir / "runs/facescrub_itq_8bits_seed0"
-    with np.load(str(run_dir / "codes.npz")) as arrays:
+    with np.load(run_dir / "codes.npz") as arrays:
         codes = dict(arrays)
     assert codes["gallery_codes"].shape == (30, 8) and codes["query_codes"].shape == (12, 8)
     evaluation = metrics.evaluate_codes(checked_codes(**codes))
     assert evaluation.results["mAP"] > 0.9  # noisy copies of six patterns
     again = run_script("evaluate.py", run_dir, cwd=faces_dir)
     assert again.returncode == 0, again.stderr
-    assert "%.4f" % evaluation.results["mAP"] in again.stdout
+    assert f"{evaluation.results['mAP']:.4f}" in again.stdout
 
 
 def test_a_gallery_of_few_faces_gets_random_projections():

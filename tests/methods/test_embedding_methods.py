@@ -43,8 +43,8 @@ def data_dir(tmp_path_factory):
     for name, (rows, labels) in zip(("train", "test"), splits):
         write_pickle(folder / name / "part_000.pickle", rows, labels)
         noise = np.random.RandomState(len(labels)).normal(0, 2.5, (len(labels), 128))
-        np.save(str(embeddings_file(folder / name)), embedding_of(labels, noise))
-    (folder / "labels.txt").write_text("".join("p%d\n" % person for person in range(8)))
+        np.save(embeddings_file(folder / name), embedding_of(labels, noise))
+    (folder / "labels.txt").write_text("".join(f"p{person}\n" for person in range(8)))
     (folder / "manifest.json").write_text(json.dumps(dict(
         num_identities=8, num_train=40, num_test=16, crop=cropping.box_crop(32),
         embedding=DESCRIPTION)))
@@ -158,7 +158,7 @@ def test_what_has_no_embeddings_is_refused(data_dir, tmp_path):
         load_run(config, dataset._replace(embedding=None))
     for name in PIXEL_SETTINGS:
         value = type(getattr(config, name))(1)
-        with pytest.raises(UserError, match="leave out %s " % name):
+        with pytest.raises(UserError, match=f"leave out {name} "):
             resolve(dict(config.to_dict(), method="embedding_dcbh", **{name: value}))
     assert resolve(dict(dataset_flag="tiny", data_dir=str(data_dir), method="embedding_itq",
                         recipe="tuned"))[0].flip  # of no bearing: it trains no network

@@ -84,8 +84,8 @@ def test_a_run_and_its_encoder(faces_dir):
     with Encoder.open(export) as encoder:
         np.testing.assert_array_equal(encoder.encode(pixels), expected)
         np.testing.assert_array_equal(encoder.encode(others[:, :, ::-1]), encoder.encode(others))
-    np.save(str(faces_dir / "pixels.npy"), pixels)
+    np.save(faces_dir / "pixels.npy", pixels)
     subprocess.run([sys.executable, "-c", LOAD, str(export / "saved_model"),
                     str(faces_dir / "pixels.npy"), str(faces_dir / "served.npy")], check=True,
-                   cwd=str(ROOT))
-    np.testing.assert_array_equal(np.load(str(faces_dir / "served.npy")), expected)
+                   cwd=ROOT)
+    np.testing.assert_array_equal(np.load(faces_dir / "served.npy"), expected)

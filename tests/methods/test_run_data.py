@@ -55,8 +55,8 @@ def test_a_fold_is_left_out_altogether(folder, fold):
     folds = folds_of_people(10)
     groups = [np.flatnonzero(folds != fold), np.flatnonzero(folds == fold)]
     assert data.dataset.num_identities == len(groups[0])
-    assert data.names == ["facescrub %d" % person for person in groups[0]]
-    assert data.unseen_names == ["facescrub %d" % person for person in groups[1]]
+    assert data.names == [f"facescrub {person}" for person in groups[0]]
+    assert data.unseen_names == [f"facescrub {person}" for person in groups[1]]
     for people, splits in zip(groups, ((data.train, data.test), data.unseen)):
         for name, split in zip(("train", "test"), splits):
             rows, labels = raw(folder, name)

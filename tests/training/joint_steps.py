@@ -86,9 +86,9 @@ def main(folder):
     results = {}
     for name in CASES:
         for key, value in run_steps(case_config(name), workers).items():
-            results["%s/%s" % (name, key)] = value
-    heard = workers.exchange("worker %d" % workers.index)
-    np.savez(str(Path(folder) / ("worker_%d.npz" % workers.index)), heard=heard, **results)
+            results[f"{name}/{key}"] = value
+    heard = workers.exchange(f"worker {workers.index}")
+    np.savez(Path(folder) / f"worker_{workers.index}.npz", heard=heard, **results)
 
 
 if __name__ == "__main__":

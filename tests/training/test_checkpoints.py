@@ -130,7 +130,7 @@ def test_a_damaged_checkpoint_is_refused(trained, tmp_path):
     writer.start(lambda write: folder.save_checkpoint("first", write, STATE, best=True))
     writer.wait()
     for path in (tmp_path / "run/checkpoints").glob("*.data*"):
-        with open(str(path), "r+b") as stream:
+        with open(path, "r+b") as stream:
             stream.truncate(1000)
     with pytest.raises(UserError) as error:
         restore(graph.saver, session, folder, "last")

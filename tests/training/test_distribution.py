@@ -46,7 +46,7 @@ def run_workers(count, folder):
             process.wait()
     results = []
     for index in range(count):
-        with np.load(str(folder / ("worker_%d.npz" % index))) as arrays:
+        with np.load(folder / f"worker_{index}.npz") as arrays:
             results.append({name: arrays[name] for name in arrays.files})
     return results
 
@@ -96,7 +96,7 @@ def test_all_workers_hold_the_same(workers):
         assert set(other) == set(workers[0])
         for name, values in workers[0].items():
             np.testing.assert_array_equal(values, other[name], err_msg=name)
-    assert list(workers[0]["heard"]) == ["worker %d" % index for index in range(len(workers))]
+    assert list(workers[0]["heard"]) == [f"worker {index}" for index in range(len(workers))]
 
 
 def first_step_by_shares(config, num_workers):

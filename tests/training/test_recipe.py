@@ -147,7 +147,7 @@ def test_recipes_are_defaults():
     assert resolve({})[0].recipe == "released" and not RECIPES["released"]
     for method, name in (("dcbh", "orl_tuned_12bits"), ("itq", "orl_itq_12bits")):
         config, dataset = resolve(dict(recipe="tuned", method=method, num_bits=12))
-        assert main.default_run_dir(config, dataset) == "runs/%s_seed0" % name
+        assert main.default_run_dir(config, dataset) == f"runs/{name}_seed0"
     with pytest.raises(UserError, match="recipe"):
         resolve(dict(recipe="best"))
 

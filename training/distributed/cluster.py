@@ -1,4 +1,4 @@
-"""The workers of a run, and where they are: TF_CONFIG, ports, who answers. No TensorFlow here."""
+"""The workers of a run and their addresses: TF_CONFIG, ports, which of them answer."""
 
 import ctypes
 import dataclasses
@@ -16,22 +16,22 @@ from runtime.errors import UserError
 from runtime.settings import setting
 
 ADDRESS = re.compile(r"([A-Za-z0-9][A-Za-z0-9._-]*):([0-9]{1,5})\Z")
-ANSWER_SECONDS = 2.0  # a server that is well answers at once
-# What a gRPC client says first (HTTP/2's preface and an empty SETTINGS frame), so that a server
-# whose process still runs answers with its own SETTINGS; a stopped process accepts, and is silent.
+ANSWER_SECONDS = 2.0  # a healthy server answers at once
+# What a gRPC client sends first (HTTP/2's preface and an empty SETTINGS frame). A live server
+# answers with its own SETTINGS. A stopped process accepts the connection, but stays silent.
 GREETING = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n" + b"\0\0\0\4\0\0\0\0\0"
 SO_ATTACH_FILTER = 26  # of Linux; Python has no name for it
 
 
 @dataclasses.dataclass(frozen=True)
 class WorkerSettings:
-    """How a run is spread over processes: not part of what it computes, free at each start."""
+    """How a run is spread over processes; no result depends on it, and each start may change it."""
 
     num_workers: int = setting(
         1, "processes that share each batch on this machine, each on a GPU of its own where there "
         "are any; on several machines: TF_CONFIG (docs/distributed.md)", 1, 1024)
     worker_timeout: float = setting(
-        600.0, "seconds after which a worker that does not answer, or a step, counts as lost", 1)
+        600.0, "seconds after which a silent worker or an unfinished step counts as lost", 1)
 
     __post_init__ = Config.__post_init__
 
@@ -40,7 +40,7 @@ class Cluster:
     """The workers of one run, of which this process is one.
 
     Args:
-        addresses: list of "host:port", one a worker.
+        addresses: list of "host:port", one per worker.
         index: which of them this process is.
         timeout: seconds to wait for another worker.
     """
@@ -52,35 +52,36 @@ class Cluster:
     def check_own_address(self):
         """Raises UserError unless this process can serve at its address."""
         host, port = self._own()
-        where = "worker %d's address, %s," % (self.index, self.addresses[self.index])
+        where = f"worker {self.index}'s address, {self.addresses[self.index]},"
         try:
             ip = socket.gethostbyname(host)
         except OSError as error:
-            raise UserError("%s cannot be found: %s; TF_CONFIG must name a host that is known here"
-                            % (where, error.strerror or error))
+            raise UserError(f"{where} cannot be found: {error.strerror or error}; TF_CONFIG must "
+                            "name a host that is known here")
         others = [address for address in self.addresses if not _is_loopback(address)]
         if _is_loopback(ip) and others:
-            raise UserError("%s is %s here, which %s cannot reach; give the machine's IP address "
-                            "in TF_CONFIG" % (where, ip, others[0]))
+            raise UserError(f"{where} is {ip} here, which {others[0]} cannot reach; give the "
+                            "machine's IP address in TF_CONFIG")
         try:
             with closing(_listening_socket(ip, port)):
                 pass
             with closing(_listening_socket("", port)):  # what TensorFlow will do
                 pass
         except PermissionError:
-            raise UserError("%s needs a port above 1023" % where)
+            raise UserError(f"{where} needs a port above 1023")
         except OSError as error:
             if "in use" in (error.strerror or ""):
-                raise UserError("%s is in use by another process; end it, or give another port"
-                                % where)
-            raise UserError("%s is no address of this machine (%s); task.index in TF_CONFIG says "
-                            "which of cluster.worker this machine is" % (where, error.strerror))
+                raise UserError(f"{where} is in use by another process; end it, or give another "
+                                "port")
+            raise UserError(f"{where} is not an address of this machine ({error.strerror}); "
+                            "task.index in TF_CONFIG says which of cluster.worker this machine is")
 
     def shield(self):
-        """Lets TensorFlow's server hear only who calls it by its own address or from this machine.
+        """Makes TensorFlow's server reachable only at its own address and from this machine.
 
-        It listens on all of the machine's addresses, and takes commands from anybody. A filter in
-        the kernel (Linux) drops what comes to another one. Elsewhere nothing changes.
+        The server listens on all of the machine's addresses and takes commands from anybody. On
+        Linux, a filter in the kernel drops what arrives at another address. Elsewhere nothing
+        changes.
         """
         host, port = self._own()
         if not sys.platform.startswith("linux"):
@@ -93,14 +94,14 @@ class Cluster:
             (0x74, 0, 0, 4),                  # shifted right by 4
             (equal, 0, 3, 4),                 # version 4? else skip 3
             (load, 0, 0, header + 16),        # its destination
-            (equal, 9, 0, address),           # ours? then let it in
+            (equal, 9, 0, address),           # ours? then accept
             (equal, 8, 9, 0x7f000001),        # 127.0.0.1?
             (load, 0, 0, header + 24),        # version 6: is the destination ::1?
             (equal, 0, 7, 0), (load, 0, 0, header + 28),
             (equal, 0, 5, 0), (load, 0, 0, header + 32),
             (equal, 0, 3, 0), (load, 0, 0, header + 36),
             (equal, 0, 1, 1),
-            (end, 0, 0, 0xffffffff),          # let it in
+            (end, 0, 0, 0xffffffff),          # accept
             (end, 0, 0, 0)))                  # drop it
         kept = ctypes.create_string_buffer(program)
         for server in _sockets_listening_at(port):
@@ -109,7 +110,7 @@ class Cluster:
                                   struct.pack("HP", len(program) // 8, ctypes.addressof(kept)))
 
     def wait_for_all(self):
-        """Waits until all workers answer; returns the list of those that did not in time."""
+        """Waits until all workers answer; returns a list of those that did not in time."""
         absent, started = [index for index in range(self.count) if index != self.index], time.time()
         while True:
             absent = [index for index in absent if self.state(index) != "answers"]
@@ -118,7 +119,7 @@ class Cluster:
             time.sleep(0.2)
 
     def state(self, index):
-        """"answers"; "gone", if its machine says that nobody serves there; or "silent"."""
+        """"answers", "gone" (its machine says that no server is there) or "silent"."""
         host, port = _split(self.addresses[index])
         try:
             with closing(socket.create_connection((host, port), ANSWER_SECONDS)) as connection:
@@ -131,15 +132,15 @@ class Cluster:
             return "silent"
 
     def how_to_start(self):
-        """Text for the end of a command that starts as many workers."""
+        """Text to append to a command so that it starts the same workers."""
         if all(_is_loopback(address) for address in self.addresses):
-            return " --num_workers %d" % self.count
+            return f" --num_workers {self.count}"
         return " (on each machine, with its TF_CONFIG)"
 
     def describe(self, indices):
         """Text: "worker 1 (10.0.0.2:2222)", or "workers ..." of several."""
-        return "worker%s %s" % ("s" if len(indices) > 1 else "", ", ".join(
-            "%d (%s)" % (index, self.addresses[index]) for index in indices))
+        names = ", ".join(f"{index} ({self.addresses[index]})" for index in indices)
+        return f"worker{'s' if len(indices) > 1 else ''} {names}"
 
     def _own(self):
         return _split(self.addresses[self.index])
@@ -160,14 +161,14 @@ def read_cluster(settings):
     try:
         value = json.loads(text)
     except (ValueError, RecursionError) as error:
-        raise UserError("TF_CONFIG is no JSON (%s)" % error)
+        raise UserError(f"TF_CONFIG is not JSON ({error})")
     if value == {}:
         return None
     addresses = _worker_addresses(value)
     index = _task_index(value, len(addresses))
     if settings.num_workers not in (1, len(addresses)):
-        raise UserError("--num_workers is %d, but TF_CONFIG names %d workers; leave one of them out"
-                        % (settings.num_workers, len(addresses)))
+        raise UserError(f"--num_workers is {settings.num_workers}, but TF_CONFIG names "
+                        f"{len(addresses)} workers; leave one of the two out")
     return Cluster(addresses, index, settings.worker_timeout) if len(addresses) > 1 else None
 
 
@@ -178,19 +179,19 @@ def _worker_addresses(value):
                         '"task": {"type": "worker", "index": 0}}')
     foreign = sorted(set(cluster) - {"worker"})
     if foreign:
-        raise UserError("TF_CONFIG: cluster has %.40r; there are only workers here (worker 0 is "
-                        "the chief, and there is no parameter server)" % foreign[0])
+        raise UserError(f"TF_CONFIG: cluster has {foreign[0]!r:.40}; only workers are possible "
+                        "(worker 0 is the chief, and there is no parameter server)")
     addresses = cluster.get("worker")
     if not isinstance(addresses, list) or not addresses:
         raise UserError("TF_CONFIG: cluster.worker must be a list of addresses, host:port")
     for address in addresses:
         match = ADDRESS.match(address) if isinstance(address, str) else None
         if not match or not 0 < int(match.group(2)) < 65536:
-            raise UserError("TF_CONFIG: cluster.worker has %.60r; an address is a host's name or "
-                            "IPv4 address and a port from 1 to 65535, host:port" % (address,))
+            raise UserError(f"TF_CONFIG: cluster.worker has {address!r:.60}; an address is "
+                            "host:port, a host's name or IPv4 address and a port from 1 to 65535")
         if addresses.count(address) > 1:
-            raise UserError("TF_CONFIG: cluster.worker has %s twice; each worker needs an address "
-                            "of its own" % address)
+            raise UserError(f"TF_CONFIG: cluster.worker has {address} twice; each worker needs an "
+                            "address of its own")
     return addresses
 
 
@@ -200,20 +201,19 @@ def _task_index(value, count):
         raise UserError('TF_CONFIG: task must be like {"type": "worker", "index": 0}: which of '
                         "cluster.worker this process is")
     if task.get("type") != "worker":
-        raise UserError("TF_CONFIG: task.type is %.40r; it must be \"worker\"" % (
-            task.get("type"),))
+        raise UserError(f"TF_CONFIG: task.type is {task.get('type')!r:.40}; it must be \"worker\"")
     index = task["index"]
     if type(index) is not int or not 0 <= index < count:
-        raise UserError("TF_CONFIG: task.index is %.40r; with %d workers it is a whole number from "
-                        "0 to %d" % (index, count, count - 1))
+        raise UserError(f"TF_CONFIG: task.index is {index!r:.40}; with {count} workers it is a "
+                        f"whole number from 0 to {count - 1}")
     return index
 
 
 def free_addresses(count):
-    """Loopback addresses of `count` ports that nobody uses."""
+    """Loopback addresses of `count` unused ports."""
     sockets = [_listening_socket("127.0.0.1", 0) for _ in range(count)]
     try:
-        return ["127.0.0.1:%d" % taken.getsockname()[1] for taken in sockets]
+        return [f"127.0.0.1:{taken.getsockname()[1]}" for taken in sockets]
     finally:
         for taken in sockets:
             taken.close()
@@ -246,7 +246,7 @@ def _sockets_listening_at(port):
     for name in os.listdir("/proc/self/fd"):
         try:
             candidate = socket.socket(fileno=os.dup(int(name)))
-        except OSError:  # no socket, or closed since
+        except OSError:  # not a socket, or closed since
             continue
         try:
             listens = candidate.getsockopt(socket.SOL_SOCKET, socket.SO_ACCEPTCONN)

@@ -1,8 +1,8 @@
 """Several workers that compute what one process would, on TensorFlow's own distributed runtime.
 
-Each worker holds all variables and trains on its share of each batch (joint_step); there
-is no parameter server. Worker 0 alone writes, evaluates and reports. methods.network takes what it
-needs from a `Workers`, or from ALONE, whose answers are those of one process.
+Each worker holds all variables and trains on its share of each batch (joint_step); there is no
+parameter server. Worker 0 alone writes, evaluates and reports. methods.network takes a `Workers`,
+or ALONE, which stands for a single process.
 """
 
 import contextlib
@@ -20,9 +20,9 @@ from training.distributed.session import LostWorker, WorkerSession
 from training.loop import Progress, StopRequest, Trainer
 from training.recorder import Recorder
 
-MESSAGE_VALUES = 8192  # bytes of a message between workers, each as an int32
-WAITING_SECONDS = 10.0  # between two signs of life to workers that wait
-# One process: what Workers is for several.
+MESSAGE_VALUES = 8192  # bytes of a message between workers, each sent as an int32
+WAITING_SECONDS = 10.0  # between two signs of life to waiting workers
+# A single process, with the interface of Workers.
 ALONE = types.SimpleNamespace(
     index=0, count=1, device=None, session=make_session, joint_step=lambda _: OneDevice(),
     recorder=Recorder, trainer=Trainer, keep_waiting=contextlib.nullcontext,
@@ -33,11 +33,11 @@ class Workers(Collectives):
     """This process as one of several workers, connected to the others.
 
     Args:
-        cluster: an training.distributed.workers.Cluster.
+        cluster: a training.distributed.cluster.Cluster.
 
     Raises:
         UserError: TensorFlow's server cannot be started.
-        LostWorker: another worker was not there in time.
+        LostWorker: another worker did not start in time.
     """
 
     def __init__(self, cluster):
@@ -50,18 +50,18 @@ class Workers(Collectives):
             self._server = tf.train.Server({"worker": cluster.addresses}, job_name="worker",
                                            task_index=self.index, config=self.options)
         except tf.errors.OpError as error:
-            raise UserError("TensorFlow cannot serve at %s (%s)"
-                            % (cluster.addresses[self.index], error_reason(error)))
+            raise UserError(f"TensorFlow cannot serve at {cluster.addresses[self.index]} "
+                            f"({error_reason(error)})")
         self.target = self._server.target
         cluster.shield()
         absent = cluster.wait_for_all()
         if absent:
-            raise LostWorker("%s did not answer within %d s of waiting for all to be there"
-                             % (cluster.describe(absent), cluster.timeout))
-        self._exchange = None  # (session, placeholder of the own message, all messages)
+            raise LostWorker(f"{cluster.describe(absent)} did not answer within "
+                             f"{cluster.timeout:.0f} s of the start")
+        self._exchange = None  # (session, placeholder for the own message, all messages)
 
     def joint_step(self, config):
-        """A JointStep, to be made in the graph of a training step."""
+        """A JointStep; call this in the graph of a training step."""
         return JointStep(self, config)
 
     def session(self, graph):
@@ -69,7 +69,7 @@ class Workers(Collectives):
         return WorkerSession(self, graph)
 
     def recorder(self, folder, graph, session, statistics):
-        """What records this worker's training: worker 0 writes, the others are silent."""
+        """This worker's recorder: worker 0 writes, the others record nothing."""
         spread = Spread(self, graph, session)
         return (JointRecorder(spread, folder, graph, session, statistics) if self.index == 0
                 else SilentRecorder(spread))
@@ -79,10 +79,10 @@ class Workers(Collectives):
         return JointTrainer(*arguments)
 
     def exchange(self, message):
-        """What all workers say: a list of N plain values, in the workers' order."""
+        """Sends a plain value to all workers; returns those of all N, in the workers' order."""
         text = json.dumps(message).encode()
         if len(text) > MESSAGE_VALUES:
-            raise ValueError("a message of %d bytes" % len(text))
+            raise ValueError(f"a message of {len(text)} bytes")
         if self._exchange is None:
             with tf.Graph().as_default() as graph, tf.device(self.device):
                 own = tf.placeholder(tf.int32, [self.count, MESSAGE_VALUES])
@@ -97,27 +97,28 @@ class Workers(Collectives):
         """Compares the data of all workers.
 
         Args:
-            digest: see data_loader.data_digest; None if this worker has no data,
-            error: and why.
+            digest: see data_loader.data_digest; None if this worker has no data.
+            error: text, why it has none.
 
         Raises:
-            Failed: a worker has none, or other data than worker 0.
+            Failed: a worker has no data, or other data than worker 0.
         """
         answers = self.exchange([digest, error and error[:1000]])
         for index, (other, reason) in enumerate(answers):
             if other != answers[0][0]:
-                raise Failed("%s %s" % (self.cluster.describe([index]), reason and "says: " + reason
-                                        or "has other data than worker 0 under the same name"))
+                found = (f"says: {reason}" if reason
+                         else "has other data than worker 0 under the same name")
+                raise Failed(f"{self.cluster.describe([index])} {found}")
 
     @contextlib.contextmanager
     def keep_waiting(self, training_ended):
-        """While the block runs on worker 0, the others stay in `wait`.
+        """Keeps the other workers in `wait` while the block runs on worker 0.
 
         Args:
-            training_ended: then nobody waits any more.
+            training_ended: whether the others have ended, so that none of them waits.
 
         Raises:
-            LostWorker: one was lost meanwhile; the block has run to its end.
+            LostWorker: a worker was lost meanwhile; the block has run to its end.
         """
         if training_ended:
             yield
@@ -142,13 +143,13 @@ class Workers(Collectives):
         self.exchange("go on")
 
     def wait(self):
-        """Waits, on another worker than 0, until that goes on."""
+        """On the other workers: waits until worker 0 goes on."""
         while self.exchange(None)[0] == "wait":
             pass
 
 
 class Spread:
-    """Gives all workers worker 0's variables, and what it says of them.
+    """Copies worker 0's variables, and a value that goes with them, to all workers.
 
     Args:
         workers: a Workers.
@@ -166,13 +167,13 @@ class Spread:
                                       in zip(variables, joint)])
 
     def __call__(self, state):
-        """Returns worker 0's `state`, a plain value."""
+        """Copies; returns the `state`, a plain value, that worker 0 was called with."""
         self._session.run_jointly(self._assign)
         return self._workers.exchange(state)[0]
 
 
 class JointRecorder(Recorder):
-    """Worker 0's recorder: what it restores goes to all.
+    """Worker 0's recorder: copies what it restores to all workers.
 
     Args:
         spread: a Spread.
@@ -191,7 +192,7 @@ class JointRecorder(Recorder):
 
 
 class SilentRecorder:
-    """The other workers' recorder: keeps nothing, and restores what worker 0 does.
+    """The other workers' recorder: records nothing, and restores what worker 0 restores.
 
     Args:
         spread: a Spread.
@@ -208,12 +209,12 @@ class SilentRecorder:
     begin = advance = say = times = record_epoch = save = wait = last_saved_epoch = _nothing
 
     def restore(self, _pointer):
-        """What worker 0 says with the variables that it has restored."""
+        """Receives what worker 0 has restored; returns its progress as a dict."""
         return self.spread(None)
 
 
 class JointStop(StopRequest):
-    """A StopRequest that is heeded once all workers know of it: after the step it came in."""
+    """A StopRequest that takes effect once all workers know of it: after the current step."""
 
     def __init__(self):
         super().__init__()
@@ -224,11 +225,11 @@ class JointStop(StopRequest):
         self._noted, self.signal_number = number, None
 
     def flags(self):
-        """What this worker tells the others: see JointStep.stop."""
+        """What this worker feeds into JointStep.stop."""
         return [self._noted == signal.SIGINT, self._noted == signal.SIGTERM]
 
     def agree(self, counts):
-        """Takes what all have told: see JointStep.stops."""
+        """Takes the value of JointStep.stops."""
         for number, count in zip((signal.SIGINT, signal.SIGTERM), counts):
             if count:
                 self.signal_number = number
@@ -249,7 +250,7 @@ class JointTrainer(Trainer):
         self.recorder.spread(None)
 
     def follow(self):
-        """Starts or resumes, on another worker than 0, as that does."""
+        """On the other workers: starts or resumes as worker 0 does."""
         self.session.run(self.graph.initialize)
         state = self.recorder.spread(None)
         if state is not None:
@@ -264,7 +265,7 @@ class JointTrainer(Trainer):
             _, losses, accuracy, stops = self.session.run_jointly(
                 (graph.step, graph.losses, graph.accuracy, graph.joint.stops), feed)
         except LostWorker:
-            if self.progress.step:  # else it is an epoch's end, which is being saved
+            if self.progress.step:  # at an epoch's end that is being saved already
                 self.recorder.save(self.progress, False)
             self.recorder.wait()
             raise
@@ -273,6 +274,6 @@ class JointTrainer(Trainer):
         return losses, accuracy
 
     def _restart_hash_classifier(self):
-        """As worker 0 does: others' sums may differ in the last digit, and a code with them."""
+        """Takes worker 0's: elsewhere sums may differ in the last digit, and so may codewords."""
         super()._restart_hash_classifier()
         self.recorder.spread(None)

@@ -1,7 +1,7 @@
-"""The graph of a training step where it concerns all workers: shares of a batch, joint sums.
+"""The parts of a training step's graph that concern all workers: shares of a batch, joint sums.
 
-Whatever a step makes of the batch (gradients, losses, descriptors for the centers' rule, batch
-norm's statistics) is summed or gathered over the workers before any variable changes; then all make
+Whatever a step computes from the batch (gradients, losses, descriptors for the centers' rule, batch
+norm's statistics) is summed or gathered over the workers before any variable changes. Then all make
 the same change.
 
 Dimensions: N workers, B joint batch, D descriptor size.
@@ -10,13 +10,13 @@ Dimensions: N workers, B joint batch, D descriptor size.
 import model
 from runtime.tensorflow import tf
 
-BUFFER_VALUES = 4 * 2 ** 20  # float32 values that one collective call carries: 16 MB
+BUFFER_VALUES = 4 * 2 ** 20  # float32 values per collective call: 16 MB
 
 
 def share_of(count, index, num_workers):
     """(start, end) of worker `index` in a batch of `count`: contiguous; sizes differ by at most 1.
 
-    With fewer images than workers the last ones' shares are empty.
+    With fewer images than workers, the last shares are empty.
     """
     size, rest = divmod(count, num_workers)
     start = index * size + min(index, rest)
@@ -24,7 +24,7 @@ def share_of(count, index, num_workers):
 
 
 class Collectives:
-    """Collective operations of one worker; each has a number, the same on all workers.
+    """Collective operations of one worker. Each has a number that is the same on all workers.
 
     Args:
         index: this worker.
@@ -37,7 +37,7 @@ class Collectives:
         self._last_key = 0
 
     def sum(self, values):
-        """Sum over the workers of a float32 [n]; so is its gradient, of a loss that all share."""
+        """Sum over the workers of a float32 [n]. Its gradient is summed over them as well."""
         keys = self._new_key(), self._new_key()
 
         @tf.custom_gradient
@@ -63,9 +63,9 @@ class Collectives:
         return sums
 
     def gather(self, rows):
-        """The workers' rows, one worker's after another's: [n, ...] -> [N * n, ...].
+        """The rows of all workers, in their order: [n, ...] -> [N * n, ...].
 
-        TensorFlow 1.14 never ends a graph that gathers and does not reduce.
+        In TensorFlow 1.14, a graph that gathers but does not reduce never ends.
         """
         with tf.device(self.device + "/device:CPU:0"):
             return tf.raw_ops.CollectiveGather(
@@ -74,7 +74,7 @@ class Collectives:
 
     def reduce(self, values, key=None):
         """Sum over the workers of a numeric [...]; without a gradient."""
-        # On the processor: what goes to another worker passes through it in any case.
+        # On the CPU: what goes to another worker passes through it anyway.
         with tf.device(self.device + "/device:CPU:0"):
             return tf.raw_ops.CollectiveReduce(
                 input=values, group_size=self.count, group_key=1,
@@ -88,7 +88,7 @@ class Collectives:
 
 
 class OneDevice:
-    """What JointStep is for several workers: all there is is joint already."""
+    """A single process, with the interface of JointStep: everything is joint already."""
 
     batch_norm = model.BatchNorm
 
@@ -105,10 +105,10 @@ class OneDevice:
 
 
 class JointStep:
-    """What training.graph.build_step_graph asks for where several workers share each batch.
+    """What training.graph.build_step_graph needs where several workers share each batch.
 
-    A worker whose share is empty computes on an image that counts nothing. To be made in the
-    graph of the step.
+    Create it in the graph of the step. A worker whose share is empty computes on an image that does
+    not count.
 
     Args:
         collectives: Collectives.
@@ -117,11 +117,11 @@ class JointStep:
     Attributes:
         collectives: see above.
         joint_count: placeholder, float32: B.
-        portion: float32: this worker's share of the batch; they add up to 1.
+        portion: float32: this worker's share of the batch; all shares add up to 1.
         present: float32: 0 where the share is empty, else 1.
-        stop: placeholder, float32 [2]: whether this worker is to stop by SIGINT, by SIGTERM.
-        stops: float32 [2]: how many workers are, known with the step.
-        begun: counts the steps whose changes have begun; not in checkpoints.
+        stop: placeholder, float32 [2]: whether this worker has received SIGINT, SIGTERM.
+        stops: float32 [2]: how many workers have; fetched with the step.
+        begun: counts the steps that have begun to change variables; not in checkpoints.
     """
 
     def __init__(self, collectives, config):
@@ -150,23 +150,24 @@ class JointStep:
                 self._own_count: end - start, self.joint_count: len(labels)}
 
     def batch_norm(self, training):
-        """What stands in for model.BatchNorm in the training pass."""
+        """The replacement of model.BatchNorm in the training pass."""
         kind = SynchronousBatchNorm if self._config.sync_batch_norm else LocalBatchNorm
         self._batch_norm = kind(self, training)
         return self._batch_norm
 
     def shares(self, losses, accuracy):
-        """This worker's part of the joint batch's losses and accuracy: parts add up to them."""
-        # The center term is a sum over the batch; but for weight decay, the rest are means.
+        """This worker's parts of the joint batch's losses and accuracy, which are sums of parts."""
+        # The center term is a sum over the batch. Weight decay does not depend on it. The other
+        # terms are means.
         factors = {"center": self.present, "weight_decay": 1.0 / self.collectives.count}
         terms = {name: factors.get(name, self.portion) * value
                  for name, value in losses.items() if name != "total"}
         return (dict(total=tf.add_n(list(terms.values())), **terms), self.portion * accuracy)
 
     def together(self, network, labels, losses, accuracy, gradients):
-        """Makes joint all that a step's changes depend on; none of it is ready before all of it is.
+        """Sums or gathers everything that a step's changes depend on.
 
-        So a step in which a worker is lost changes nothing.
+        No result is ready before all are, so a step in which a worker is lost changes nothing.
 
         Args:
             network: the model.Network of this worker's share.
@@ -175,11 +176,11 @@ class JointStep:
             gradients: list of (gradient, variable) of this worker's part of the total.
 
         Returns:
-            (descriptors, labels, losses, accuracy, gradients, update), as of the joint batch;
-            update is the op that moves batch norm's statistics.
+            (descriptors, labels, losses, accuracy, gradients, update) of the joint batch; update is
+            the op that moves batch norm's statistics.
         """
-        dense, by_label = [], []  # gradients; the centers' has a row an image
-        for gradient, _ in reversed(gradients):  # known early, on its way early
+        dense, by_label = [], []  # gradients; that of the centers has a row per image
+        for gradient, _ in reversed(gradients):  # the last ones are known first
             if isinstance(gradient, tf.IndexedSlices):
                 by_label.append(gradient.values)
             else:
@@ -207,7 +208,7 @@ class JointStep:
     def _gather_rows(self, tensors, labels):
         """Tensors [own share, D] and their labels -> those of the joint batch, in its order.
 
-        Gathered shares are of one size: they are padded with rows of label -1, which then go out.
+        All gathered shares have the same size: rows of label -1 fill them up, and are then removed.
         """
         capacity = -(-self._config.batch_size // self.collectives.count)
         own = tf.cast(self._own_count, tf.int32)
@@ -227,10 +228,10 @@ class JointStep:
 
 
 class LocalBatchNorm(model.BatchNorm):
-    """Batch norm by the statistics of the worker's own share, as is usual.
+    """Batch norm with the statistics of the worker's own share, as is usual.
 
-    The moving statistics take the mean of all shares' statistics, weighted by their sizes, so that
-    they are the same on all workers.
+    The moving statistics take the mean of all shares' statistics, weighted by size, so they are the
+    same on all workers.
 
     Args:
         joint: a JointStep.
@@ -242,11 +243,11 @@ class LocalBatchNorm(model.BatchNorm):
         self._joint = joint
 
     def update_moving_statistics(self):
-        """Nothing to do yet: `update_by` comes when the step's sums are known."""
+        """Does nothing: `update_by` follows once the step's sums are known."""
         return tf.no_op()
 
     def parts(self):
-        """This worker's parts of the statistics that the moving ones take, for a joint sum."""
+        """This worker's parts of the batch's statistics, to be summed over the workers."""
         return [self._joint.portion * batch for _, batch, _ in self._statistics]
 
     def update_by(self, sums):
@@ -257,12 +258,12 @@ class LocalBatchNorm(model.BatchNorm):
 
 
 class SynchronousBatchNorm(LocalBatchNorm):
-    """Batch norm by the statistics of the joint batch, which gradients pass through as well."""
+    """Batch norm with the statistics of the joint batch; gradients pass through them."""
 
     def normalise(self, values, gamma, beta, moving_mean):
         """See model.BatchNorm. One joint sum forwards, and one backwards for its gradient."""
         joint, channels = self._joint, int(values.shape[-1])
-        # Squares of what is small: the moving mean, the same on all workers, lies near the mean.
+        # Less the moving mean, which is the same on all workers, so that squares are small.
         shift = moving_mean.read_value()
         shifted = values - shift
         sums = joint.collectives.sum(joint.present * tf.concat(

@@ -1,4 +1,4 @@
-"""Sessions of one of several workers: a call that others are missing from ends all the same."""
+"""Sessions of one of several workers, whose calls end even when another worker is lost."""
 
 import threading
 import time
@@ -6,18 +6,20 @@ import time
 from runtime.errors import Failed
 from runtime.tensorflow import error_reason, tf
 
-LOOK_SECONDS = 2.0  # between two looks at the other workers while a call lasts
-OWN_SECONDS = 10.0
+LOOK_SECONDS = 2.0  # between two checks of the other workers during a call
+OWN_SECONDS = 10.0  # to find out whether an error is this worker's own
 
 
 def perhaps_own_errors():
-    """What a collective call raises when another worker is gone, or by an error of this worker's
-    own: which of the two turns out within some seconds."""
+    """What a collective call raises when another worker is gone or this one has failed.
+
+    Which of the two it is shows within OWN_SECONDS.
+    """
     return tf.errors.InternalError, tf.errors.UnknownError
 
 
 def collective_errors():
-    """All that a collective call raises when another worker is gone or has failed."""
+    """What a collective call raises when another worker is gone or has failed."""
     return (tf.errors.UnavailableError, tf.errors.AbortedError, tf.errors.CancelledError,
             tf.errors.DeadlineExceededError) + perhaps_own_errors()
 
@@ -29,22 +31,23 @@ class LostWorker(Failed):
 
 
 class WorkerSession:
-    """A session on this worker, with calls that end when another worker is lost: `run_jointly`.
+    """A session on this worker whose `run_jointly` ends when another worker is lost.
 
-    TensorFlow 1.14 never ends a collective call that another worker is missing from, and 2.21 does
-    not on all workers. So such calls are made in threads, and one that lasts is left to itself.
-    What needs no other worker (`run`) goes on without them.
+    If a worker is missing, TensorFlow 1.14 never ends a collective call, and 2.21 does not on all
+    workers. So such calls run in threads, and one that does not end is abandoned. `run` is for what
+    needs no other worker.
 
     Args:
         workers: a Workers.
         graph: a tf.Graph.
 
     Attributes:
-        begun, steps: a variable that counts the training steps whose changes have begun, and how
-            many have ended: while they differ, variables are changing.
+        begun: a variable that counts the training steps that have begun to change variables.
+        steps: the number of finished steps; while it differs from `begun`, variables are changing.
     """
 
-    _left = []  # sessions with a call that never ends: Python must not wait for it at their end
+    # Sessions with an abandoned call: Python would close them, which waits for the call.
+    _left = []
 
     def __init__(self, workers, graph):
         self.graph = graph
@@ -64,7 +67,7 @@ class WorkerSession:
         return self._session.run(fetches, feed)
 
     def list_devices(self):
-        """As tf.Session.list_devices."""
+        """See tf.Session.list_devices."""
         return self._session.list_devices()
 
     def run_jointly(self, fetches, feed=None):
@@ -94,12 +97,12 @@ class WorkerSession:
         return result[0]
 
     def close(self):
-        """Closes the session, unless that would last for ever."""
+        """Closes the session, unless that would never end."""
         if not self._lost:
             self._session.close()
 
     def _explain(self, error):
-        """Raises LostWorker if that is what is behind a call's error: after a while, it shows."""
+        """Raises LostWorker if a lost worker is behind a call's error, which may show late."""
         own = isinstance(error, perhaps_own_errors())
         deadline = time.monotonic() + (OWN_SECONDS if own else self._cluster.timeout)
         while time.monotonic() < deadline:
@@ -108,19 +111,20 @@ class WorkerSession:
                 self._lose(reason)
             time.sleep(0.2)
         if not own:
-            self._lose("a call to the other workers failed (%s)" % error_reason(error))
+            self._lose(f"a call to the other workers failed ({error_reason(error)})")
 
     def _lost_one(self, seconds):
-        """Which worker is lost, as text, after a call has lasted so long; None if none is."""
+        """Text: the worker that is lost, after a call has lasted so long; None if none is."""
         states = {index: self._cluster.state(index) for index in self._others}
         for state in ("gone", "silent"):
             lost = [index for index in self._others if states[index] == state]
             if lost and (state == "gone" or seconds >= self._cluster.timeout):
-                return "%s %s" % (self._cluster.describe(lost), "is gone" if state == "gone" else
-                                  "did not answer for %d s" % self._cluster.timeout)
+                found = ("is gone" if state == "gone"
+                         else f"did not answer for {self._cluster.timeout:.0f} s")
+                return f"{self._cluster.describe(lost)} {found}"
         if seconds >= self._cluster.timeout:
-            return ("a step did not end within %d s although all workers answer"
-                    % self._cluster.timeout)
+            return (f"a step did not end within {self._cluster.timeout:.0f} s although all workers "
+                    "answer")
         return None
 
     def _changing(self):

@@ -17,20 +17,20 @@ from training.distributed.cluster import free_addresses, read_cluster
 from training.distributed.coordination import Workers
 
 POLL_SECONDS = 0.1
-PATIENCE_SECONDS = 10.0  # before workers that do not end with the others are told to
-LOST = 3  # exit code of a worker that ended since another one did
+PATIENCE_SECONDS = 10.0  # before workers that do not end with the others are stopped
+LOST = 3  # exit code of a worker that has lost another one
 PR_SET_PDEATHSIG = 1
-LEAVING_SECONDS = 1.0  # for the last answers to the other workers to be on their way
+LEAVING_SECONDS = 1.0  # in which the last answers reach the other workers
 
 
 def launch(settings, train, follow):
-    """Does a run in this process, as one of the workers of TF_CONFIG, or in new processes.
+    """Performs a run in this process, as one of TF_CONFIG's workers, or in new processes.
 
     Args:
         settings: cluster.WorkerSettings.
-        train: function of None, or of a function that connects this process, worker 0, with the
-            others and returns the coordination.Workers.
-        follow: function of the Workers, for a worker other than 0.
+        train: what worker 0, or a single process, does. Takes None, or a function that connects the
+            workers and returns the coordination.Workers.
+        follow: what the other workers do. Takes the Workers.
     """
     cluster = read_cluster(settings)
     if cluster is None:
@@ -53,10 +53,10 @@ def launch(settings, train, follow):
 
 
 class Supervisor:
-    """Runs one command as several workers on this machine; they live and end together.
+    """Runs a command as several workers on this machine, which start and end together.
 
-    Worker 0 has this process's terminal. The others are silent; what they write to standard error
-    is shown where it says why the run failed.
+    Worker 0 has this process's terminal. The others print nothing; what they write to standard
+    error is shown only where it explains why the run failed.
 
     Args:
         count: number of workers, each with this process's command line.
@@ -65,9 +65,9 @@ class Supervisor:
     def __init__(self, count):
         self._command, self._count = [sys.executable] + sys.argv, count
         self._processes, self._errors = [], []
-        self._signal = None  # that asked us to stop
-        self._failures = []  # (index, exit code) of workers that ended by themselves, in order
-        self._sent = []  # signals, to workers that did not
+        self._signal = None  # the signal that asked us to stop
+        self._failures = []  # (index, exit code) of workers that ended unasked, in order
+        self._sent = []  # signals, to workers that did not end
 
     def run(self):
         """Runs the workers to their end; returns the exit code for this process."""
@@ -80,7 +80,7 @@ class Supervisor:
                 self._start(index, addresses, devices[index])
             self._watch()
         finally:
-            for process in self._processes:  # there are any only if we stop by an error
+            for process in self._processes:  # any are left only after an error
                 if process.poll() is None:
                     process.kill()
                     process.wait()
@@ -94,16 +94,16 @@ class Supervisor:
         if device is not None:
             environment["CUDA_VISIBLE_DEVICES"] = device
         self._errors.append(None if index == 0 else tempfile.TemporaryFile())
-        # A session of its own: Ctrl-C in a terminal reaches it through us alone, once.
+        # A session of its own, so that Ctrl-C in a terminal reaches it only through us, once.
         self._processes.append(subprocess.Popen(
             self._command, env=environment, start_new_session=True, stdin=subprocess.DEVNULL,
             stdout=None if index == 0 else subprocess.DEVNULL, stderr=self._errors[index],
             preexec_fn=_end_with_parent))
-        if self._signal is not None:  # it came before the process was noted
+        if self._signal is not None:  # it came while the process was starting
             self._processes[index].send_signal(self._signal)
 
     def _watch(self):
-        """Returns when all have ended: of a failure, they learn from one another."""
+        """Returns when all have ended. Workers notice themselves that another one has failed."""
         failed_at = None
         while True:
             codes = [process.poll() for process in self._processes]
@@ -115,7 +115,7 @@ class Supervisor:
             if codes[0] is not None or self._failures:
                 failed_at = failed_at or time.monotonic()
                 waited = time.monotonic() - failed_at
-                # Worker 0 may have something to save or an evaluation to end, unless it is stuck.
+                # Worker 0 may have to save or to finish an evaluation, unless it is stuck.
                 if codes[0] is not None or self._failures[0][1] == LOST:
                     self._send_after(2 * PATIENCE_SECONDS, waited, signal.SIGKILL)
                 self._send_after(PATIENCE_SECONDS, waited, signal.SIGTERM)
@@ -137,28 +137,27 @@ class Supervisor:
                     process.send_signal(number)
 
     def _exit_code(self):
-        """The exit code, after a line on standard error where worker 0 has not said it all."""
+        """The exit code; prints the reason to standard error where worker 0 has not."""
         code = self._processes[0].returncode
         if self._signal is not None and code != 0:
             return 128 + self._signal
-        if code in (0, 1, 2) or code > 128:  # worker 0's success, failure or stop, as it has told
+        if code in (0, 1, 2) or code > 128:  # worker 0 has printed why
             return code
         index, first = min(self._failures, key=lambda failure: failure[1] == LOST)
         if index > 0 and first > 0 and (first != LOST or code != LOST):
-            # Who has lost another worker names that.
-            _say("%s%s" % ("" if first == LOST else "worker %d: " % index,
-                           self._last_line(index) or _ending(first)))
+            reason = self._last_line(index) or _ending(first)
+            _say(reason if first == LOST else f"worker {index}: {reason}")
         elif code == LOST:
-            pass  # worker 0 has told
+            pass  # worker 0 has printed which worker it lost
         elif index == 0:
-            _say("worker 0 %s; its last checkpoint stays; to go on: the same command with --resume"
-                 % _ending(first))
+            _say(f"worker 0 {_ending(first)}; its last checkpoint stays; to go on: the same "
+                 "command with --resume")
         else:
-            _say("worker %d %s before training began; start again" % (index, _ending(first)))
+            _say(f"worker {index} {_ending(first)} before training began; start again")
         return 1
 
     def _last_line(self, index):
-        """The last error that a worker wrote; TensorFlow writes there, too."""
+        """The last error that a worker wrote, between lines of TensorFlow's."""
         stream = self._errors[index]
         stream.seek(0)
         lines = stream.read().decode(errors="replace").strip().splitlines()
@@ -167,22 +166,22 @@ class Supervisor:
 
 
 def _ending(code):
-    return ("was killed by %s" % signal.Signals(-code).name if code < 0
-            else "failed with exit code %d" % code)
+    return (f"was killed by {signal.Signals(-code).name}" if code < 0
+            else f"failed with exit code {code}")
 
 
 def _say(text):
-    print("error: %s" % one_line(text, 2000), file=sys.stderr)
+    print(f"error: {one_line(text, 2000)}", file=sys.stderr)
 
 
 def _end_with_parent():
-    """In a new process: is sent SIGTERM when the process that started it ends (Linux)."""
+    """In a new process: asks for SIGTERM when the process that started it ends (Linux)."""
     with contextlib.suppress(OSError, AttributeError):
         ctypes.CDLL(None).prctl(PR_SET_PDEATHSIG, signal.SIGTERM, 0, 0, 0)
 
 
 def end_at_once(action):
-    """Does `action` as runtime.command_line.run_command does a command, and ends the process.
+    """Runs `action` as runtime.command_line.run_command does, and ends the process at once.
 
     Python's orderly end would wait for calls that a lost worker will never answer.
     """
