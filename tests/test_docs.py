@@ -9,6 +9,8 @@ from conftest import ROOT
 
 PAGES = sorted([ROOT / "README.md", ROOT / "data/README.md", ROOT / "results/README.md"]
                + list((ROOT / "docs").glob("*.md")))
+
+
 def commands(path):
     """The commands of a page."""
     text = path.read_text(encoding="utf-8")
