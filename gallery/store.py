@@ -652,6 +652,8 @@ def is_gallery(path):
 
 def _path_of(path):
     """A gallery's path as a Path; an empty one would be the working directory."""
+    if sqlite3.sqlite_version_info < (3, 37):  # which knows STRICT tables
+        raise UserError(f"galleries need SQLite 3.37; this Python has {sqlite3.sqlite_version}")
     if not str(path).strip():
         raise UserError("name the folder of the gallery; the name given is empty")
     return Path(path)

@@ -337,7 +337,7 @@ def check_killed(tmp_path, moments):
         left = contents(gallery)  # which reads all of it, and has SQLite check it
         if left != old:
             assert left == contents_after(change, tmp_path), change
-    assert killed > moments // 3
+    assert killed >= max(1, moments // 10)
 
 
 def contents_after(change, tmp_path, known={}):  # noqa: B006  one for all
