@@ -163,8 +163,8 @@ def is_same_dataset(trained, given):
 def default_run_dir(config, dataset):
     """runs/DATASET_KBITS_seedS; another method or recipe stands after the data set, a fold last."""
     method = "" if config.method == "dcbh" else f"_{config.method}"
-    if config.recipe != "released" and method_of(config).trains:
-        method += f"_{config.recipe}"
+    recipe = method_of(config).recipe_name(config.recipe)
+    method += f"_{recipe}" if recipe else ""
     fold = "" if config.unseen_split is None else f"_unseen{config.unseen_split}"
     return f"{RUNS_DIR}/{dataset.name}{method}_{config.num_bits}bits_seed{config.seed}{fold}"
 
@@ -187,11 +187,8 @@ def print_counts(run):
         gallery, queries = run.unseen
         print(f"never seen in training{fold}: {len(gallery.labels)} gallery images, "
               f"{len(queries.labels)} queries, {len(np.unique(gallery.labels))} people")
-    for note in data_loader.data_notes(dataset, run.train, run.test):
+    for note in data_loader.data_notes(dataset, run.train, run.test) + run.method.notes(run):
         print(note)
-    if config.batch_size > count and run.method.trains:
-        print(f"note: batch_size is {config.batch_size}, so an epoch is one step: there are "
-              f"{count} training images")
 
 
 if __name__ == "__main__":

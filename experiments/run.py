@@ -126,9 +126,7 @@ def lead(connect, config):
     """
     if connect is None:
         return ALONE
-    if not method_of(config).trains:
-        raise UserError(f"method {config.method} trains no network that workers could share; leave "
-                        "--num_workers and TF_CONFIG out")
+    method_of(config).check_workers(config)
     workers = connect()
     settings = config.to_dict()
     if settings["data_dir"] == Config().data_dir:

@@ -59,6 +59,10 @@ class FeatureMethod(Method):
 
     needs_features_of = True
 
+    def applicable_settings(self, settings):
+        """See Method."""
+        return super().applicable_settings(settings) | {"features_of", "encode_batch_size"}
+
     def check_before_data(self, config, dataset):
         """See Method."""
         open_trained_run(config, dataset)

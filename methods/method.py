@@ -3,9 +3,10 @@
 import abc
 from typing import NamedTuple, Optional
 
-from config import EMBEDDING_SIZE, IMAGE_CHANNELS, IMAGE_SIZE, PIXEL_SETTINGS
+from config import EMBEDDING_SIZE, IMAGE_CHANNELS, IMAGE_SIZE, PIXEL_SETTINGS, Config
 from evaluation.codes import Codes
 from runtime.errors import UserError
+from runtime.settings import setting_names
 
 INPUT_SHAPES = {"images": (IMAGE_SIZE, IMAGE_SIZE, IMAGE_CHANNELS), "embeddings": (EMBEDDING_SIZE,)}
 
@@ -66,6 +67,19 @@ class Method(abc.ABC):
         """Default of the setting epochs."""
         return dataset.epochs
 
+    def applicable_settings(self, settings):
+        """Names of the settings, a dict, that affect a run of this method."""
+        names = {"dataset_flag", "method", "num_bits", *setting_names(Config, "place", "sample")}
+        return names - {"features_of", "encode_batch_size"}
+
+    def recipe_name(self, recipe):
+        """The recipe, if it is not the released one and affects this method; else ""."""
+        return ""
+
+    def notes(self, run):
+        """Lines on what is unusual about a Run."""
+        return []
+
     def check(self, config):
         """Raises UserError if settings contradict the method."""
         if config.features_of is not None and not self.needs_features_of:
@@ -78,6 +92,11 @@ class Method(abc.ABC):
 
     def check_before_data(self, config, dataset):
         """Raises UserError for what can be told before the long work of reading data."""
+
+    def check_workers(self, config):
+        """Raises UserError unless several workers can share the work."""
+        raise UserError(f"method {config.method} trains no network that workers could share; leave "
+                        "--num_workers and TF_CONFIG out")
 
     def start_up(self, run):
         """Does what can fail before the run's folder is written: imports, checks of other runs.

@@ -37,6 +37,28 @@ class NetworkMethod(Method):
         super().__init__(title, defaults, inputs)
         self.max_epochs = max_epochs
 
+    def applicable_settings(self, settings):
+        """All, but for those of a part that the network does not have."""
+        left_out = {"features_of"}
+        if settings.get("quantization_weight") == 0:
+            left_out.add("quantization_target")
+        if settings["method"] != "dcbh":
+            left_out.add("multi_scale")
+        return set(settings) - left_out
+
+    def recipe_name(self, recipe):
+        """See Method."""
+        return "" if recipe == "released" else recipe
+
+    def notes(self, run):
+        """See Method."""
+        batch_size, count = run.config.batch_size, len(run.train.labels)
+        return [f"note: batch_size is {batch_size}, so an epoch is one step: there are {count} "
+                "training images"] if batch_size > count else []
+
+    def check_workers(self, config):
+        """See Method."""
+
     def epochs_of(self, dataset):
         """See Method."""
         return min(dataset.epochs, self.max_epochs or dataset.epochs)

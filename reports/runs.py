@@ -91,17 +91,9 @@ def applicable_settings(settings):
     Args:
         settings: dict of all settings.
     """
-    if not _trains(settings):
-        kept = {"dataset_flag", "method", "num_bits", *setting_names(Config, "place", "sample")}
-        if settings.get("features_of") is None:  # no network encodes anything
-            kept -= {"features_of", "encode_batch_size"}
-        return {name: value for name, value in settings.items() if name in kept}
-    left_out = {"features_of"}
-    if settings.get("quantization_weight") == 0:
-        left_out.add("quantization_target")
-    if settings.get("method", "dcbh") != "dcbh":
-        left_out.add("multi_scale")
-    return {name: value for name, value in settings.items() if name not in left_out}
+    method = METHODS.get(settings.get("method"))
+    names = method.applicable_settings(settings) if method else settings
+    return {name: value for name, value in settings.items() if name in names}
 
 
 def takes_embeddings(settings):
@@ -128,8 +120,10 @@ def dataset_title(settings):
 def method_title(settings):
     """The method's name for people, and its recipe if that is not the released one."""
     name, recipe = settings.get("method", ""), settings.get("recipe", "released")
-    title = METHODS[name].title if name in METHODS else str(name)
-    return f"{title}, {recipe}" if recipe != "released" and _trains(settings) else title
+    if name not in METHODS:
+        return str(name)
+    recipe = METHODS[name].recipe_name(recipe)
+    return f"{METHODS[name].title}, {recipe}" if recipe else METHODS[name].title
 
 
 def run_title(settings, size):
