@@ -32,7 +32,15 @@ from gallery.questions import (
     stored_input,
     thumbnail_of,
 )
-from gallery.store import Gallery, Writer, below, clean_name, encoder_id, is_gallery
+from gallery.store import (
+    Gallery,
+    Writer,
+    below,
+    clean_name,
+    encoder_id,
+    is_gallery,
+    open_encoder,
+)
 from methods.export import Encoder, check_searchable, export_encoder
 from methods.run import open_run
 from methods.table import METHODS
@@ -249,11 +257,9 @@ def add(path, folders=(), faces=None, engine=None, people=None, keep_missing=Fal
             if value is not None:
                 writer.info[name] = value
 
-        def open_encoder():
-            gallery = stack.enter_context(Gallery.open(path))
-            return stack.enter_context(gallery.open_encoder())
-
-        Follower(writer, report, open_encoder, True, keep_missing, rehash, restore).follow(folders)
+        follower = Follower(writer, report, lambda: stack.enter_context(
+            open_encoder(writer.path, writer.info)), True, keep_missing, rehash, restore)
+        follower.follow(folders)
         writer.commit(go_on=True)
         writer.remove_unused()
     return report

@@ -346,14 +346,7 @@ class Gallery:
         Raises:
             UserError: it is damaged, or not that one any more.
         """
-        check_encoder(self.path, self.info)
-        folder = self.path / self.info["encoder"]
-        encoder = Encoder.open(folder)
-        if (encoder.metadata["num_bits"] != self.num_bits
-                or encoder_id(encoder.metadata) != self.info["encoder_id"]):
-            encoder.close()
-            raise _damaged(folder, "it is not the encoder of this gallery")
-        return encoder
+        return open_encoder(self.path, self.info)
 
     def check(self):
         """Reads everything. Raises UserError for what is damaged first."""
@@ -953,6 +946,22 @@ def check_encoder(path, info):
         if _sha256(file) != digest:
             raise UserError(f"{file} is damaged; index again: python search.py index RUN --images "
                             f"DIR --out {path}")
+
+
+def open_encoder(path, info):
+    """The encoder of a gallery, by its path and what INFO says of it.
+
+    Raises:
+        UserError: it is damaged, or not that one any more.
+    """
+    check_encoder(path, info)
+    folder = path / info["encoder"]
+    encoder = Encoder.open(folder)
+    if (encoder.metadata["num_bits"] != info["num_bits"]
+            or encoder_id(encoder.metadata) != info["encoder_id"]):
+        encoder.close()
+        raise _damaged(folder, "it is not the encoder of this gallery")
+    return encoder
 
 
 def _sha256(path):

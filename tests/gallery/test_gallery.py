@@ -294,8 +294,7 @@ import sys
 sys.path[:0] = {path!r}
 from tiny_gallery import TinyEncoder
 from gallery import indexing, people
-from gallery.store import Gallery
-Gallery.open_encoder = lambda _: TinyEncoder()
+indexing.open_encoder = lambda *_: TinyEncoder()
 print("ready", flush=True)
 sys.stdin.readline()
 {change}
@@ -353,7 +352,7 @@ def contents_after(change, tmp_path, known={}):  # noqa: B006  one for all
 
 @pytest.fixture
 def tiny_encoder(monkeypatch):
-    monkeypatch.setattr(Gallery, "open_encoder", lambda _: TinyEncoder())
+    monkeypatch.setattr(indexing, "open_encoder", lambda *_: TinyEncoder())
 
 
 @pytest.mark.usefixtures("tiny_encoder")

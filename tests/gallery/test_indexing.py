@@ -18,7 +18,7 @@ from runtime.errors import UserError
 @pytest.fixture(autouse=True, scope="module")
 def tiny_encoder():
     patch = pytest.MonkeyPatch()
-    patch.setattr(Gallery, "open_encoder", lambda _: TinyEncoder())
+    patch.setattr(indexing, "open_encoder", lambda *_: TinyEncoder())
     yield
     patch.undo()
 

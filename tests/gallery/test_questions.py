@@ -101,7 +101,7 @@ def test_which_faces_get_a_name(tmp_path, faces, expected):
 
 
 def test_the_choice_of_faces_follows_a_photograph(tmp_path, monkeypatch):
-    monkeypatch.setattr(Gallery, "open_encoder", lambda _: Detecting())
+    monkeypatch.setattr(indexing, "open_encoder", lambda *_: Detecting())
     picture = save(two_faces(), tmp_path / "in" / "two.png")
     save(orl_face(3, 1), tmp_path / "in" / "Bob" / "other.png")
     index_folders(tmp_path / "g", tmp_path / "in", encoder=Detecting)
