@@ -1,6 +1,8 @@
 """Searches a gallery of faces: index my photographs, who is this, show me.
 
-    python search.py index RUN --images DIR --out GALLERY   photographs, or a folder for each person
+    python search.py find PHOTO DIR                         which photographs of DIR show this face
+    python search.py index --images DIR --out GALLERY       photographs, or a folder for each person
+    python search.py index RUN --images DIR --out GALLERY   the same, with the codes of a run
     python search.py index RUN --gallery --out GALLERY      the run's own images
     python search.py add GALLERY [--images DIR]             what is new, changed, moved or gone
     python search.py rename GALLERY OLD NEW                 a person; also makes one of two
@@ -10,38 +12,87 @@
     python search.py query GALLERY PHOTO [more | folder]    who is this
     python search.py serve [GALLERY | RUN]                  a page for your browser
 
-Each has its own --help. RUN is a run's folder; where query, info and serve want a GALLERY, a RUN
-stands for a gallery of its own images, which is made if need be. More: docs/search.md.
+For your own photographs no run is needed: faces are compared by a network that others trained
+(faces/embedding.py). RUN is a run's folder; where query, info and serve want a GALLERY, a RUN
+stands for a gallery of its own images, which is made if need be. Each command has its own --help.
+More: docs/search.md.
 """
 
 import runtime.environment  # noqa: F401  first: says in one line what is not installed
 
 # isort: split
 
+import hashlib
+import math
 import os
 import sys
+from pathlib import Path
 
 from gallery import answers, contact_sheet, indexing, people, questions
 from gallery.engines import ENGINES, IvfIndex, choose_engine, open_index
 from gallery.store import Gallery
+from runtime import files
 from runtime.command_line import ArgumentParser, check_output, run_command
 from runtime.errors import Failed, UserError, one_line
 
 RUNS_DIR = "runs"
 MILVUS = "milvus"
+LEAST_FOUND = 3  # photographs that find shows also where none is near enough
+
+
+def find(arguments):
+    """Shows which photographs of a folder show the faces of a photograph."""
+    parser = _parser("find", "Finds the faces of a photograph on those of a folder. The first time "
+                             "it makes a gallery of DIR in a cache folder, later it updates that.")
+    parser.add_argument("photographs", metavar="PHOTO", nargs="+",
+                        help="photographs, or folders of them")
+    parser.add_argument("folder", metavar="DIR", help="folder of photographs to search, with all "
+                                                      "folders below it")
+    _add_threshold_arguments(parser)
+    _add_output_arguments(parser)
+    _add_cache_argument(parser)
+    options = parser.parse_args(arguments)
+    options.top, options.vote, options.radius = answers.MOST_TOP, answers.VOTERS, None
+    _check_query(options)
+    for photograph in options.photographs:  # before the work on DIR
+        if not os.path.exists(photograph):
+            raise UserError(f"{one_line(photograph)} is not there")
+    path = _cached_gallery(options.folder)
+    quiet = "-" in (options.json, options.csv)
+    report = indexing.index_photographs(path, [options.folder], "all", people=indexing.NO_PEOPLE,
+                                        data_dir=options.data_dir)
+    with Gallery.open(path) as gallery:
+        if not quiet:
+            for note in report.notes:
+                print(note)
+            print(f"gallery of {one_line(options.folder)}: {path}")
+        judge = answers.Judge(gallery, options.far, options.threshold)
+        options.radius = max(judge.threshold, judge.ranking.perhaps())
+        _answer(gallery, judge, open_index(gallery), options, answers.found_text, LEAST_FOUND)
+
+
+def _cached_gallery(folder):
+    """Path of the gallery that find keeps of a folder."""
+    real = indexing.real_folder(folder)
+    cache = os.environ.get("XDG_CACHE_HOME") or os.path.join(os.path.expanduser("~"), ".cache")
+    digest = hashlib.sha256(os.fsencode(real)).hexdigest()[:8]
+    path = Path(cache, "dcbh", f"{os.path.basename(real)[:100]}-{digest}")
+    with files.writing(path):
+        path.parent.mkdir(parents=True, exist_ok=True)
+    return path
 
 
 def index(arguments):
     """Makes a gallery of photographs, or of a run's own images."""
     parser = _parser("index", "Makes a gallery. In a gallery of the same run it replaces all.")
-    parser.add_argument("run", metavar="RUN", help="folder of a run with trained weights")
+    parser.add_argument("run", metavar="RUN", nargs="?", help="folder of a run with trained "
+                        "weights (default: none, which is best for your own photographs)")
     parser.add_argument("--images", metavar="DIR", action="append", default=[],
                         help="folder of photographs, or of a folder for each person; repeatable")
     parser.add_argument("--gallery", action="store_true", help="the run's own training images")
     parser.add_argument("--out", metavar="GALLERY", help="folder of the gallery (default, of the "
                         f"run's own images alone: RUN{indexing.SUFFIX})")
-    parser.add_argument("--data_dir", metavar="DIR", help="folder of the data sets, if it has "
-                                                          "moved since the run was trained")
+    _add_cache_argument(parser, "; of the data sets, if it has moved since the run was trained")
     parser.add_argument("--compute_dtype", choices=("float32", "bfloat16"),
                         help="type to encode in (default: the run's own)")
     _add_faces_arguments(parser, "folders", "auto")
@@ -51,12 +102,19 @@ def index(arguments):
         raise UserError("name what to index: --images DIR, or --gallery for the run's own images")
     if options.images and not options.out:
         raise UserError("name the folder of the gallery: --out GALLERY")
+    if options.gallery and not options.run:
+        raise UserError("--gallery takes the images of a run: name the RUN")
     server = _server(options)
     out = options.out or indexing.own_gallery(options.run)
-    report = indexing.index(
-        options.run, out, options.images, options.gallery, options.data_dir, options.faces,
-        _own_engine(options), options.people, replace=not options.out,
-        compute_dtype=options.compute_dtype)
+    if options.run:
+        report = indexing.index(
+            options.run, out, options.images, options.gallery, options.data_dir, options.faces,
+            _own_engine(options), options.people, replace=not options.out,
+            compute_dtype=options.compute_dtype)
+    else:
+        report = indexing.index_photographs(
+            out, options.images, options.faces, _own_engine(options), options.people,
+            options.data_dir)
     _report_change(out, report, server)
 
 
@@ -74,6 +132,7 @@ def add(arguments):
                         "file's size and time are the same")
     parser.add_argument("--restore", action="store_true",
                         help="take up photographs again that were removed")
+    _add_cache_argument(parser)
     _add_faces_arguments(parser)
     _add_engine_arguments(parser)
     options = parser.parse_args(arguments)
@@ -82,7 +141,7 @@ def add(arguments):
     if not server or options.images or _has_sources(options.gallery):  # else uploading is enough
         report = indexing.add(options.gallery, options.images, options.faces,
                               _own_engine(options), options.people, options.keep_missing,
-                              options.rehash, options.restore)
+                              options.rehash, options.restore, options.data_dir)
     _report_change(options.gallery, report, server)
 
 
@@ -169,31 +228,33 @@ def query(arguments):
                         help="photographs, or folders of them")
     parser.add_argument("--top", type=int, metavar="N",
                         help="nearest faces to show (default: 10; with --radius all within it)")
-    parser.add_argument("--radius", type=int, metavar="R", help="only those within this distance")
+    parser.add_argument("--radius", type=float, metavar="R", help="only those within this distance "
+                        "(of the embeddings, 0 to 2, if the gallery has some)")
     parser.add_argument("--vote", type=int, default=answers.VOTERS, metavar="N",
                         help="nearest faces that vote for the name (default: %(default)s)")
     _add_threshold_arguments(parser)
-    parser.add_argument("--sheet", metavar="FILE.html", help="contact sheet, one file; a PNG of "
-                                                             "the same name goes beside it")
-    parser.add_argument("--json", metavar="FILE.json", help="all as JSON; - prints it alone")
-    parser.add_argument("--csv", metavar="FILE.csv", help="the rows as CSV; - prints it alone")
-    parser.add_argument("--copy", metavar="DIR", help="copies the photographs found; a new folder")
-    parser.add_argument("--overwrite", action="store_true",
-                        help="replace files that this program has not written")
+    _add_codes_argument(parser)
+    _add_output_arguments(parser)
     _add_engine_arguments(parser, "where the codes are compared (default: the gallery's own)")
     options = parser.parse_args(arguments)
     _check_query(options)
     server = _server(options)
     with _gallery(options.gallery) as gallery:
-        judge = answers.Judge(gallery, options.far, options.threshold, options.vote)
+        judge = answers.Judge(gallery, options.far, options.threshold, options.vote,
+                              options.codes_alone)
         index = server.open_index(gallery) if server else open_index(gallery,
                                                                      _own_engine(options))
+        _answer(gallery, judge, index, options, answers.table)
+
+
+def _answer(gallery, judge, index, options, text, least=0):
+    """Answers for the photographs that options name; `text` makes one Result a text."""
+    try:
         found, unread = questions.query_photographs(
-            gallery, index, judge, options.photographs, options.top, options.radius)
-        try:
-            _write_results(gallery, judge, found, unread, index, options)
-        except KeyError:
-            raise Failed(f"{gallery.path} has changed in the meantime; ask again")
+            gallery, index, judge, options.photographs, options.top, options.radius, least)
+        _write_results(gallery, judge, found, unread, index, options, text)
+    except KeyError:
+        raise Failed(f"{gallery.path} has changed in the meantime; ask again")
 
 
 def serve(arguments):
@@ -207,6 +268,7 @@ def serve(arguments):
     parser.add_argument("--public_url", metavar="https://NAME", help="address under which a proxy "
                         "shows the page to others; a token is needed then")
     _add_threshold_arguments(parser)
+    _add_codes_argument(parser)
     _add_engine_arguments(parser, "where the codes are compared (default: the gallery's own)")
     options = parser.parse_args(arguments)
     if not 0 <= options.port < 65536:
@@ -221,7 +283,8 @@ def serve(arguments):
         gallery, options.host, options.port, options.public_url,
         open_index=server.open_index if server else
         lambda gallery: open_index(gallery, _own_engine(options)),
-        make_judge=lambda gallery: answers.Judge(gallery, options.far, options.threshold))
+        make_judge=lambda gallery: answers.Judge(gallery, options.far, options.threshold,
+                                                 codes_alone=options.codes_alone))
 
 
 def _check_query(options):
@@ -230,8 +293,8 @@ def _check_query(options):
         options.top = 10 if options.radius is None else answers.MOST_TOP
     if not 1 <= options.top <= answers.MOST_TOP:
         raise UserError(f"--top is {options.top}; it must be from 1 to {answers.MOST_TOP}")
-    if options.radius is not None and options.radius < 0:
-        raise UserError(f"--radius is {options.radius}; it must not be negative")
+    if options.radius is not None and not 0 <= options.radius < math.inf:
+        raise UserError(f"--radius is {options.radius:g}; it must not be negative")
     if not 1 <= options.vote <= 1000:
         raise UserError(f"--vote is {options.vote}; it must be from 1 to 1000")
     for name in ("sheet", "json", "csv"):
@@ -250,8 +313,8 @@ def _check_query(options):
 
 def _check_threshold(options):
     _check_far(options.far)
-    if options.threshold is not None and options.threshold < 0:
-        raise UserError(f"--threshold is {options.threshold}; it must not be negative")
+    if options.threshold is not None and not 0 <= options.threshold < math.inf:
+        raise UserError(f"--threshold is {options.threshold:g}; it must not be negative")
 
 
 def _check_far(rate):
@@ -263,7 +326,7 @@ def _picture(options):
     return os.path.splitext(options.sheet)[0] + ".png"
 
 
-def _write_results(gallery, judge, found, unread, index, options):
+def _write_results(gallery, judge, found, unread, index, options, text):
     """Prints and writes the results of a query; copies come last."""
     for path, reason in unread:
         print(f"{one_line(path)}: {reason}", file=sys.stderr)
@@ -274,15 +337,17 @@ def _write_results(gallery, judge, found, unread, index, options):
     elif options.csv == "-":
         print(as_csv, end="")
     else:
-        print(answers.engine_line(gallery, index))
+        print(answers.decision_line(gallery, judge, index))
+        if judge.threshold is not None and answers.rate_line(judge):
+            print(answers.rate_line(judge))
         if judge.caution():
             print(f"caution: {judge.caution()}")
         for result in found:
-            print("\n" + answers.table(gallery, result))
+            print("\n" + text(gallery, judge, result))
     is_alone = "-" in (options.json, options.csv)
-    for path, text in ((options.json, as_json), (options.csv, as_csv)):
+    for path, data in ((options.json, as_json), (options.csv, as_csv)):
         if path and path != "-":
-            answers.write_file(path, text)
+            answers.write_file(path, data)
     if options.sheet:
         answers.write_file(options.sheet, contact_sheet.html(gallery, judge, found))
         answers.write_file(_picture(options), contact_sheet.png(gallery, found))
@@ -299,7 +364,7 @@ def _write_results(gallery, judge, found, unread, index, options):
 
 
 COMMANDS = {function.__name__: function
-            for function in (index, add, rename, name, remove, info, query, serve)}
+            for function in (find, index, add, rename, name, remove, info, query, serve)}
 
 
 def main(arguments):
@@ -327,11 +392,31 @@ def _add_faces_arguments(parser, people=None, faces=None):
                              "person is known, else all (default: %s)" % (faces or "as before"))
 
 
+def _add_output_arguments(parser):
+    parser.add_argument("--sheet", metavar="FILE.html", help="contact sheet, one file; a PNG of "
+                                                             "the same name goes beside it")
+    parser.add_argument("--json", metavar="FILE.json", help="all as JSON; - prints it alone")
+    parser.add_argument("--csv", metavar="FILE.csv", help="the rows as CSV; - prints it alone")
+    parser.add_argument("--copy", metavar="DIR", help="copies the photographs found; a new folder")
+    parser.add_argument("--overwrite", action="store_true",
+                        help="replace files that this program has not written")
+
+
+def _add_cache_argument(parser, more=""):
+    parser.add_argument("--data_dir", metavar="DIR", help="folder where prepare.py keeps what it "
+                        f"finds in photographs, which is not done again{more}")
+
+
 def _add_threshold_arguments(parser):
     parser.add_argument("--far", type=float, default=answers.DEFAULT_RATE, metavar="RATE",
                         help="share of strangers that may be named (default: %(default)s)")
-    parser.add_argument("--threshold", type=int, metavar="D",
+    parser.add_argument("--threshold", type=float, metavar="D",
                         help="distance up to which a face is named, instead of --far")
+
+
+def _add_codes_argument(parser):
+    parser.add_argument("--codes_alone", action="store_true", help="compare codes alone, also "
+                        "where the gallery has embeddings of its faces")
 
 
 def _add_engine_arguments(parser, use="how codes will be compared (default: auto, by size and "

@@ -56,12 +56,13 @@ def box_crop(size, box=None, fraction=1.0):
             "box": list(box) if isinstance(box, tuple) else box}
 
 
-def crop_like(crop, photograph):
+def crop_like(crop, photograph, cache=None):
     """Cuts the faces out of a photograph as those of a data set were.
 
     Args:
         crop: the `crop` of a data set's manifest; None (not known) takes the whole image.
         photograph: a faces.photographs.Photograph, a PIL image, or uint8 [height, width, 3], RGB.
+        cache: of detection_cache, or None.
 
     Returns:
         List of faces.detection.Face, the largest first; empty where no face is found. Where the
@@ -76,7 +77,7 @@ def crop_like(crop, photograph):
     check_crop(crop)
     if not isinstance(photograph, Photograph):
         photograph = photograph_of(photograph)
-    found = Cropper(crop, faces="all").crop(photograph)
+    found = Cropper(crop, faces="all", cache=cache).crop(photograph)
     if isinstance(found, Rejected) and found.code == "crop_outside":
         found = Cropper(box_crop(crop["size"])).crop(photograph)
     return [] if isinstance(found, Rejected) else found

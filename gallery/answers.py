@@ -11,20 +11,40 @@ from typing import NamedTuple, Optional
 import numpy as np
 
 from gallery.engines import SAMPLE
+from gallery.ranking import CANDIDATES, ByCodes, ByEmbeddings, Nearest
 from runtime import files
 from runtime.errors import UserError, one_line
 
 VOTERS = 5
 MOST_TOP = 10000
 DEFAULT_RATE = 0.01  # of strangers that may be named
-COLUMNS = ("query", "face", "verdict", "rank", "id", "identity", "file", "distance")
+# What Probable asks for: a share of the nearest faces, and how many strangers have one as near.
+EVIDENCE, MOST_OF_THEM, MOST_STRANGERS = 10, 0.8, 0.1
+COLUMNS = ("query", "face", "verdict", "rank", "id", "identity", "file", "distance", "cosine",
+           "probably")
 # How files of ours begin, so that they may be replaced; bytes, within the first thousand.
 MARKS = {".html": b"<title>Faces found</title>", ".png": b"DCBH faces found",
-         ".json": b'{\n "gallery": ', ".csv": ",".join(COLUMNS).encode()}
+         ".json": b'{\n "gallery": ', ".csv": ",".join(COLUMNS[:8]).encode()}
+
+
+class Probable(NamedTuple):
+    """Whom the nearest faces speak for, although they lie beyond the threshold.
+
+    Attributes:
+        name: of the person.
+        count, of: so many of the so many nearest faces are that person's.
+        nearest, farthest: distances of those.
+    """
+
+    name: str
+    count: int
+    of: int
+    nearest: float
+    farthest: float
 
 
 class Verdict(NamedTuple):
-    """Whose face it is.
+    """Whose face it is. Distances are those that decide: see gallery.ranking.
 
     Attributes:
         name: of the person; None if unknown.
@@ -34,30 +54,47 @@ class Verdict(NamedTuple):
         threshold: the largest distance at which a face is taken for the same person's; None where
             none is known, or even distance 0 is too far.
         reason: why it is unknown, for people; else empty.
+        probable: Probable, or None.
     """
 
     name: Optional[str]
     support: float
     votes: list
-    nearest: int
-    threshold: Optional[int]
+    nearest: float
+    threshold: Optional[float]
     reason: str
+    probable: Optional[Probable] = None
+
+    def to_dict(self):
+        """As plain values."""
+        return dict(self._asdict(), probable=self.probable and self.probable._asdict())
 
 
 class Answer(NamedTuple):
     """What is found for one face.
 
     Attributes:
-        distances: int32 [top], ascending; ties by id.
-        rows: int64 [top], the faces' rows in the gallery.
-        more_ties: how many more faces lie as far as the last one.
+        nearest: gallery.ranking.Nearest.
         verdict: Verdict.
     """
 
-    distances: np.ndarray
-    rows: np.ndarray
-    more_ties: int
+    nearest: Nearest
     verdict: Verdict
+
+    @property
+    def rows(self):
+        """int64 [n], the faces' rows in the gallery."""
+        return self.nearest.rows
+
+    @property
+    def distances(self):
+        """[n], ascending; those that decide."""
+        return self.nearest.distances
+
+    @property
+    def more_ties(self):
+        """How many more faces lie as far as the last one."""
+        return self.nearest.more_ties
 
 
 class Result(NamedTuple):
@@ -69,6 +106,7 @@ class Result(NamedTuple):
         count: faces of that photograph.
         face: gallery.questions.QueryFace.
         answer: Answer.
+        same: paths of the gallery's photographs that are this very file.
     """
 
     photograph: str
@@ -76,6 +114,7 @@ class Result(NamedTuple):
     count: int
     face: NamedTuple
     answer: Answer
+    same: tuple = ()
 
 
 class Judge:
@@ -86,65 +125,63 @@ class Judge:
         rate: share of strangers that may be named.
         threshold: distance to use instead of a calibrated one.
         voters: nearest faces that vote.
+        codes_alone: whether embeddings are left out.
+
+    Attributes:
+        ranking: gallery.ranking.ByCodes or ByEmbeddings: what decides.
+        threshold: distance, or None.
     """
 
-    def __init__(self, gallery, rate=DEFAULT_RATE, threshold=None, voters=VOTERS):
-        self.gallery = gallery
-        self.voters = voters
-        self.rate = rate
-        calibration = gallery.calibration
-        self.calibrated = threshold is None and calibration is not None
-        if self.calibrated:
-            threshold = calibration.threshold(rate)
-        self.threshold = None if threshold is None else min(threshold, gallery.num_bits)
+    def __init__(self, gallery, rate=DEFAULT_RATE, threshold=None, voters=VOTERS,
+                 codes_alone=False):
+        self.gallery, self.rate, self.voters, self.codes_alone = gallery, rate, voters, codes_alone
+        by_codes = codes_alone or not gallery.has_embeddings
+        self.ranking = (ByCodes if by_codes else ByEmbeddings)(gallery)
+        self.calibrated = threshold is None
+        if threshold is None:
+            threshold = self.ranking.threshold(rate)
+        elif by_codes:
+            threshold = min(int(threshold), gallery.num_bits)
+        self.threshold = threshold
+
+    def with_threshold(self, threshold):
+        """The same with another threshold; None leaves it as it is."""
+        return self if threshold is None else Judge(self.gallery, self.rate, threshold, self.voters,
+                                                    self.codes_alone)
 
     def why_nobody(self):
         """Why nobody at all is named, or an empty text."""
-        if self.threshold is not None:
-            return ""
-        if not self.calibrated:
-            return ("the gallery knows fewer than two people by name (people who share a copy of a "
-                    "photograph count as one), so no threshold can be calibrated")
-        calibration = self.gallery.calibration
-        names = self.gallery.names
-        pairs = ", ".join(f"{one_line(names[one], 40)} and {one_line(names[other], 40)} ({count})"
-                          for one, other, count in calibration.closest
-                          if one in names and other in names)
-        return (f"even distance 0 names {calibration.false_accept_rate(0):.3g} of strangers, more "
-                f"than the {self.rate:.3g} that may be" + (
-                    f"; most often it takes one of these for the other: {pairs}; if they are one "
-                    "person, join them with python search.py rename" if pairs else "")
-                + f"; else codes of {self.gallery.num_bits} bits are too short")
+        return "" if self.threshold is not None else self.ranking.why_nobody(self.rate)
 
     def caution(self):
         """Why the rate of strangers may be exceeded, or an empty text."""
-        if self.threshold is None or not self.calibrated or self.gallery.calibration.is_held_out:
+        if self.threshold is None or not self.calibrated:
             return ""
-        return (f"more than {self.rate:.3g} of strangers may be named: the threshold is calibrated "
-                f"on {self.gallery.calibration.source}")
+        return self.ranking.caution(self.rate)
 
-    def verdict(self, index, code):
-        """The Verdict on one face.
+    def strangers(self):
+        """The evaluation.strangers.Rate of strangers that the threshold names, or None."""
+        return None if self.threshold is None else self.ranking.strangers(self.threshold)
 
-        The nearest faces vote, one vote each. Where the last of them tie with more faces, those
-        share the votes that are left, so that no order inside a tie plays a part.
+    def verdict(self, index, code, embedding=None, found=None):
+        """The Verdict on one face: the nearest faces within the threshold vote.
 
         Args:
             index: gallery.engines.Index of the gallery.
             code: packed.
+            embedding: float [128] of the face, where the gallery has embeddings.
+            found: Nearest faces of the query, at least max(voters, EVIDENCE), if they are known.
         """
-        first = index.search(np.array([code], np.uint64), self.voters)
-        nearest, last = int(first.distances[0, 0]), int(first.distances[0, -1])
+        if found is None:
+            found = self.ranking.nearest(index, code, embedding, max(self.voters, EVIDENCE))
+        nearest = found.distances[0].item()
         reason = self.why_nobody()
         if not reason and nearest > self.threshold:
             reason = "the nearest face is farther than the threshold"
         if reason:
-            return Verdict(None, 0.0, [], nearest, self.threshold, reason)
-        distances, rows = index.within(code, min(last, self.threshold))
-        certain = np.count_nonzero(distances < last)
-        tied = np.count_nonzero(distances == last)
-        weights = np.where(distances < last, 1.0,
-                           (first.rows.shape[1] - certain) / max(tied, 1))
+            return Verdict(None, 0.0, [], nearest, self.threshold, reason, self._probable(found))
+        rows, distances, weights = self.ranking.voters(index, code, embedding, self.voters,
+                                                       self.threshold)
         votes = {}
         for person, weight, distance in zip(self.gallery.people[rows].tolist(), weights,
                                             distances):
@@ -159,37 +196,95 @@ class Judge:
             -round(votes[person][0], 9), votes[person][1] / votes[person][0], person))
         named = [(self.gallery.names[person], round(float(votes[person][0]), 3))
                  for person in order]
-        return Verdict(named[0][0], named[0][1] / first.rows.shape[1], named, nearest,
-                       self.threshold, "")
+        support = named[0][1] / min(self.voters, len(self.gallery))
+        return Verdict(named[0][0], support, named, nearest, self.threshold, "")
 
-    def answer(self, index, code, top, radius=None):
+    def _probable(self, found):
+        """The Probable that the nearest faces speak for, or None.
+
+        Nearly all of the nearest are one person's who has less than half of the gallery's faces:
+        else a stranger's nearest faces would be that person's, too. And few strangers have a face
+        as near as the nearest.
+        """
+        found = found.first(EVIDENCE)
+        people = self.gallery.people
+        person = int(people[found.rows[0]])
+        total = np.count_nonzero(people == person)
+        limit = min(len(found.rows), total)
+        own = found.distances[people[found.rows] == person]
+        rate = self.ranking.strangers(found.distances[0].item())
+        if (person not in self.gallery.names or len(own) < max(2, MOST_OF_THEM * limit)
+                or 2 * total > len(people) or rate is None or rate.rate > MOST_STRANGERS
+                or found.distances[0] > self.ranking.farthest):
+            return None
+        return Probable(self.gallery.names[person], len(own), limit, own[0].item(), own[-1].item())
+
+    def answer(self, index, code, top, radius=None, embedding=None, least=0):
         """The Answer for one face.
 
         Args:
-            index, code: see verdict.
+            index, code, embedding: see verdict.
             top: how many of the nearest faces.
             radius: only those within this distance; None for any.
+            least: so many of the nearest also beyond the radius.
         """
-        distances, rows, more = index.nearest(code, top)
+        found = self.ranking.nearest(index, code, embedding, max(top, self.voters, EVIDENCE))
+        verdict = self.verdict(index, code, embedding, found)
+        if top < len(found.rows):
+            found = found.first(top) if found.cosines is not None else self.ranking.nearest(
+                index, code, embedding, top)  # with its own ties
         if radius is not None:
-            kept = int(np.count_nonzero(distances <= radius))
-            more = more if kept == len(rows) else 0
-            distances, rows = distances[:kept], rows[:kept]
-        return Answer(distances, rows, more, self.verdict(index, code))
+            kept = max(least, int(np.count_nonzero(found.distances <= radius)))
+            found = found.first(kept)
+        return Answer(found, verdict)
 
 
 # Text
 
 
+def number_text(distance):
+    """A distance as text: whole, or with three decimals."""
+    return f"{distance:.3f}" if isinstance(distance, (float, np.floating)) else str(distance)
+
+
 def verdict_line(verdict):
     """A Verdict in one line."""
+    nearest, threshold = number_text(verdict.nearest), verdict.threshold
+    threshold = "" if threshold is None else f", threshold {number_text(threshold)}"
+    if verdict.probable:
+        name, count, of, first, last = verdict.probable
+        return (f"probably {one_line(name, 60)}: {count} of the {of} nearest faces, distances "
+                f"{number_text(first)} to {number_text(last)}; not named, since {verdict.reason}"
+                f"{threshold}")
     if verdict.name is None:
-        threshold = "" if verdict.threshold is None else f", threshold {verdict.threshold}"
-        return f"unknown ({verdict.reason}; nearest distance {verdict.nearest}{threshold})"
+        return f"unknown ({verdict.reason}; nearest distance {nearest}{threshold})"
     others = ", ".join(f"{one_line(name, 60)} {votes:g}" for name, votes in verdict.votes[1:4])
     return (f"{one_line(verdict.name, 60)} ({100 * verdict.support:.0f} % of the nearest faces' "
-            f"votes{'; also ' + others if others else ''}; nearest distance {verdict.nearest}, "
-            f"threshold {verdict.threshold})")
+            f"votes{'; also ' + others if others else ''}; nearest distance {nearest}{threshold})")
+
+
+def rate_line(judge):
+    """How many strangers the threshold names, in one line; empty where that is not known."""
+    found = judge.strangers()
+    if found is None:
+        return ""
+    interval = f"at most {percent(found.high)}" if found.low is None else (
+        f"{percent(found.low)} to {percent(found.high)}")
+    return (f"threshold {number_text(judge.threshold)} names {percent(found.rate)} of strangers "
+            f"({interval}, with 95 % confidence); {judge.ranking.source()}")
+
+
+def percent(share):
+    """A share as text, with two digits that count."""
+    return f"{100 * share:.2g} %" if share < 0.1 else f"{100 * share:.0f} %"
+
+
+def same_line(result):
+    """That a query is a photograph of the gallery, in one line; empty where it is none."""
+    if not result.same:
+        return ""
+    return "this very photograph is in the gallery: " + ", ".join(
+        one_line(path, 200) for path in result.same[:3])
 
 
 def title(result):
@@ -198,21 +293,51 @@ def title(result):
     return one_line(result.photograph) + several
 
 
-def table(gallery, result):
+def table(gallery, judge, result):  # noqa: ARG001  as found_text
     """One result as text for people."""
     answer = result.answer
-    rows = [("rank", "identity", "distance", "id", "file")]
-    for rank, (face, distance) in enumerate(zip(found_faces(gallery, answer), answer.distances), 1):
-        rows.append((str(rank), one_line(face.name or "-", 40), str(distance), str(face.id),
+    cosines = answer.nearest.cosines
+    rows = [("rank", "identity", "cosine", "distance", "id", "file")]
+    for rank, (face, bits) in enumerate(
+            zip(found_faces(gallery, answer), answer.nearest.bits), 1):
+        cosine = "" if cosines is None else number_text(cosines[rank - 1])
+        rows.append((str(rank), one_line(face.name or "-", 40), cosine, str(bits), str(face.id),
                      one_line(face.place, 200)))
-    widths = [max(len(row[column]) for row in rows) for column in range(4)]
+    if cosines is None:
+        rows = [row[:2] + row[3:] for row in rows]
+    widths = [max(len(row[column]) for row in rows) for column in range(len(rows[0]) - 1)]
     lines = [title(result), "  " + verdict_line(answer.verdict)]
-    lines += [f"  {rank.rjust(widths[0])}  {name.ljust(widths[1])}  {distance.rjust(widths[2])}  "
-              f"{face.rjust(widths[3])}  {place}" for rank, name, distance, face, place in rows]
+    if result.same:
+        lines.append("  " + same_line(result))
     if len(rows) == 1:
-        lines[2:] = ["  no face within the radius"]
+        return "\n".join(lines + ["  no face within the radius"])
+    for rank, name, *numbers, place in rows:
+        cells = [rank.rjust(widths[0]), name.ljust(widths[1])] + [
+            text.rjust(width) for text, width in zip(numbers, widths[2:])]
+        lines.append(f"  {'  '.join(cells)}  {place}")
     if answer.more_ties:
         lines.append(f"  {answer.more_ties} more at distance {answer.distances[-1]}")
+    return "\n".join(lines)
+
+
+def found_text(gallery, judge, result):
+    """On which photographs of the gallery a face was found, as text for people."""
+    answer, shown = result.answer, {}
+    for face, distance in zip(found_faces(gallery, answer), answer.distances):
+        shown.setdefault(face.photograph, (distance, face))
+    perhaps = judge.ranking.perhaps()
+    tiers = [[item for item in shown.values() if low < item[0] <= high] for low, high in (
+        (-1, judge.threshold), (judge.threshold, perhaps), (max(judge.threshold, perhaps), 2))]
+    lines = [f"{title(result)}: on {len(tiers[0]) or 'no'} photograph{'s' * (len(tiers[0]) > 1)}"]
+    if result.same:
+        lines.append("  " + same_line(result))
+    for heading, items in zip((
+            None, f"  perhaps on these (one face of somebody else is as near as "
+            f"{number_text(perhaps)}):", "  the nearest others, most likely of other people:"),
+            tiers):
+        lines += [heading] if items and heading else []
+        lines += [f"  {number_text(distance)}  {one_line(face.place, 200)}"
+                  for distance, face in items]
     return "\n".join(lines)
 
 
@@ -226,6 +351,15 @@ def engine_line(gallery, index):
     recall = "exact" if index.exact else f"recall {index.recall:.4f} on a sample of {SAMPLE}"
     return (f"{len(gallery)} faces, codes of {gallery.num_bits} bits; engine {index.name}, "
             f"{recall}")
+
+
+def decision_line(gallery, judge, index):
+    """What compares faces, and what decides."""
+    if judge.ranking.name == "codes":
+        return engine_line(gallery, index)
+    if gallery.embeddings is not None:
+        return f"{len(gallery)} faces; the embeddings of all of them are compared"
+    return f"{engine_line(gallery, index)}; then the embeddings of the nearest {CANDIDATES}"
 
 
 def gallery_text(gallery, judge, index):
@@ -245,20 +379,23 @@ def gallery_text(gallery, judge, index):
     left_out = sum(count for _, _, count in gallery.left_out()) - empty
     if left_out:
         lines.append(f"{left_out} other files were left out; --left-out lists them")
-    lines.append(f"made by {one_line(info['method'], 40)} of run {one_line(info['run'])}: "
-                 f"{info['num_bits']} bits, crop {one_line(crop, 40)}")
+    run = f" of run {one_line(info['run'])}" if info["run"] else ", without a run"
+    lines.append(f"made by {one_line(info['method'], 40)}{run}: {info['num_bits']} bits, crop "
+                 f"{one_line(crop, 40)}")
     if index is not None:
-        lines.append(f"{engine_line(gallery, index)}; {len(np.unique(gallery.codes))} distinct "
-                     "codes")
+        lines.append(f"{decision_line(gallery, judge, index)}; {len(np.unique(gallery.codes))} "
+                     "distinct codes")
     return "\n".join(lines + [threshold_text(gallery, judge)])
 
 
 def threshold_text(gallery, judge):
-    """The curve of a gallery's calibration as a table, and the threshold taken from it."""
+    """The curve behind a gallery's threshold as a table, and the threshold taken from it."""
+    if judge.ranking.name == "embeddings":
+        return _public_threshold_text(gallery, judge)
     calibration = gallery.calibration
     if calibration is None:
-        return "nobody is named: " + Judge(gallery).why_nobody()
-    lines = [f"{calibration.probes} faces were searched as strangers: {calibration.source}",
+        return "nobody is named: " + Judge(gallery, codes_alone=True).why_nobody()
+    lines = [judge.ranking.source(),
              "distance  strangers named  at most (95 %)  known people missed"]
     for distance, count in enumerate(calibration.accepted):
         missed = calibration.miss_rate(distance)
@@ -275,6 +412,25 @@ def threshold_text(gallery, judge):
     return "\n".join(lines)
 
 
+def _public_threshold_text(gallery, judge):
+    """threshold_text of a gallery with embeddings: also for ten times as many faces."""
+    ranking, count = judge.ranking, len(gallery)
+    head = ("distance", f"strangers named by {count} faces", "95 % interval",
+            f"by {10 * count} faces", "people found by 1 face", "by 9 faces")
+    rows = [head]
+    steps = np.arange(int(ranking.farthest / 0.005) + 1) * 0.005
+    for distance in sorted({*steps[steps >= 0.03].tolist(), judge.threshold}):
+        named, more = ranking.strangers(distance), ranking.of_size(distance, 10 * count)
+        found = ranking.found(distance)
+        rows.append((number_text(distance), percent(named.rate),
+                     f"{percent(named.low)} to {percent(named.high)}", percent(more.rate),
+                     percent(found[0]), percent(found[-1])
+                     + "  <- threshold" * (distance == judge.threshold)))
+    widths = [max(len(row[column]) for row in rows) for column in range(len(head) - 1)]
+    return "\n".join([f"strangers: {ranking.source()}"] + ["  ".join(
+        [text.rjust(width) for text, width in zip(row, widths)] + [row[-1]]) for row in rows])
+
+
 # JSON and CSV
 
 
@@ -289,22 +445,25 @@ def to_json(gallery, judge, results, unread):
     """
     value = dict(
         gallery=str(gallery.path), num_bits=gallery.num_bits, faces=len(gallery),
-        caution=judge.caution(), queries=[dict(
+        caution=judge.caution(), decided_by=judge.ranking.name,
+        strangers_named=judge.strangers() and judge.strangers()._asdict(), queries=[dict(
             photograph=result.photograph, face=result.number, faces=result.count,
-            box=list(result.face.box), **answer_dict(gallery, result.answer))
-            for result in results],
+            box=list(result.face.box), same=list(result.same),
+            **answer_dict(gallery, result.answer)) for result in results],
         without_face=[dict(photograph=path, reason=reason) for path, reason in unread])
     return json.dumps(value, indent=1) + "\n"
 
 
 def answer_dict(gallery, answer):
     """An Answer as plain values. Raises KeyError if one of its faces was removed since."""
+    cosines = answer.nearest.cosines
     return dict(
-        verdict=answer.verdict._asdict(), more_ties=answer.more_ties,
+        verdict=answer.verdict.to_dict(), more_ties=answer.more_ties,
         neighbours=[dict(rank=rank, id=face.id, identity=face.name, file=face.photograph,
-                         place=face.place, box=list(face.box), distance=int(distance))
-                    for rank, (face, distance) in enumerate(
-                        zip(found_faces(gallery, answer), answer.distances), 1)])
+                         place=face.place, box=list(face.box), distance=int(bits),
+                         cosine=None if cosines is None else round(float(cosines[rank - 1]), 4))
+                    for rank, (face, bits) in enumerate(
+                        zip(found_faces(gallery, answer), answer.nearest.bits), 1)])
 
 
 def to_csv(gallery, results):
@@ -313,10 +472,13 @@ def to_csv(gallery, results):
     writer = csv.writer(stream, lineterminator="\n")
     writer.writerow(COLUMNS)
     for result in results:
+        verdict = result.answer.verdict
         for item in answer_dict(gallery, result.answer)["neighbours"]:
-            writer.writerow([result.photograph, result.number,
-                             result.answer.verdict.name or "unknown", item["rank"], item["id"],
-                             item["identity"] or "", item["place"], item["distance"]])
+            writer.writerow([
+                result.photograph, result.number, verdict.name or "unknown", item["rank"],
+                item["id"], item["identity"] or "", item["place"], item["distance"],
+                "" if item["cosine"] is None else item["cosine"],
+                verdict.probable.name if verdict.probable else ""])
     return stream.getvalue()
 
 
@@ -378,7 +540,7 @@ def copy_matches(gallery, results, folder):
     copied, failed = 0, []
     for query, result in enumerate(results, 1):
         for rank, (face, distance) in enumerate(
-                zip(found_faces(gallery, result.answer), result.answer.distances), 1):
+                zip(found_faces(gallery, result.answer), result.answer.nearest.bits), 1):
             source = face.photograph
             name = os.path.basename(source) if source else f"{face.place}.png"
             name = _cut(f"query{query}_rank{rank:02d}_distance{distance:02d}_", name, longest)

@@ -26,16 +26,19 @@ def html(gallery, judge, results):
         results: list of gallery.answers.Results.
     """
     shown = [dict(title=texts.title(result), verdict=texts.verdict_line(result.answer.verdict),
+                  same=texts.same_line(result),
                   known=result.answer.verdict.name is not None,
                   image=data_url(result.face.thumbnail), more_ties=result.answer.more_ties,
                   neighbours=[dict(item, image=data_url(gallery.thumbnail(item["id"])),
                                    file_name=os.path.basename(item["place"]),
-                                   within=_is_within(item["distance"], result))
-                              for item in texts.answer_dict(
-                                  gallery, result.answer)["neighbours"]])
+                                   within=_is_within(distance, result))
+                              for item, distance in zip(
+                                  texts.answer_dict(gallery, result.answer)["neighbours"],
+                                  result.answer.distances)])
              for result in results]
     return render(TEMPLATE, gallery=str(gallery.path), faces=len(gallery),
-                  num_bits=gallery.num_bits, caution=judge.caution(), results=shown)
+                  num_bits=gallery.num_bits, caution=judge.caution(),
+                  rate=texts.rate_line(judge), results=shown)
 
 
 def png(gallery, results):
@@ -62,7 +65,7 @@ def png(gallery, results):
             row, distance = result.answer.rows[column], result.answer.distances[column]
             _cell(sheet, draw, font, MARGIN + (column + 1) * (CELL + MARGIN), top,
                   gallery.thumbnail(gallery.ids[row]),
-                  [gallery.name(row) or "-", f"distance {distance}"])
+                  [gallery.name(row) or "-", f"distance {texts.number_text(distance)}"])
     buffer, mark = io.BytesIO(), PngInfo()
     mark.add_text("Software", texts.MARKS[".png"].decode())
     sheet.save(buffer, "PNG", pnginfo=mark)

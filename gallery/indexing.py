@@ -14,22 +14,28 @@ from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import NamedTuple, Optional
 
+import numpy as np
 from PIL import Image
 from tqdm import tqdm
 
 import data_loader
+from config import EMBEDDING_SIZE, IMAGE_SIZE, Config
 from evaluation import packing
-from faces import walker
+from faces import embedding, walker
+from faces.cropping import detect_crop
 from faces.duplicates import perceptual_hash
 from faces.labels import Names, read_labels
 from faces.photographs import PhotographError, open_photograph, quiet_pillow
 from faces.reading import one_thread_a_call
 from gallery.questions import (
+    FaceCache,
     check_embedder,
     encoder_input,
     find_faces,
     find_photographs,
+    is_more_than_a_face,
     stored_input,
+    takes_embeddings,
     thumbnail_of,
 )
 from gallery.store import (
@@ -41,7 +47,8 @@ from gallery.store import (
     is_gallery,
     open_encoder,
 )
-from methods.export import Encoder, check_searchable, export_encoder
+from methods.export import Encoder, check_searchable, export_encoder, export_projection
+from methods.projection import fit_itq, fit_lsh
 from methods.run import open_run
 from methods.table import METHODS
 from runtime import files
@@ -52,6 +59,12 @@ BATCH = 256  # faces encoded at once
 AHEAD = 64  # photographs that are read before their faces are encoded
 COMMITTED = 1000  # photographs after which what was read is safe
 FACES = ("auto", "largest", "all")
+# Galleries without a run: bits of their codes; fewer faces than FEWEST_ITQ are hashed by random
+# projections, and of more than MOST_FITTED a sample is fitted.
+NUM_BITS = 64
+FEWEST_ITQ, MOST_FITTED = 256, 50000
+DATA_DIR = Config().data_dir  # where prepare.py keeps what it finds in photographs
+SHOWN = 20  # photographs that are looked at before a run without a crop takes them for faces
 FOLDERS, NO_PEOPLE = "folders", "none"  # where names come from; else a list's path
 SUFFIX = ".gallery"  # of a run's own gallery, beside the run's folder
 
@@ -151,7 +164,8 @@ def index(run, out, folders=(), own_images=False, data_dir=None, faces="auto", e
                 if own_images:
                     _add_run_images(writer, encoder, run, report)
                 if folders:
-                    Follower(writer, report, lambda: encoder, in_steps=is_new).follow(folders)
+                    Follower(writer, report, lambda: encoder, in_steps=is_new,
+                             data_dir=run.config.data_dir).follow(folders)
         finally:
             shutil.rmtree(temporary, ignore_errors=True)
         writer.commit(go_on=True)
@@ -160,6 +174,98 @@ def index(run, out, folders=(), own_images=False, data_dir=None, faces="auto", e
         if not writer.rows("SELECT 1 FROM faces LIMIT 1"):
             raise UserError(f"no face was found; python search.py info {out} --left-out says why")
     return report
+
+
+def index_photographs(out, folders, faces="auto", engine=None, people=FOLDERS, data_dir=None):
+    """Makes a gallery without a run: embeddings of the faces, and codes fitted to those.
+
+    Where there is such a gallery of the same folders, it is brought to their state.
+
+    Args:
+        out, folders, faces, engine, people: see index.
+        data_dir: folder in which prepare.py keeps detections and embeddings; they are used, and
+            new ones added.
+
+    Returns:
+        Report.
+
+    Raises:
+        UserError: the embedding network is missing or damaged, no photographs, no faces, or a
+            folder that holds something else.
+    """
+    embedded_by = embedding.embedding_description()  # before the work
+    folders = outermost(map(real_folder, folders))
+    people, report = _people_source(people), Report()
+    with Writer(out, make=True) as writer:
+        if writer.info and writer.info["run"]:
+            raise UserError(f"{out} is a gallery of run {one_line(writer.info['run'])}; name "
+                            "another --out, or remove it first")
+        sources = {os.fsdecode(path) for path, in writer.rows("SELECT path FROM sources")}
+        goes_on = bool(writer.info) and sources == set(folders) and (
+            writer.info["people"], writer.info["faces"]) == (people, faces)
+        is_new = not writer.info
+        if not goes_on:
+            for folder in folders:
+                find_photographs(folder)
+            with _fitted_encoder(writer.path, np.zeros((0, EMBEDDING_SIZE)), NUM_BITS, embedded_by,
+                                 detect_crop(IMAGE_SIZE)) as (temporary, metadata, _):
+                writer.start(metadata, writer.take_encoder(temporary))
+            writer.info.update(people=people, faces=faces)
+            _set_sources(writer, folders)
+        if engine is not None:
+            writer.info["engine"] = engine
+        if is_new:
+            writer.commit(go_on=True)
+        with open_encoder(writer.path, writer.info) as encoder:
+            Follower(writer, report, lambda: encoder, goes_on or is_new,
+                     data_dir=data_dir).follow([])
+        fit_again(writer, report)
+        writer.commit(go_on=True)
+        writer.remove_unused()
+        if not writer.rows("SELECT 1 FROM faces LIMIT 1"):
+            raise UserError(f"no face was found; python search.py info {out} --left-out says why")
+    return report
+
+
+def fit_again(writer, report):
+    """Fits the hashing of a gallery without a run again, once it has twice as many faces.
+
+    The new encoder and all codes that it makes come in one transaction.
+    """
+    metadata = files.read_json(writer.path / writer.info["encoder"] / "encoder.json")
+    fitted = metadata.get("fitted_faces")
+    count = writer.rows("SELECT count(*) FROM faces")[0][0]
+    if fitted is None or count < max(1, 2 * fitted):
+        return
+    ids, embeddings = writer.embeddings()
+    with _fitted_encoder(writer.path, embeddings, metadata["num_bits"], metadata["embedding"],
+                         metadata["crop"]) as (temporary, metadata, projection):
+        writer.change_encoder(metadata, temporary, ids,
+                              packing.pack(projection.encode(embeddings)))
+    report.notes.append(f"codes of {metadata['num_bits']} bits were fitted to {count} faces")
+
+
+@contextlib.contextmanager
+def _fitted_encoder(path, embeddings, num_bits, embedded_by, crop):
+    """(folder, encoder.json, Projection) of an encoder that is fitted to embeddings.
+
+    Args:
+        path: Path of the gallery; the folder lies below it and is removed unless it was moved.
+        embeddings: float32 [n, 128], n from 0.
+        num_bits, embedded_by, crop: see export_projection.
+    """
+    sample = embeddings[np.random.RandomState(0).permutation(len(embeddings))[:MOST_FITTED]]
+    if len(sample) < FEWEST_ITQ:
+        projection = fit_lsh(sample if len(sample) else np.zeros((1, EMBEDDING_SIZE)), num_bits, 0)
+    else:
+        projection = fit_itq(sample, num_bits, 0)
+    temporary = files.temporary_path(path / "encoder")
+    try:
+        yield temporary, export_projection(
+            temporary, projection, num_bits, embedded_by, crop,
+            fitted_faces=len(embeddings)), projection
+    finally:
+        shutil.rmtree(temporary, ignore_errors=True)
 
 
 def check_same_encoder(path, info, metadata):
@@ -190,7 +296,8 @@ def _add_run_images(writer, encoder, run, report):
             image = Image.fromarray(image)
             writer.add_face(None, int(row if run.train.rows is None else run.train.rows[row]),
                             people[run.train.labels[row]], code, perceptual_hash(image),
-                            thumbnail_of(image))
+                            thumbnail_of(image), embedding=run.train.embeddings[row]
+                            if takes_embeddings(encoder.metadata) else None)
     for images, are_known in [(run.test, True)] + [(part, False) for part in run.unseen or ()]:
         for some, codes in _encoded(encoder, images):
             for label, code in zip(images.labels[some], codes):
@@ -232,7 +339,7 @@ def _remove_old_form(path):
 
 
 def add(path, folders=(), faces=None, engine=None, people=None, keep_missing=False, rehash=False,
-        restore=False):
+        restore=False, data_dir=None):
     """Brings a gallery to the state of its folders.
 
     Args:
@@ -242,6 +349,7 @@ def add(path, folders=(), faces=None, engine=None, people=None, keep_missing=Fal
         keep_missing: whether photographs that are gone go on answering.
         rehash: whether to compare contents also where a file's size and time are the same.
         restore: whether to take up photographs that were removed.
+        data_dir: see index_photographs.
 
     Returns:
         Report.
@@ -258,8 +366,9 @@ def add(path, folders=(), faces=None, engine=None, people=None, keep_missing=Fal
                 writer.info[name] = value
 
         follower = Follower(writer, report, lambda: stack.enter_context(
-            open_encoder(writer.path, writer.info)), True, keep_missing, rehash, restore)
+            open_encoder(writer.path, writer.info)), True, keep_missing, rehash, restore, data_dir)
         follower.follow(folders)
+        fit_again(writer, report)
         writer.commit(go_on=True)
         writer.remove_unused()
     return report
@@ -274,14 +383,16 @@ class Follower:
         open_encoder: function that gives the encoder, called where there is something to encode.
         in_steps: whether what was read is committed in between.
         keep_missing, rehash, restore: see add.
+        data_dir: see index_photographs.
     """
 
     def __init__(self, writer, report, open_encoder, in_steps=True, keep_missing=False,
-                 rehash=False, restore=False):
+                 rehash=False, restore=False, data_dir=None):
         self.writer, self.report, self.open_encoder = writer, report, open_encoder
         report.counts.update(new=0, changed=0, moved=0, gone=0)  # which are said in any case
         self.in_steps, self.keep_missing = in_steps, keep_missing
         self.rehash, self.restore = rehash, restore
+        self.data_dir = Path(data_dir or DATA_DIR)
         self.faces, self.people = writer.info["faces"], writer.info["people"]
         self.lines = [] if self.people in (FOLDERS, NO_PEOPLE) else read_labels(Path(self.people))
         self.unmatched = {}  # number of a line -> how it differs, or None where it is found
@@ -530,18 +641,21 @@ class Follower:
             return
         encoder = self.open_encoder()
         check_embedder(encoder.metadata)
+        if encoder.metadata["crop"] is None:
+            _check_cut_out([file.path for file in found[:SHOWN]], self.writer.info["run"])
         waiting, count = [], 0
-        for reading in tqdm(_read_ahead(found, encoder.metadata), total=len(found),
-                            unit=" photographs", desc="indexing", disable=None):
-            waiting.append(reading)
-            if sum(len(reading.faces) for reading in waiting) >= BATCH:
-                self._add(encoder, waiting)
-                waiting = []
-            count += 1
-            if self.in_steps and count % COMMITTED == 0:
-                self._add(encoder, waiting)
-                waiting = []
-                self.writer.commit(go_on=True)
+        with FaceCache(self.data_dir, encoder.metadata) as cache:
+            for reading in tqdm(_read_ahead(found, encoder.metadata, cache), total=len(found),
+                                unit=" photographs", desc="indexing", disable=None):
+                waiting.append(reading)
+                if sum(len(reading.faces) for reading in waiting) >= BATCH:
+                    self._add(encoder, waiting)
+                    waiting = []
+                count += 1
+                if self.in_steps and count % COMMITTED == 0:
+                    self._add(encoder, waiting)
+                    waiting = []
+                    self.writer.commit(go_on=True)
         self._add(encoder, waiting)
 
     def _add(self, encoder, readings):
@@ -667,13 +781,26 @@ def _digest(path):
         return None
 
 
-def _read_ahead(found, metadata):
+def _check_cut_out(paths, run):
+    """Raises UserError if most of some images show more than a face that was cut out."""
+    wide = 0
+    for path in paths:
+        with contextlib.suppress(PhotographError), quiet_pillow():
+            wide += is_more_than_a_face(open_photograph(Path(path)))
+    if 2 * wide > len(paths):
+        raise UserError(
+            f"run {one_line(run)} takes each image for a face, but these are photographs that show "
+            f"more ({wide} of the first {len(paths)}); index them without a run: python search.py "
+            "index --images DIR --out GALLERY")
+
+
+def _read_ahead(found, metadata, cache):
     """Yields Readings in order; a few are read ahead, by threads."""
     waiting = deque()
     with quiet_pillow(), one_thread_a_call(), ThreadPoolExecutor(os.cpu_count()) as pool:
         try:
             for file in found:
-                waiting.append(pool.submit(_read, file, metadata))
+                waiting.append(pool.submit(_read, file, metadata, cache))
                 if len(waiting) >= AHEAD:
                     yield waiting.popleft().result()
             while waiting:
@@ -683,10 +810,10 @@ def _read_ahead(found, metadata):
                 future.cancel()
 
 
-def _read(found, metadata):
+def _read(found, metadata, cache):
     try:
         photograph = open_photograph(Path(found.path))
-        faces = find_faces(photograph, metadata)
+        faces = find_faces(photograph, metadata, cache)
         return Reading(found, faces, "" if faces else "no face found",
                        bytes.fromhex(photograph.sha256))
     except PhotographError as error:

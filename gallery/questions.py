@@ -20,6 +20,9 @@ MARGIN = 0.25  # what a thumbnail shows around a face, as a share of its box
 SIDE = 96  # pixels of a thumbnail's longer side; smaller images stay as they are
 SMALL = 32  # images of at most so many pixels a side are kept without loss
 JPEG_QUALITY = 88
+# An image of a face, as ORL's, is filled by it to at least this share; of LFW's photographs, which
+# were cut around the face already, it takes a fifth.
+LEAST_FILLED = 0.35
 
 
 class QueryFace(NamedTuple):
@@ -38,7 +41,7 @@ class QueryFace(NamedTuple):
     embedding: Optional[np.ndarray] = None
 
 
-def query_photographs(gallery, index, judge, paths, top, radius=None):
+def query_photographs(gallery, index, judge, paths, top, radius=None, least=0):
     """The Results for all faces of some photographs.
 
     Args:
@@ -46,7 +49,7 @@ def query_photographs(gallery, index, judge, paths, top, radius=None):
         index: gallery.engines.Index of it.
         judge: gallery.answers.Judge.
         paths: photographs, or folders of them.
-        top, radius: see Judge.answer.
+        top, radius, least: see Judge.answer.
 
     Returns:
         (results, unread): list of Results; list of (path, reason) of photographs without a face.
@@ -58,13 +61,14 @@ def query_photographs(gallery, index, judge, paths, top, radius=None):
     with gallery.open_encoder() as encoder, quiet_pillow():
         check_embedder(encoder.metadata)
         for path in _all_photographs(paths):
-            faces = _faces_of(path, encoder.metadata, unread)
+            faces, sha256 = _faces_of(path, encoder.metadata, unread)
             if not faces:
                 continue
+            same = gallery.same_photographs(sha256)
             codes = packing.pack(encoder.encode(encoder_input(faces, encoder.metadata)))
-            found += [Result(path, number, len(faces), face,
-                             judge.answer(index, code, top, radius))
-                      for number, (face, code) in enumerate(zip(faces, codes), 1)]
+            found += [Result(path, number, len(faces), face, judge.answer(
+                index, code, top, radius, face.embedding, least), same)
+                for number, (face, code) in enumerate(zip(faces, codes), 1)]
     if not found:
         path, reason = unread[0]
         others = f"; nor has any other of the {len(unread)} photographs a face"
@@ -93,25 +97,40 @@ def find_photographs(folder):
 
 
 def _faces_of(path, metadata, unread):
-    """The faces of one photograph; where there are none, the reason goes to `unread`."""
+    """(faces, sha256) of one photograph; where there is no face, the reason goes to `unread`."""
     try:
         photograph = open_photograph(Path(path))
     except PhotographError as error:
         unread.append((path, error.detail))
-        return []
+        return [], None
+    if metadata["crop"] is None and is_more_than_a_face(photograph):
+        unread.append((path, "the gallery takes each image for a face, and this photograph shows "
+                             "more than one; make a gallery of photographs without naming a run"))
+        return [], None
     faces = find_faces(photograph, metadata)
     if not faces:
         unread.append((path, "no face was found"))
-    return faces
+    return faces, bytes.fromhex(photograph.sha256)
 
 
-def find_faces(photograph, metadata):
+def is_more_than_a_face(photograph):
+    """Whether the largest face of a photograph fills so little of it that it was not cut out."""
+    try:
+        faces = cropping.crop_like(cropping.detect_crop(IMAGE_SIZE), photograph)
+    except UserError:  # the detector is not installed
+        return False
+    width, height = photograph.size
+    return bool(faces) and faces[0].area < LEAST_FILLED * width * height
+
+
+def find_faces(photograph, metadata, cache=None):
     """The faces of a photograph, the largest first.
 
     Args:
         photograph: a faces.photographs.Photograph.
         metadata: the encoder's: its crop says how faces are cut out. Where that is not known the
             whole image is the face; for ORL's grey faces it is taken without colour.
+        cache: FaceCache, or None.
 
     Returns:
         List of QueryFaces; empty where no face is found.
@@ -121,7 +140,7 @@ def find_faces(photograph, metadata):
     """
     if metadata["dataset"] == "orl":
         photograph = photograph._replace(image=photograph.image.convert("L").convert("RGB"))
-    faces = cropping.crop_like(metadata["crop"], photograph)
+    faces = cropping.crop_like(metadata["crop"], photograph, cache and cache.detections)
     turned = faces[0].turned if faces else 0
     image = photograph.turned_image(turned)
     boxes = [photograph.turned_box(face.box, turned) for face in faces]
@@ -132,9 +151,47 @@ def find_faces(photograph, metadata):
         found.append(QueryFace(face.pixels, tuple(map(float, face.box)),
                                thumbnail_of(_surroundings(image, box))))
     if found and takes_embeddings(metadata):
-        vectors = embedding.shared_embedder().embed(photograph, faces)
+        vectors = _embed(photograph, faces, cache and cache.embeddings)
         found = [face._replace(embedding=vector) for face, vector in zip(found, vectors)]
     return found
+
+
+def _embed(photograph, faces, cache):
+    """The embeddings of faces of a photograph: list of float32 [128]."""
+    faces = [face._replace(sha256=photograph.sha256) for face in faces]
+    found = [cache and cache.get_embedding(face) for face in faces]
+    missing = [place for place, vector in enumerate(found) if vector is None]
+    if missing:
+        made = embedding.shared_embedder().embed(photograph, [faces[place] for place in missing])
+        for place, vector in zip(missing, made):
+            found[place] = vector
+            if cache:
+                cache.put_embedding(faces[place], vector)
+    return found
+
+
+class FaceCache:
+    """Detections and embeddings of a folder, which prepare.py reads and writes, too.
+
+    Closes itself as a context manager. See faces.cache.
+
+    Args:
+        folder: Path.
+        metadata: the encoder's.
+    """
+
+    def __init__(self, folder, metadata):
+        detects = (metadata["crop"] or {}).get("method") == "detect"
+        self.detections = cropping.detection_cache(folder) if detects else None
+        self.embeddings = embedding.EmbeddingCache(folder) if takes_embeddings(metadata) else None
+
+    def __enter__(self):
+        return self
+
+    def __exit__(self, *_):
+        for cache in (self.detections, self.embeddings):
+            if cache:
+                cache.close()
 
 
 def takes_embeddings(metadata):

@@ -6,14 +6,17 @@ import threading
 from pathlib import Path
 from typing import NamedTuple, Optional
 
+import numpy as np
 from PIL import Image, ImageDraw
 
+from config import EMBEDDING_SIZE
 from evaluation import packing
+from evaluation.nearest import unit_vectors
 from faces.photographs import PhotographError, decode_photograph, open_photograph, quiet_pillow
 from gallery import answers, people
 from gallery.answers import MOST_TOP, Judge
 from gallery.engines import Index
-from gallery.questions import check_embedder, encoder_input, find_faces
+from gallery.questions import check_embedder, encoder_input, find_faces, is_more_than_a_face
 from gallery.store import Gallery
 from runtime.errors import Failed
 from runtime.pages import data_url
@@ -107,17 +110,13 @@ class Searcher:
     def describe(self):
         """What the page says of the gallery, and the curve behind its threshold."""
         state = self.now()
-        gallery, judge, calibration = state.gallery, state.judge, state.gallery.calibration
-        curve = None
-        if calibration:
-            curve = {"probes": calibration.probes, "source": calibration.source,
-                     "points": [[calibration.false_accept_rate(distance),
-                                 calibration.highest_rate(distance),
-                                 calibration.miss_rate(distance)]
-                                for distance in range(gallery.num_bits + 1)]}
+        gallery, judge = state.gallery, state.judge
+        points = judge.ranking.curve()
+        curve = points and {"source": judge.ranking.source(), "points": points}
         return {"name": gallery.path.name, "faces": len(gallery), "people": len(gallery.names),
                 "num_bits": gallery.num_bits, "engine": state.index.name if state.index else "none",
-                "threshold": judge.threshold, "why_nobody": judge.why_nobody(),
+                "threshold": judge.threshold, "step": judge.ranking.step,
+                "decided_by": judge.ranking.name, "why_nobody": judge.why_nobody(),
                 "rate": judge.rate, "caution": judge.caution(), "curve": curve, "page": PAGE}
 
     def people(self):
@@ -187,15 +186,20 @@ class Searcher:
 
     def _query(self, state, photograph):
         metadata = state.encoder.metadata
+        if metadata["crop"] is None and is_more_than_a_face(photograph):
+            raise PhotographError("the photograph", "unreadable", "this gallery takes each image "
+                                  "for a face; choose an image of one face")
         faces = find_faces(photograph, metadata)
         if not faces:
             return []
+        same = state.gallery.same_photographs(bytes.fromhex(photograph.sha256))
         with self._encoding:
             if state.encoder is not self._state.encoder:
                 raise KeyError("the encoder has changed meanwhile")
             codes = packing.pack(state.encoder.encode(encoder_input(faces, metadata)))
-        return [dict(_neighbours(state, packing.to_text(code)), box=list(face.box),
-                     image=data_url(face.thumbnail)) for face, code in zip(faces, codes)]
+        return [dict(_neighbours(state, code_text(code, face.embedding)), box=list(face.box),
+                     same=same, image=data_url(face.thumbnail))
+                for face, code in zip(faces, codes)]
 
     def neighbours_of(self, face_id, offset=0, count=PAGE, threshold=None):
         """The nearest faces of one of the gallery's; see neighbours.
@@ -204,16 +208,18 @@ class Searcher:
             NotThere: there is none of this id.
         """
         def ask(state):
-            code = state.gallery.codes[_row_of(state.gallery, face_id)]
-            return dict(_neighbours(state, packing.to_text(code), offset, count, threshold),
-                        **_face(state.gallery, face_id))
+            gallery = state.gallery
+            row = _row_of(gallery, face_id)
+            vector = gallery.embeddings_of(np.array([row]))[0] if gallery.has_embeddings else None
+            return dict(_neighbours(state, code_text(gallery.codes[row], vector), offset, count,
+                                    threshold), **_face(gallery, face_id))
         return self._answer(ask)
 
     def neighbours(self, code, offset=0, count=PAGE, threshold=None):
         """A page of the nearest faces of a code.
 
         Args:
-            code: text, see packing.to_text.
+            code: text, see code_text.
             offset, count: which of them.
             threshold: distance to name by; None for the calibrated one.
 
@@ -224,16 +230,42 @@ class Searcher:
 
 
 def _neighbours(state, code, offset=0, count=PAGE, threshold=None):
-    packed = packing.from_text(code)
+    packed, embedding = from_code_text(code)
     total = min(len(state.gallery), MOST_TOP)
     answer = {"verdict": None, "more_ties": 0, "neighbours": []}
     if state.index is not None:
-        judge = state.judge if threshold is None else Judge(
-            state.gallery, state.judge.rate, threshold, state.judge.voters)
+        judge = state.judge.with_threshold(threshold)
+        if embedding is None and judge.ranking.name == "embeddings":
+            raise ValueError("the face's embedding is missing")
         answer = answers.answer_dict(state.gallery, judge.answer(
-            state.index, packed, min(offset + count, total)))
+            state.index, packed, min(offset + count, total), embedding=embedding))
     answer["neighbours"] = answer["neighbours"][offset:]
     return dict(answer, code=code, offset=offset, total=total)
+
+
+def code_text(code, embedding=None):
+    """What a face is searched by, as text: packing.to_text, and the embedding if it has one.
+
+    Args:
+        code: packed.
+        embedding: float [128]; of its unit vector, float16 goes into the text.
+    """
+    text = packing.to_text(code)
+    if embedding is None:
+        return text
+    return text + unit_vectors(embedding[None])[0].astype("<f2").tobytes().hex()
+
+
+def from_code_text(text):
+    """(code, embedding or None) of code_text's text. Raises ValueError for anything else."""
+    digits = 2 * packing.CODE_BYTES
+    code = packing.from_text(text[:digits])
+    if len(text) == digits:
+        return code, None
+    embedding = np.frombuffer(bytes.fromhex(text[digits:]), "<f2").astype(np.float32)
+    if len(embedding) != EMBEDDING_SIZE or not np.isfinite(embedding).all():
+        raise ValueError(f"an embedding has {EMBEDDING_SIZE} finite values")
+    return code, embedding
 
 
 def framed(image, box):

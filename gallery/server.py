@@ -17,6 +17,7 @@ import ipaddress
 import json
 import logging
 import os
+import re
 import resource
 import secrets
 import socket
@@ -28,6 +29,7 @@ import tornado.iostream
 import tornado.netutil
 import tornado.web
 
+from evaluation.packing import MAX_BITS
 from faces.photographs import PhotographError
 from gallery.questions import media_type
 from gallery.searcher import MOST_PAGE, PAGE, NotThere, Searcher
@@ -454,11 +456,20 @@ class _Handler(tornado.web.RequestHandler):
             raise ValueError(f"{name} must be a whole number from {least} to {most}")
         return int(text)
 
+    def distance(self, name):
+        """A distance of the request's address, or None. Raises ValueError for anything else."""
+        text = self.get_query_argument(name, None)
+        if text is None:
+            return None
+        if not re.match(r"[0-9]{1,2}(\.[0-9]{1,6})?\Z", text) or float(text) > MAX_BITS:
+            raise ValueError(f"{name} must be a number from 0 to {MAX_BITS}")
+        return float(text)
+
     def paging(self):
         """Which part of the nearest faces is asked for."""
         return (self.whole_number("offset", 0, 10 ** 6),
                 self.whole_number("count", PAGE, MOST_PAGE, least=1),
-                self.whole_number("threshold", None, 64))
+                self.distance("threshold"))
 
     def set_default_headers(self):
         self.clear_header("Server")

@@ -12,6 +12,7 @@ Reading:
         gallery.is_current()                            # compares it with the disk; microseconds
         gallery.faces([7, 8])                           # names, photographs, boxes
         gallery.thumbnail(7)                            # bytes of a JPEG or PNG
+        gallery.embeddings_of([0, 1])                   # of rows: unit vectors
         gallery.info["num_bits"]                        # what the gallery is; see INFO
 
 A Gallery is one state. After a change, open it again: an id that was removed since raises KeyError
@@ -52,8 +53,9 @@ from typing import NamedTuple, Optional
 
 import numpy as np
 
-from config import Config
+from config import EMBEDDING_SIZE, Config
 from evaluation import packing
+from evaluation.nearest import unit_vectors
 from evaluation.threshold import Calibration, calibrate
 from methods.export import Encoder
 from runtime import files
@@ -65,6 +67,7 @@ FILE = "gallery.db"
 APPLICATION = 0x44434248  # "DCBH", in the file's header
 NOBODY = 0  # in `people`: nobody has said who this is
 LOCK_SECONDS = 30  # that SQLite waits where another process opens, closes or recovers the file
+EXACT_FACES = 100000  # up to which all embeddings are compared; they take 51 MB in memory
 MOST_THUMBNAIL = 1 << 20  # bytes
 # Calibrated again once more than one labelled face in so many has changed.
 CALIBRATED_FACES = 1000
@@ -113,8 +116,11 @@ MIGRATIONS = [
     -- A table of its own, so that codes are read without it.
     CREATE TABLE face_images (
         face INTEGER PRIMARY KEY REFERENCES faces ON DELETE CASCADE,
-        thumbnail BLOB NOT NULL,
-        embedding BLOB) STRICT;         -- float16
+        thumbnail BLOB NOT NULL) STRICT;
+    -- Of faces whose encoder takes embeddings: 128 values, float16.
+    CREATE TABLE embeddings (
+        face INTEGER PRIMARY KEY REFERENCES faces ON DELETE CASCADE,
+        embedding BLOB NOT NULL) STRICT;
     -- Codes of faces that the gallery does not hold, to calibrate the threshold with.
     CREATE TABLE probes (
         code INTEGER NOT NULL,
@@ -196,6 +202,9 @@ class Gallery:
         people: int64 [n], ids of people; NOBODY where nobody has said who it is.
         names: {id of a person: str}.
         calibration: evaluation.threshold.Calibration, or None.
+        has_embeddings: whether each face has its embedding.
+        embeddings: float32 [n, 128], unit vectors; None where there are none, or so many faces that
+            codes find some first.
     """
 
     def __init__(self, path, connection, status, immutable):
@@ -233,6 +242,11 @@ class Gallery:
             self.version = _version(self.info)
             self.ids, self.codes, self.people = _read_faces(self._connection)
             self.names = dict(self._connection.execute("SELECT id, name FROM people"))
+            count, = self._connection.execute("SELECT count(*) FROM embeddings").fetchone()
+            self.has_embeddings = count == len(self.ids) > 0
+            self.embeddings = None
+            if self.has_embeddings and len(self.ids) <= EXACT_FACES:
+                self.embeddings = unit_vectors(read_embeddings(self._connection))
         self.calibration = self.info["calibration"] and Calibration(**self.info["calibration"])
 
     def __enter__(self):
@@ -319,6 +333,32 @@ class Gallery:
             raise _damaged(self.path / FILE, f"the thumbnail of face {face_id} is no image")
         return row[0]
 
+    def embeddings_of(self, rows):
+        """The embeddings of faces in some rows of the arrays: float32 [n, 128], unit vectors.
+
+        Raises:
+            KeyError: a face was removed since.
+            UserError: the file is damaged.
+        """
+        if self.embeddings is not None:
+            return self.embeddings[rows]
+        found = {}
+        ids = self.ids[rows].tolist()
+        with self._lock, errors(self.path / FILE):
+            for start in range(0, len(ids), 500):
+                some = ids[start:start + 500]
+                found.update(self._connection.execute(
+                    "SELECT face, embedding FROM embeddings WHERE face IN "
+                    f"({', '.join('?' * len(some))})", some))
+            return unit_vectors(_as_array([found[face] for face in ids]))
+
+    def same_photographs(self, sha256):
+        """Paths (str) of the gallery's photographs whose file has these contents (bytes)."""
+        with self._lock, errors(self.path / FILE):
+            rows = self._connection.execute(
+                "SELECT path FROM photographs WHERE sha256 = ? ORDER BY path", (sha256,)).fetchall()
+        return [os.fsdecode(path) for path, in rows]
+
     def count(self, table, where="1"):
         """How many rows a table has for which a condition of SQL holds."""
         with self._lock, errors(self.path / FILE):
@@ -356,6 +396,7 @@ class Gallery:
                 problem = self._connection.execute(f"PRAGMA {pragma}").fetchone()
                 if problem not in (None, ("ok",)):
                     raise _damaged(self.path / FILE, one_line(problem[0], 100))
+            read_embeddings(self._connection)
         for face_id in self.ids:
             self.thumbnail(face_id)
 
@@ -564,8 +605,10 @@ class Writer:
             "INSERT INTO faces VALUES (?, ?, ?, ?, 0, ?, ?, ?, ?, ?, ?)",
             0 if is_first else None, photograph, number, person, _signed(code),
             _signed(image_hash), *map(float, box)).lastrowid
-        self.run("INSERT INTO face_images VALUES (?, ?, ?)", face, thumbnail,
-                 None if embedding is None else np.asarray(embedding, np.float16).tobytes())
+        self.run("INSERT INTO face_images VALUES (?, ?)", face, thumbnail)
+        if embedding is not None:
+            self.run("INSERT INTO embeddings VALUES (?, ?)", face,
+                     np.asarray(embedding, "<f2").tobytes())
         self.faces_changed(person is not None)
         return face
 
@@ -602,6 +645,30 @@ class Writer:
     def salted(self, value):
         """A hash of bytes that only this gallery makes of them."""
         return hashlib.sha256(self.info["id"].encode() + value).digest()
+
+    def embeddings(self):
+        """(ids, embeddings) of all faces that have one: int64 [n], float32 [n, 128]."""
+        with errors(self.path / FILE):
+            ids = [face for face, in self._connection.execute(
+                "SELECT face FROM embeddings ORDER BY face")]
+            return np.array(ids, np.int64), read_embeddings(self._connection)
+
+    def change_encoder(self, metadata, temporary, ids, codes):
+        """Replaces the encoder by one of the same bits, and all codes by those that it makes.
+
+        Args:
+            metadata: dict, the new encoder's.
+            temporary: Path of its folder, which is moved.
+            ids: of all faces, int64 [n].
+            codes: theirs, uint64 [n].
+        """
+        name = self.take_encoder(temporary)
+        self.info["unused"] = sorted({*self.info["unused"], self.info["encoder"]} - {name})
+        self.info.update(encoder=name, encoder_id=encoder_id(metadata),
+                         encoder_files=describe_encoder(self.path / name))
+        for face, code in zip(ids.tolist(), codes):
+            self.run("UPDATE faces SET code = ? WHERE id = ?", _signed(code), face)
+        self.faces_changed(len(ids))
 
     # The encoder's folder
 
@@ -853,6 +920,25 @@ def _columns(connection, table, *columns):
     return [np.ascontiguousarray(values[:, place]).view(
         np.uint64 if name in ("code", "hash") else np.int64)
         for place, name in enumerate(columns)]
+
+
+def read_embeddings(connection):
+    """The embeddings of all faces that have one, by ascending id: float32 [n, 128].
+
+    Raises:
+        sqlite3.DatabaseError: one is damaged.
+    """
+    return _as_array([blob for blob, in connection.execute(
+        "SELECT embedding FROM embeddings ORDER BY face")])
+
+
+def _as_array(blobs):
+    if any(len(blob) != 2 * EMBEDDING_SIZE for blob in blobs):
+        raise sqlite3.DatabaseError("table embeddings: one has not 128 values")
+    values = np.frombuffer(b"".join(blobs), "<f2").reshape(-1, EMBEDDING_SIZE).astype(np.float32)
+    if not np.isfinite(values).all():
+        raise sqlite3.DatabaseError("table embeddings: a value is not finite")
+    return values
 
 
 def read_calibration(connection, num_bits, trained_names):

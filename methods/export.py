@@ -9,6 +9,7 @@
 """
 
 import contextlib
+import hashlib
 import re
 
 import numpy as np
@@ -132,6 +133,34 @@ def export_encoder(run, path):
         out.remove("encoder.json")
         if projection is not None:
             out.write_arrays("projection.npz", **projection._asdict())
+    out.write_json("encoder.json", metadata)
+    return metadata
+
+
+def export_projection(path, projection, num_bits, embedding, crop, **more):
+    """Writes an encoder of embeddings that was fitted without a run, of method embedding_itq.
+
+    Args:
+        path: folder to write, new.
+        projection: methods.projection.Projection of embeddings.
+        num_bits: K.
+        embedding, crop: dicts that say how faces are cut out and embedded.
+        more: further fields of the encoder.json.
+
+    Returns:
+        The encoder.json, a dict.
+    """
+    settings = Config(method="embedding_itq", num_bits=num_bits)
+    arrays = projection._asdict()
+    digest = hashlib.sha256(b"".join(np.ascontiguousarray(arrays[name]).tobytes()
+                                     for name in sorted(arrays))).hexdigest()
+    metadata = dict(
+        format=FORMAT, method=settings.method, num_bits=num_bits, dataset="", identities=[],
+        crop=crop, embedding=embedding, inputs="embeddings", mean=0.0, std=1.0,
+        pixel_range=[0.0, 255.0], run="", data=digest, settings=settings.to_dict(), provenance=[],
+        **more)
+    out = OutputFolder.create(path, "encoder")
+    out.write_arrays("projection.npz", **arrays)
     out.write_json("encoder.json", metadata)
     return metadata
 

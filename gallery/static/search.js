@@ -116,15 +116,37 @@ async function nameFace() {
   }
 }
 
+// A distance as text: whole of codes, with three decimals of embeddings.
+function number(distance) {
+  return about.step === 1 ? String(distance) : distance.toFixed(3);
+}
+
+// How far a face is, by what decides.
+function apart(face) {
+  return face.cosine === null ? face.distance : face.cosine;
+}
+
+function distanceLines(face) {
+  const lines = ["distance " + number(apart(face))];
+  if (face.cosine !== null) lines.push("codes: " + face.distance + " bits");
+  return lines;
+}
+
 function verdictTexts(verdict) {
   if (verdict === null) return ["unknown", "the gallery is empty"];
+  if (verdict.probable) {
+    const found = verdict.probable;
+    return ["probably " + found.name, found.count + " of the " + found.of +
+      " nearest faces, distances " + number(found.nearest) + " to " + number(found.farthest) +
+      "; not named, since " + verdict.reason];
+  }
   if (verdict.name === null) {
-    return ["unknown", verdict.reason + "; nearest distance " + verdict.nearest];
+    return ["unknown", verdict.reason + "; nearest distance " + number(verdict.nearest)];
   }
   const others = verdict.votes.slice(1, 4).map(([name, votes]) => name + " " + votes);
   return [verdict.name, Math.round(100 * verdict.support) + " % of the nearest faces' votes" +
     (others.length ? "; also " + others.join(", ") : "") + "; nearest distance " +
-    verdict.nearest];
+    number(verdict.nearest)];
 }
 
 function queryImage(result) {
@@ -139,6 +161,10 @@ function showAnswer(result) {
   const [name, reason] = verdictTexts(result.verdict);
   const texts = make("div");
   texts.append(make("h2", result.title), make("p", name, "verdict"), make("p", reason, "soft"));
+  if (result.same && result.same.length) {
+    texts.append(make("p", "This very photograph is in the gallery: " +
+      result.same.map(lastPart).join(", "), "soft"));
+  }
   section.append(queryImage(result), texts);
   return section;
 }
@@ -148,8 +174,8 @@ function showResult(result, number) {
   const limit = result.verdict && result.verdict.threshold;
   const list = make("ol", undefined, "faces");
   for (const face of result.neighbours) {
-    const within = limit !== null && face.distance <= limit;
-    list.append(faceButton(face, ["distance " + face.distance], within ? "within" : ""));
+    const within = limit !== null && apart(face) <= limit;
+    list.append(faceButton(face, distanceLines(face), within ? "within" : ""));
   }
   section.append(
     make("h2", "Nearest faces" + (shown.length > 1 ? " of face " + (number + 1) : "")),
@@ -249,19 +275,21 @@ async function searchAgain() {
 
 function explainThreshold() {
   const distance = threshold === null ? about.threshold : threshold;
-  element("threshold").value = distance === null ? 0 : distance;
-  element("distance").textContent = distance === null ? "none" : distance;
+  const place = distance === null ? 0 : Math.floor(distance / about.step + 1e-6);
+  element("threshold").value = place;
+  element("distance").textContent = distance === null ? "none" : number(distance);
   const curve = about.curve;
   if (distance === null) {
     element("meaning").textContent = "Nobody is named: " + about.why_nobody + ".";
   } else if (!curve) {
     element("meaning").textContent = "How many strangers that names is not known.";
   } else {
-    const [named, most, missed] = curve.points[distance];
+    const [named, most, missed] =
+      curve.points[Math.min(place, curve.points.length - 1)];
     element("meaning").textContent = "That names " + percent(named) + " of strangers (at most " +
       percent(most) + ", with 95 % confidence) and misses " + percent(missed) +
-      " of the people it knows. " + curve.probes + " faces were searched as strangers: " +
-      curve.source + ".";
+      " of the people it knows" + (about.step === 1 ? "" : " by one face") + " (" + curve.source +
+      ").";
   }
   element("calibrated").disabled = threshold === null;
   markCurve(distance);
@@ -280,7 +308,8 @@ function drawCurve() {
 }
 
 function markCurve(distance) {
-  const place = distance === null ? -9 : 300 * distance / about.num_bits;
+  const steps = about.curve ? about.curve.points.length - 1 : 1;
+  const place = distance === null ? -9 : 300 * distance / about.step / steps;
   element("mark").setAttribute("x1", place);
   element("mark").setAttribute("x2", place);
 }
@@ -315,7 +344,7 @@ async function showAbout() {
     option.value = name;
     return option;
   }));
-  element("threshold").max = about.num_bits;
+  element("threshold").max = about.curve ? about.curve.points.length - 1 : about.num_bits;
   drawCurve();
   explainThreshold();
 }
@@ -344,7 +373,7 @@ async function start() {
   element("upload").addEventListener("submit", (event) => event.preventDefault());
   let waiting = null;
   element("threshold").addEventListener("input", () => {
-    threshold = Number(element("threshold").value);
+    threshold = Number((about.step * element("threshold").value).toFixed(4));
     explainThreshold();
     clearTimeout(waiting);
     waiting = setTimeout(searchAgain, 100);

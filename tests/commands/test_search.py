@@ -321,7 +321,8 @@ def test_bad_input_changes_nothing(run, own, tmp_path):
             (["index", str(run), "--images", str(tmp_path), "--people", "x", "--out",
               str(tmp_path / "g")], "--people"),
             (["add", gallery], "--images"), (["add", str(tmp_path / "empty")], "empty"),
-            (["serve", gallery, "--port", "99999"], "--port"), (["find"], "find")):
+            (["serve", gallery, "--port", "99999"], "--port"), (["find"], "PHOTO"),
+            (["seek"], "seek")):
         with pytest.raises(UserError) as refusal:
             search.main(arguments)
         assert str(named) in str(refusal.value), (arguments, refusal.value)

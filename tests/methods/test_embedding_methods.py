@@ -141,11 +141,16 @@ def test_photographs_are_embedded_when_they_are_searched(runs, monkeypatch, tmp_
     with gallery.open_encoder() as encoder:
         code, = packing.pack(encoder.encode(embedding_of(np.array([3]), 0)))
     assert gallery.codes[-1] == code
-    found, _ = query_photographs(gallery, open_index(gallery), Judge(gallery), [str(picture)],
-                                 top=41)
-    codes = gallery.codes[found[0].answer.rows]
-    expected = [bin(int(other) ^ int(code)).count("1") for other in codes]
-    assert found[0].answer.distances.tolist() == expected == sorted(expected)
+    for codes_alone in (True, False):
+        judge = Judge(gallery, codes_alone=codes_alone)
+        found, _ = query_photographs(gallery, open_index(gallery), judge, [str(picture)], top=41)
+        nearest = found[0].answer.nearest
+        codes = gallery.codes[nearest.rows]
+        expected = [bin(int(other) ^ int(code)).count("1") for other in codes]
+        assert nearest.bits.tolist() == expected
+        distances = nearest.distances.tolist()
+        assert distances == sorted(distances) and (distances == expected) == codes_alone
+        assert found[0].same == [str(picture)]
     gallery.close()
 
 

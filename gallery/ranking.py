@@ -1,0 +1,221 @@
+"""What decides how near a face is: its embedding where the gallery has embeddings, else its code.
+
+Codes find, floats decide. Of a gallery of up to store.EXACT_FACES faces all embeddings are
+compared; of a larger one those of the CANDIDATES faces whose codes lie nearest. ByCodes and
+ByEmbeddings answer the same questions: the nearest faces, who of them votes, and where the
+threshold lies. Distances are whole Hamming distances, or cosine distances (0..2).
+"""
+
+from typing import NamedTuple, Optional
+
+import numpy as np
+
+from evaluation import packing
+from evaluation.nearest import nearest, unit_vectors
+from evaluation.strangers import Rate, measured_strangers
+from runtime.errors import one_line
+
+# Faces whose embeddings are compared after their codes (docs/search.md has the recall).
+CANDIDATES = 2000
+# What the rates of ByEmbeddings were measured on.
+PUBLIC_PEOPLE = "158 people of LFW, 4,324 photographs"
+
+
+class Nearest(NamedTuple):
+    """The nearest faces of a query, the nearest first.
+
+    Attributes:
+        rows: int64 [n], of the gallery.
+        bits: int32 [n], Hamming distances of the codes.
+        cosines: float32 [n], cosine distances of the embeddings; None where codes decide.
+        more_ties: how many more faces lie as far as the last one.
+    """
+
+    rows: np.ndarray
+    bits: np.ndarray
+    cosines: Optional[np.ndarray]
+    more_ties: int
+
+    @property
+    def distances(self):
+        """Those that decide."""
+        return self.bits if self.cosines is None else self.cosines
+
+    def first(self, count):
+        """The first so many of them."""
+        if count >= len(self.rows):
+            return self
+        return Nearest(self.rows[:count], self.bits[:count],
+                       None if self.cosines is None else self.cosines[:count], 0)
+
+
+class ByCodes:
+    """Hamming distance, and a threshold that is calibrated on the gallery's own people.
+
+    Args:
+        gallery: gallery.store.Gallery.
+    """
+
+    name = "codes"
+    step = 1  # of thresholds that are worth telling apart
+
+    def __init__(self, gallery):
+        self.gallery = gallery
+        self.calibration = gallery.calibration
+        self.farthest = gallery.num_bits
+
+    def threshold(self, rate):
+        """The largest distance that names at most this share of strangers; None if there is none.
+        """
+        return self.calibration and self.calibration.threshold(rate)
+
+    def why_nobody(self, rate):
+        """Why there is no threshold."""
+        if self.calibration is None:
+            return ("the gallery knows fewer than two people by name (people who share a copy of a "
+                    "photograph count as one), so no threshold can be calibrated")
+        names = self.gallery.names
+        pairs = ", ".join(f"{one_line(names[one], 40)} and {one_line(names[other], 40)} ({count})"
+                          for one, other, count in self.calibration.closest
+                          if one in names and other in names)
+        return (f"even distance 0 names {self.calibration.false_accept_rate(0):.3g} of strangers, "
+                f"more than the {rate:.3g} that may be" + (
+                    f"; most often it takes one of these for the other: {pairs}; if they are one "
+                    "person, join them with python search.py rename" if pairs else "")
+                + f"; else codes of {self.gallery.num_bits} bits are too short")
+
+    def caution(self, rate):
+        """Why the rate of strangers may be exceeded, or an empty text."""
+        if self.calibration is None or self.calibration.is_held_out:
+            return ""
+        return (f"more than {rate:.3g} of strangers may be named: the threshold is calibrated on "
+                f"{self.calibration.source}")
+
+    def strangers(self, distance):
+        """The Rate of strangers that a threshold names; None where that is not known.
+
+        Its low end is None where that was not measured.
+        """
+        if self.calibration is None:
+            return None
+        return Rate(self.calibration.false_accept_rate(distance), None,
+                    self.calibration.highest_rate(distance))
+
+    def source(self):
+        """Whose faces were searched as strangers, for people."""
+        return f"{self.calibration.probes} faces were searched as strangers: " + (
+            self.calibration.source)
+
+    def curve(self):
+        """[strangers named, at most, known people missed] at each multiple of `step`; or None."""
+        if self.calibration is None:
+            return None
+        return [[self.calibration.false_accept_rate(distance),
+                 self.calibration.highest_rate(distance), self.calibration.miss_rate(distance)]
+                for distance in range(self.gallery.num_bits + 1)]
+
+    def nearest(self, index, code, embedding, count):
+        """The Nearest `count` faces.
+
+        Args:
+            index: gallery.engines.Index of the gallery.
+            code: uint64.
+            embedding: float [128]; not used.
+            count: at least 1.
+        """
+        bits, rows, more = index.nearest(code, count)
+        return Nearest(rows, bits, None, more)
+
+    def voters(self, index, code, embedding, count, threshold):
+        """Those of the nearest `count` faces that lie within a threshold.
+
+        Where the last of the nearest tie with more faces, those share the votes that are left, so
+        that no order inside a tie plays a part.
+
+        Returns:
+            (rows, distances, weights): int64, int32 and float64 [n].
+        """
+        first = index.search(np.array([code], np.uint64), count)
+        last = int(first.distances[0, -1])
+        distances, rows = index.within(code, min(last, threshold))
+        certain = np.count_nonzero(distances < last)
+        tied = np.count_nonzero(distances == last)
+        return rows, distances, np.where(
+            distances < last, 1.0, (first.rows.shape[1] - certain) / max(tied, 1))
+
+
+class ByEmbeddings:
+    """Cosine distance, and a threshold from public pairs that depends on the gallery's size.
+
+    Args:
+        gallery: gallery.store.Gallery with embeddings.
+    """
+
+    name = "embeddings"
+    step = 0.001
+
+    def __init__(self, gallery):
+        self.gallery = gallery
+        self.measured = measured_strangers()
+        self.farthest = float(self.measured.distances[-1])
+
+    def threshold(self, rate):
+        """See ByCodes."""
+        return self.measured.threshold(max(len(self.gallery), 1), rate)
+
+    def why_nobody(self, rate):
+        """See ByCodes; there always is a threshold."""
+        return ""
+
+    def caution(self, rate):
+        """See ByCodes."""
+        return ""
+
+    def strangers(self, distance):
+        """See ByCodes."""
+        return self.of_size(distance, len(self.gallery))
+
+    def of_size(self, distance, faces):
+        """The Rate of strangers that a threshold names in a gallery of so many faces."""
+        return self.measured.rate(distance, max(faces, 1))
+
+    def perhaps(self):
+        """The distance within which one face of somebody else is to be expected in the gallery."""
+        return self.measured.threshold(1, min(1 / max(len(self.gallery), 1), 0.5))
+
+    def source(self):
+        """See ByCodes."""
+        return f"measured on {PUBLIC_PEOPLE}, for a gallery of {len(self.gallery)} faces"
+
+    def curve(self):
+        """See ByCodes; of people with one face in the gallery."""
+        points = []
+        for number in range(int(round(self.farthest / self.step)) + 1):
+            distance = number * self.step
+            found = self.strangers(distance)
+            points.append([found.rate, found.high, 1 - self.found(distance)[0]])
+        return points
+
+    def found(self, distance):
+        """Shares of known people found, by the faces that they have: see Strangers.known_sizes."""
+        return self.measured.known(distance)
+
+    def nearest(self, index, code, embedding, count):
+        """See ByCodes."""
+        query = unit_vectors(np.asarray(embedding)[None])
+        if self.gallery.embeddings is not None:
+            rows, cosines = nearest(query, self.gallery.embeddings, count)
+            rows, cosines = rows[0], cosines[0]
+        else:
+            found = index.search(np.array([code], np.uint64), max(CANDIDATES, count))
+            candidates = np.sort(found.rows[0])
+            places, cosines = nearest(query, self.gallery.embeddings_of(candidates), count)
+            rows, cosines = candidates[places[0]], cosines[0]
+        bits = packing.distances(np.asarray(self.gallery.codes[rows]), np.uint64(code))
+        return Nearest(rows, bits, np.maximum(cosines, 0), 0)
+
+    def voters(self, index, code, embedding, count, threshold):
+        """See ByCodes; no two cosine distances are equal, as a rule."""
+        found = self.nearest(index, code, embedding, count)
+        kept = found.cosines <= threshold
+        return found.rows[kept], found.cosines[kept], np.ones(np.count_nonzero(kept))

