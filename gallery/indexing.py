@@ -689,6 +689,9 @@ class Follower:
         self.writer.run("DELETE FROM removed_photographs WHERE path = ?", self.writer.salted(path))
         if reading.reason:
             self.report.counts[reading.reason.split(":")[0]] += 1
+        for condition in ("turned", "incomplete"):
+            if any(getattr(face, condition) for face in reading.faces):
+                self.report.counts[f"{condition}, and read"] += 1
         self.report.counts["faces"] += len(faces)
         photograph = self.writer.add_photograph(
             file.path, reading.sha256, file.size, file.time, file.label, file.other_disk,
@@ -814,7 +817,8 @@ def _read(found, metadata, cache):
     try:
         photograph = open_photograph(Path(found.path))
         faces = find_faces(photograph, metadata, cache)
-        return Reading(found, faces, "" if faces else "no face found",
+        reason = "incomplete, no face found" if photograph.incomplete else "no face found"
+        return Reading(found, faces, "" if faces else reason,
                        bytes.fromhex(photograph.sha256))
     except PhotographError as error:
         reason = "too large" if error.code == "too_large" else "no whole image"

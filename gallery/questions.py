@@ -33,12 +33,16 @@ class QueryFace(NamedTuple):
         box: (left, top, right, bottom) in pixels of the photograph.
         thumbnail: bytes of a JPEG or PNG, for people.
         embedding: float32 [128], what the encoder takes if it takes embeddings; else None.
+        turned: degrees counterclockwise that the photograph was turned by to find it.
+        incomplete: whether the photograph's file lacks its end.
     """
 
     pixels: np.ndarray
     box: tuple
     thumbnail: bytes
     embedding: Optional[np.ndarray] = None
+    turned: int = 0
+    incomplete: bool = False
 
 
 def query_photographs(gallery, index, judge, paths, top, radius=None, least=0):
@@ -149,7 +153,8 @@ def find_faces(photograph, metadata, cache=None):
         if face.pixels.shape[:2] != (IMAGE_SIZE, IMAGE_SIZE):
             raise ValueError(f"faces are cut to {face.pixels.shape} pixels")
         found.append(QueryFace(face.pixels, tuple(map(float, face.box)),
-                               thumbnail_of(_surroundings(image, box))))
+                               thumbnail_of(_surroundings(image, box)), turned=turned,
+                               incomplete=photograph.incomplete))
     if found and takes_embeddings(metadata):
         vectors = _embed(photograph, faces, cache and cache.embeddings)
         found = [face._replace(embedding=vector) for face, vector in zip(found, vectors)]

@@ -100,6 +100,17 @@ def test_which_faces_get_a_name(tmp_path, faces, expected):
                             "endless.png", "dangling.png", "loop"} and all(reasons.values())
 
 
+def test_turned_and_incomplete_photographs_are_counted(tmp_path):
+    folder = tmp_path / "in"
+    save(two_faces().transpose(Image.ROTATE_180), folder / "turned.png")
+    save(two_faces(), folder / "upright.png")
+    whole = save(two_faces(), folder / "cut.jpg")
+    whole.write_bytes(whole.read_bytes()[:-20])
+    report = index_folders(tmp_path / "g", folder, encoder=Detecting)
+    assert report.counts["turned, and read"] == report.counts["incomplete, and read"] == 1
+    assert report.counts["new"] == 3 and not report.counts["no face found"]
+
+
 def test_the_choice_of_faces_follows_a_photograph(tmp_path, monkeypatch):
     monkeypatch.setattr(indexing, "open_encoder", lambda *_: Detecting())
     picture = save(two_faces(), tmp_path / "in" / "two.png")
