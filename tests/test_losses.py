@@ -74,29 +74,49 @@ def test_known_cluster_centers_are_recovered():
         np.testing.assert_allclose(session.run(centers), true, atol=0.1)
 
 
+def test_quantization_target():
+    # | 1 - |h| | of -0.75, 0.25, 1: 0.25, 0.75, 0
+    activations = np.array([[-0.75, 0.25, 1.0]], np.float32)
+    assert value(losses.quantization_loss, activations, 1.0) == pytest.approx(1 / 3, rel=1e-6)
+
+
+# Training steps
+
+
 @pytest.fixture(scope="module")
+def graphs():
+    """StepGraphs of a small network: (with all parts, with all optional weights zero)."""
+    return [build_step_graph(Config(
+        method="ddh", num_bits=3, block_length=4, center_weight=weight,
+        descriptor_classification_weight=weight, weight_decay=decay), 4)
+        for weight, decay in ((0.25, 0.0002), (0.0, 0.0))]
+
+
+@pytest.fixture
 def batch():
     rng = np.random.RandomState(3)
     return rng.normal(0, 0.1, (5, 32, 32, 3)).astype(np.float32), np.array([0, 2, 2, 1, 2])
 
 
 @pytest.mark.parametrize("learning_rate", [0.0, 0.01])
-def test_order_of_a_step(batch, learning_rate):
+def test_order_of_a_step(graphs, batch, learning_rate):
     """The loss from the old centers, then their move, then Adam on the moved ones."""
-    config = Config(num_bits=3, center_weight=0.25, learning_rate=learning_rate)
-    graph = build_step_graph(config, 4)
+    graph = graphs[0]
     images, labels = batch
     with graph.graph.as_default(), make_session(graph.graph) as session:
         session.run(graph.initialize)
-        centers = [v for v in tf.trainable_variables() if v.op.name == "dcbh/centers"][0]
-        before = session.run(centers)
+        centers = [v for v in tf.trainable_variables() if v.op.name == "ddh/centers"][0]
+        kernels = [v for v in tf.trainable_variables() if v.op.name.endswith("kernel")]
+        before, kernels = session.run((centers, kernels))
         _, terms, descriptors = session.run(
             (graph.step, graph.losses, graph.network.descriptor),
-            {graph.images: images, graph.labels: labels})
+            {graph.images: images, graph.labels: labels, graph.learning_rate: learning_rate})
         after = session.run(centers)
 
     differences = before[labels] - descriptors
     assert terms["center"] == pytest.approx(0.25 * 0.5 * np.sum(differences ** 2), rel=1e-5)
+    assert terms["weight_decay"] == pytest.approx(
+        0.0002 * 0.5 * sum(np.sum(k.astype(np.float64) ** 2) for k in kernels), rel=1e-5)
     assert terms["total"] == pytest.approx(
         sum(v for name, v in terms.items() if name != "total"), rel=1e-6)
 
@@ -113,36 +133,13 @@ def test_order_of_a_step(batch, learning_rate):
     np.testing.assert_array_equal(after[3], before[3])  # a class that is not in the batch
 
 
-@pytest.mark.parametrize("setting, term, variable", [
-    ("center_weight", "center", "dcbh/centers"),
-    ("descriptor_classification_weight", "descriptor_classification",
-     "dcbh/descriptor_classifier/kernel")])
-def test_a_weight_of_zero_leaves_a_part_out(setting, term, variable):
-    for weight, there in ((0.5, True), (0.0, False)):
-        graph = build_step_graph(Config(num_bits=3, **{setting: weight}), 4)
+@pytest.mark.parametrize("term, variable", [
+    ("center", "ddh/centers"),
+    ("descriptor_classification", "ddh/descriptor_classifier/kernel"),
+    ("weight_decay", None)])
+def test_a_weight_of_zero_leaves_a_part_out(graphs, term, variable):
+    for graph, there in zip(graphs, (True, False)):
         with graph.graph.as_default():
             names = [v.op.name for v in tf.trainable_variables()]
-        assert (term in graph.losses, variable in names) == (there, there)
-
-
-def test_quantization_target():
-    # | 1 - |h| | of -0.75, 0.25, 1: 0.25, 0.75, 0
-    activations = np.array([[-0.75, 0.25, 1.0]], np.float32)
-    assert value(losses.quantization_loss, activations, 1.0) == pytest.approx(1 / 3, rel=1e-6)
-
-
-def test_weight_decay_enters_the_total_only_where_set(batch):
-    images, labels = batch
-    totals = {}
-    for decay in (0.0, 0.0002):
-        graph = build_step_graph(Config(num_bits=3, weight_decay=decay), 4)
-        with graph.graph.as_default(), make_session(graph.graph) as session:
-            session.run(graph.initialize)
-            kernels = session.run(
-                [v for v in tf.trainable_variables() if v.op.name.endswith("kernel")])
-            totals[decay] = session.run(
-                graph.losses, {graph.images: images, graph.labels: labels})
-    assert "weight_decay" not in totals[0.0]
-    expected = 0.0002 * 0.5 * sum(np.sum(k.astype(np.float64) ** 2) for k in kernels)
-    assert totals[0.0002]["weight_decay"] == pytest.approx(expected, rel=1e-5)
-    assert totals[0.0002]["total"] == pytest.approx(totals[0.0]["total"] + expected, rel=1e-5)
+        assert (term in graph.losses) == there
+        assert variable is None or (variable in names) == there

@@ -4,14 +4,12 @@ import threading
 
 import numpy as np
 import pytest
+from training_runs import small_config, small_graph, small_graph_variables, small_set
 
-from data_loader import ImageSet
-from methods.table import resolve
 from runtime.errors import Failed, UserError
 from runtime.run_folder import RunFolder
 from runtime.tensorflow import error_reason, make_session, tf
 from training.checkpoints import CheckpointWriter, restore
-from training.graph import build_step_graph
 from training.loop import Progress, Trainer, TrainingDiverged
 from training.recorder import Recorder
 
@@ -21,8 +19,7 @@ STATE = Progress(epoch=1, best_epoch=1, best_loss=1.0).to_dict()
 @pytest.fixture(scope="module")
 def trained():
     """(graph, session, feed): a small network's step graph, and a batch of 7 for it."""
-    config, _ = resolve(dict(num_bits=4))
-    graph = build_step_graph(config, 3)
+    graph = small_graph()
     rng = np.random.RandomState(0)
     feed = {graph.images: rng.normal(0, 0.1, (7, 32, 32, 3)), graph.labels: rng.randint(0, 3, 7)}
     with make_session(graph.graph) as session:
@@ -31,18 +28,12 @@ def trained():
         yield graph, session, feed
 
 
-def variables(graph, session):
-    with graph.graph.as_default():
-        return session.run({variable.op.name: variable.read_value()
-                            for variable in tf.global_variables()})
-
-
 def test_a_snapshot_is_what_was_there_when_it_was_taken(trained, tmp_path):
     """Steps that run while it is written leave no trace in it; tf.train.Saver reads it."""
     graph, session, feed = trained
     folder = RunFolder.create(tmp_path / "run", {})
     writer, may_write = CheckpointWriter(graph, session), threading.Event()
-    before = variables(graph, session)
+    before = session.run(small_graph_variables())
 
     def finish(write):
         may_write.wait(60)
@@ -53,23 +44,23 @@ def test_a_snapshot_is_what_was_there_when_it_was_taken(trained, tmp_path):
     may_write.set()
     writer.wait()
     writer.close()
-    after = variables(graph, session)
+    after = session.run(small_graph_variables())
     assert any((after[name] != before[name]).any() for name in before)
     assert restore(graph.saver, session, folder, "best")[0]["epoch"] == 1
-    restored = variables(graph, session)
+    restored = session.run(small_graph_variables())
     assert set(restored) == set(before)
     for name, value in before.items():
         np.testing.assert_array_equal(restored[name], value)
 
 
-def test_a_failed_write_is_told_to_who_waits(trained, tmp_path):
+def test_a_failed_write_raises_where_it_is_waited_for(trained, tmp_path):
     graph, session, _ = trained
     writer = CheckpointWriter(graph, session)
     (tmp_path / "file").write_text("")
     writer.start(lambda write: write(str(tmp_path / "file" / "below")))
     with pytest.raises(Failed, match="below cannot be written"):
         writer.wait()
-    writer.wait()  # told once
+    writer.wait()  # raised once
     writer.close()
 
 
@@ -83,9 +74,7 @@ class OutOfMemory:
 
 def test_out_of_memory_names_the_batch_size(trained, tmp_path):
     graph, session, _ = trained
-    config, _ = resolve(dict(num_bits=4, batch_size=5, epochs=1))
-    data = ImageSet(np.zeros((7, 32, 32, 3), np.float32), np.zeros(7, np.int32), 0.0, 1.0,
-                    np.zeros(7, np.uint64), "uint8")
+    config, data = small_config(batch_size=5, epochs=1), small_set(7)
     folder = RunFolder.create(tmp_path / "run", config.to_dict())
     with Recorder(folder, graph, session, {}) as recorder:
         trainer = Trainer(config, data, graph, OutOfMemory, recorder)
@@ -95,9 +84,8 @@ def test_out_of_memory_names_the_batch_size(trained, tmp_path):
 
 def test_a_loss_that_is_not_finite_says_where(trained, tmp_path):
     graph, session, _ = trained
-    config, _ = resolve(dict(num_bits=4, batch_size=7, epochs=1))
-    data = ImageSet(np.full((7, 32, 32, 3), np.nan, np.float32), np.zeros(7, np.int32), 0.0, 1.0,
-                    np.zeros(7, np.uint64), "uint8")
+    config = small_config(batch_size=7, epochs=1)
+    data = small_set(7, np.full((7, 32, 32, 3), np.nan, np.float32))
     folder = RunFolder.create(tmp_path / "run", config.to_dict())
     with Recorder(folder, graph, session, {}) as recorder:
         trainer = Trainer(config, data, graph, session, recorder)
@@ -119,7 +107,7 @@ def test_a_loss_that_is_not_finite_says_where(trained, tmp_path):
      "device\n\t [[{{node save/SaveV2}}]]", "/ck/y.data; No space left on device"),
     ("", "UnknownError"),
 ])
-def test_the_line_that_tells(message, reason):
+def test_an_error_is_one_line(message, reason):
     assert error_reason(tf.errors.UnknownError(None, None, message)) == reason
 
 

@@ -1,18 +1,22 @@
-"""Codewords of people, and the step at which the hash classifier starts again from them."""
+"""Codewords of people, and the step at which the hash classifier restarts from them."""
 
 import itertools
-from contextlib import contextmanager
 
 import numpy as np
 import pytest
-from training_runs import Silent, some_images, trained_weights
+from training_runs import (
+    Silent,
+    small_config,
+    small_graph,
+    small_graph_variables,
+    small_set,
+    trained_weights,
+)
 
 from config import Config
-from data_loader import ImageSet
-from methods.table import resolve
-from runtime.tensorflow import make_session, tf
+from runtime.tensorflow import make_session
 from training import recipe
-from training.graph import build_step_graph, run_network
+from training.graph import run_network
 from training.loop import Progress, Trainer
 from training.recipe import choose_codewords, class_means
 
@@ -90,84 +94,81 @@ def test_restart_steps(share, total, step):
 # The restart in a training
 
 
-def tiny_run(**settings):
-    """(Config, ImageSet) of 11 images of 3 people in batches of 4."""
-    values = dict(num_bits=4, method="ddh", epochs=4, batch_size=4, evaluate_every=4,
-                  codeword_share=0.5)
-    values.update(settings)
-    config, _ = resolve(values)
-    return config, ImageSet(some_images(11), np.arange(11, dtype=np.int32) % 3, 0.0, 1.0, None,
-                            "uint8")
+def tiny_config(**settings):
+    """4 epochs of 3 steps, of 11 images in batches of 4; the restart comes before the seventh."""
+    return small_config(**dict(dict(epochs=4, batch_size=4, evaluate_every=4, codeword_share=0.5),
+                               **settings))
 
 
-def hash_classifier(graph, session):
-    """(kernel, bias, Adam's moments of both) of the hash classifier."""
-    with graph.graph.as_default():
-        values = session.run({variable.op.name: variable.read_value()
-                              for variable in tf.global_variables()
-                              if "/hash_classifier/" in variable.op.name})
-    moments = [value for name, value in values.items() if "Adam" in name]
-    assert len(values) == 6 and len(moments) == 4
-    return values["ddh/hash_classifier/kernel"], values["ddh/hash_classifier/bias"], moments
+class Watching(Silent):
+    """A recorder that notes what there is whenever the hash classifier has restarted.
+
+    Attributes:
+        noted: list of (Progress, hash activations of all images, variables by name).
+    """
+
+    def __init__(self):
+        super().__init__()
+        self.noted, self.trainer = [], None
+
+    def say(self, text):
+        if "codewords" in text:
+            session, network = self.trainer.session, self.trainer.graph.inference
+            self.noted.append((
+                Progress.from_dict(self.trainer.progress.to_dict()),
+                run_network(session, network, network.hash_activations, self.trainer.data.images,
+                            256),
+                session.run(small_graph_variables())))
 
 
-class Watched(Trainer):
-    """Notes the hash classifier right after it has started again, and at which step that is."""
-
-    def _restart_hash_classifier(self):
-        before = run_network(self.session, self.graph.inference,
-                             self.graph.inference.hash_activations, self.data.images, 256)
-        super()._restart_hash_classifier()
-        self.noted = getattr(self, "noted", []) + [
-            (self.progress.epoch, self.progress.step, before)
-            + hash_classifier(self.graph, self.session)]
+def watched_training(session, progress=None, **settings):
+    """Trains a tiny_config; returns (what Watching notes, best epochs at the evaluations)."""
+    recorder = Watching()
+    trainer = recorder.trainer = Trainer(
+        tiny_config(**settings), small_set(11), small_graph(), session, recorder)
+    trainer.start()
+    trainer.progress = progress or trainer.progress
+    return recorder.noted, [found.best_epoch for found in trainer.train()]
 
 
-@contextmanager
-def watched_trainer(**settings):
-    """A Watched that has started on a tiny_run of these settings, and will train."""
-    config, data = tiny_run(**settings)
-    graph = build_step_graph(config, 3)
-    with make_session(graph.graph) as session:
-        trainer = Watched(config, data, graph, session, Silent())
-        trainer.start()
-        yield trainer
+@pytest.fixture
+def session():
+    with make_session(small_graph().graph) as session:
+        yield session
 
 
-def test_the_hash_classifier_starts_again_once_from_codewords():
-    with watched_trainer() as trainer:
-        list(trainer.train())
-        (epoch, step, activations, kernel, bias, moments), = trainer.noted
-        assert (epoch, step) == (2, 0)  # 4 epochs of 3 steps: before the seventh
-        words = choose_codewords(class_means(activations, trainer.data.labels, 3))
-        np.testing.assert_allclose(kernel, 1.4 * words.T, rtol=1e-6)  # 2.8 / sqrt(4)
-        assert not bias.any() and not any(moment.any() for moment in moments)
-        after = hash_classifier(trainer.graph, trainer.session)[0]
-        assert np.any(after != kernel) and np.all(np.sign(after) == np.sign(kernel))
+def test_the_hash_classifier_restarts_once_from_codewords(session):
+    (progress, activations, variables), = watched_training(session)[0]
+    assert (progress.epoch, progress.step) == (2, 0)
+    words = choose_codewords(class_means(activations, small_set(11).labels, 3))
+    kernel = variables["ddh/hash_classifier/kernel"]
+    np.testing.assert_allclose(kernel, 1.4 * words.T, rtol=1e-6)  # 2.8 / sqrt(4)
+    assert not variables["ddh/hash_classifier/bias"].any()
+    moments = [value for name, value in variables.items()
+               if "/hash_classifier/" in name and "Adam" in name]
+    assert len(moments) == 4 and not any(moment.any() for moment in moments)
+    after = session.run(small_graph_variables())["ddh/hash_classifier/kernel"]
+    assert np.any(after != kernel) and np.all(np.sign(after) == np.sign(kernel))
 
 
-def test_the_best_epoch_is_one_after_the_restart(monkeypatch):
+def test_the_best_epoch_is_one_after_the_restart(monkeypatch, session):
     """Losses before it, however low, do not count; training never goes back to such weights."""
     monkeypatch.setattr(recipe, "CODEWORD_NORM", 500.0)  # losses are then higher than before
-    with watched_trainer(epochs=6, evaluate_every=2, weights="best") as trainer:
-        best = [progress.best_epoch for progress in trainer.train()]
-    assert len(trainer.noted) == 1 and best[0] <= 2 and all(epoch > 3 for epoch in best[1:])
+    noted, best = watched_training(session, epochs=6, evaluate_every=2, weights="best")
+    assert len(noted) == 1 and best[0] <= 2 and all(epoch > 3 for epoch in best[1:])
 
 
-@pytest.mark.parametrize("stops", [(19,), (4, 18), (22,), (26,)])
-def test_an_interrupted_run_starts_again_once(tmp_path, stops):
-    """Stopped a step before the restart, right before it (after 22 images), and after its step."""
-    config, data = tiny_run()
-    whole, _ = trained_weights(config, data, tmp_path / "whole", ())
-    resumed, progress = trained_weights(config, data, tmp_path / "resumed", stops)
+def test_a_run_that_is_resumed_past_the_step_restarts_at_once(session):
+    """4 epochs done of a total that is then 5: the restart would have been in the third."""
+    noted, _ = watched_training(session, Progress(epoch=4), epochs=5)
+    assert [(progress.epoch, progress.step) for progress, _, _ in noted] == [(4, 0)]
+
+
+def test_an_interrupted_run_restarts_once(tmp_path):
+    """Stopped in an epoch, a step before the restart, right before it, and after its step."""
+    config, data = tiny_config(), small_set(11)
+    whole, _ = trained_weights(config, data, tmp_path / "whole")
+    resumed, progress = trained_weights(config, data, tmp_path / "resumed", (4, 15, 3, 4))
     assert progress.restart_epoch == 3
     for name, value in whole.items():
         np.testing.assert_array_equal(resumed[name], value)
-
-
-def test_a_run_that_is_resumed_past_the_step_starts_again_at_once():
-    """4 epochs done of a total that is then 5: the restart would have been in the third."""
-    with watched_trainer(epochs=5) as trainer:
-        trainer.progress = Progress(epoch=4)
-        list(trainer.train())
-    assert [place[:2] for place in trainer.noted] == [(4, 0)]

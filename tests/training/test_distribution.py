@@ -4,7 +4,6 @@ import json
 import os
 import subprocess
 import sys
-from collections import OrderedDict
 
 import joint_steps
 import numpy as np
@@ -57,7 +56,7 @@ def one_process():
     return joint_steps.run_steps(joint_steps.case_config("synchronous"))
 
 
-@pytest.fixture(scope="module", params=[3, pytest.param(2, marks=pytest.mark.slow)])
+@pytest.fixture(scope="module", params=[2, pytest.param(3, marks=pytest.mark.slow)])
 def workers(request, tmp_path_factory):
     return run_workers(request.param, tmp_path_factory.mktemp("workers"))
 
@@ -105,7 +104,7 @@ def first_step_by_shares(config, num_workers):
     shares = [share_of(len(labels), index, num_workers) for index in range(num_workers)]
     with tf.Graph().as_default() as graph:
         tf.set_random_seed(config.seed)
-        total = OrderedDict()
+        total = {}
         for start, end in shares:
             network = build_network(tf.constant(images[start:end]), config, True,
                                     joint_steps.NUM_CLASSES)
@@ -117,7 +116,7 @@ def first_step_by_shares(config, num_workers):
                 factor = {"center": 1.0, "weight_decay": 1.0 / num_workers}.get(
                     name, (end - start) / len(labels))
                 total.setdefault(name, []).append(factor * value)
-        terms = OrderedDict((name, tf.add_n(values)) for name, values in total.items())
+        terms = {name: tf.add_n(values) for name, values in total.items()}
         variables = tf.trainable_variables()
         gradients = [tf.convert_to_tensor(gradient) for gradient in tf.gradients(
             tf.add_n([value for name, value in terms.items() if name != "total"]), variables)]

@@ -4,20 +4,26 @@ import dataclasses
 
 import numpy as np
 import pytest
-from training_runs import Silent, some_images, trained_weights
+from training_runs import (
+    Fed,
+    Silent,
+    feed_training,
+    small_config,
+    small_set,
+    some_images,
+    trained_weights,
+)
 
 import main
 import model
 from config import RECIPES, Config
-from data_loader import ImageSet
 from losses import weighted_losses
 from methods.table import resolve
 from runtime.errors import UserError
 from runtime.tensorflow import make_session, tf
 from training import recipe as recipes
-from training.graph import build_step_graph
-from training.loop import Trainer
-from training.recorder import Recorder
+from training.graph import build_inference_graph
+from training.loop import Progress, Trainer
 
 # Augmentation
 
@@ -95,31 +101,15 @@ def test_temperatures(temperature, share, expected):
             for done in range(6)] == pytest.approx(expected)
 
 
-class Fed:
-    """A session that notes the step sizes and temperatures that it is fed."""
-
-    def __init__(self, graph):
-        self.graph, self.fed = graph, []
-
-    def run(self, _fetches, feed=None):
-        if feed and self.graph.learning_rate in feed:
-            self.fed.append((feed[self.graph.learning_rate], feed[self.graph.hash_temperature]))
-            return None, {"total": 1.0}, 0.5
-        return True
-
-
 def test_each_step_is_fed_its_own():
     """2 epochs of 3 steps; the schedule counts the steps of both."""
-    config, _ = resolve(dict(num_bits=4, method="ddh", epochs=2, batch_size=2, learning_rate=0.25,
-                             warmup_steps=4, hash_temperature=1 / 64, temperature_share=1.0))
-    data = ImageSet(some_images(5), np.zeros(5, np.int32), 0.0, 1.0, None, "uint8")
-    graph = build_step_graph(config, 2)
-    session = Fed(graph)
-    for _ in Trainer(config, data, graph, session, Silent()).train():
-        pass
-    np.testing.assert_allclose(session.fed, list(zip(
-        [0.0625, 0.125, 0.1875, 0.25, 0.25, 0.25],
-        [1 / 64, 1 / 32, 1 / 16, 1 / 8, 1 / 4, 1 / 2])))
+    session, _ = feed_training(small_config(
+        epochs=2, batch_size=2, learning_rate=0.25, warmup_steps=4, hash_temperature=1 / 64,
+        temperature_share=1.0), 5)
+    assert session.fed(session.graph.learning_rate) == pytest.approx(
+        [0.0625, 0.125, 0.1875, 0.25, 0.25, 0.25])
+    assert session.fed(session.graph.hash_temperature) == pytest.approx(
+        [1 / 64, 1 / 32, 1 / 16, 1 / 8, 1 / 4, 1 / 2])
 
 
 def test_the_temperature_keeps_the_gradient_at_even_probabilities():
@@ -153,12 +143,13 @@ def test_recipes_are_defaults():
 
 
 def test_the_gain_is_the_descriptors_alone():
-    graph = build_step_graph(Config(num_bits=4, descriptor_gain=1.5), 2)
-    with make_session(graph.graph) as session:
-        session.run(graph.initialize)
-        with graph.graph.as_default():
-            gains = {variable.op.name: session.run(variable) for variable in tf.global_variables()
-                     if variable.op.name.endswith("/gamma")}
+    with build_inference_graph(Config(num_bits=4, descriptor_gain=1.5)).graph.as_default() as graph:
+        initialize = tf.global_variables_initializer()
+        gains = {variable.op.name: variable.read_value() for variable in tf.global_variables()
+                 if variable.op.name.endswith("/gamma")}
+    with make_session(graph) as session:
+        session.run(initialize)
+        gains = session.run(gains)
     assert len(gains) == 11
     for name, values in gains.items():
         assert np.all(values == (1.5 if "/descriptor/" in name else 1.0)), name
@@ -170,41 +161,41 @@ def test_the_gain_is_the_descriptors_alone():
 @pytest.mark.parametrize("count, settings, warned", [
     (18, {}, True), (18, dict(even_batches=True), False), (17, {}, False), (19, {}, False),
     (32, {}, False), (2, {}, False), (4, dict(batch_size=2), False)])
-def test_a_last_batch_of_two_images_is_said(count, settings, warned, tmp_path, capsys):
+def test_a_last_batch_of_two_images_gets_a_note(count, settings, warned):
     """In batches of 16; not of 1 or 3 images, nor where no batch has more."""
-    config, _ = resolve(dict(dict(num_bits=4, method="ddh", epochs=1, batch_size=16), **settings))
-    data = ImageSet(some_images(count), np.arange(count, dtype=np.int32) % 3, 0.0, 1.0, None,
-                    "uint8")
-    trained_weights(config, data, tmp_path / "run", ())
-    assert ("--even_batches" in capsys.readouterr().out) == warned
+    _, said = feed_training(small_config(**dict(dict(epochs=1, batch_size=16), **settings)), count)
+    assert any("--even_batches" in line for line in said) == warned
 
 
 @pytest.mark.parametrize("recipe, sizes", [("released", [4, 4, 1]), ("tuned", [3, 3, 3])])
-def test_images_a_step(recipe, sizes, tmp_path, monkeypatch):
+def test_images_a_step(recipe, sizes):
     """A tuned epoch's batches are even; released keeps the release's last batch of one image."""
-    steps, run_step = [], Trainer._run_step
-    monkeypatch.setattr(Trainer, "_run_step", lambda trainer, images, labels: (
-        steps.append(len(labels)), run_step(trainer, images, labels))[1])
-    config, _ = resolve(dict(num_bits=4, method="ddh", recipe=recipe, epochs=1, batch_size=4))
-    data = ImageSet(some_images(9), np.arange(9, dtype=np.int32) % 3, 0.0, 1.0, None, "uint8")
-    trained_weights(config, data, tmp_path / "run", ())
-    assert steps == sizes
+    session, _ = feed_training(small_config(
+        recipe=recipe, epochs=1, batch_size=4, codeword_share=0.0), 9)
+    assert [len(labels) for labels in session.fed(session.graph.labels)] == sizes
 
 
-def test_a_tuned_run_that_is_interrupted_goes_on_as_if_it_was_not(tmp_path, monkeypatch):
+def test_a_resumed_training_shows_the_images_that_are_done():
+    """The progress bar begins where training goes on; the first of the even batches has 3."""
+    recorder = Silent()
+    recorder.begin = lambda *begun: recorder.said.append(begun)
+    session = Fed()
+    config = small_config(recipe="tuned", epochs=4, batch_size=4, codeword_share=0.0)
+    trainer = Trainer(config, small_set(11), session.graph, session, recorder)
+    trainer.progress = Progress(epoch=1, step=1)
+    list(trainer.train())
+    assert recorder.said[0] == (1, 11 + 3, 44)
+
+
+def test_a_tuned_run_that_is_interrupted_goes_on_as_if_it_was_not(tmp_path):
     """Stopped inside an epoch and at another's end: images, step sizes and temperatures go on."""
-    seen, begin = [], Recorder.begin
-    monkeypatch.setattr(Recorder, "begin", lambda recorder, epoch, images, total: (
-        seen.append(images), begin(recorder, epoch, images, total)))
-    config, _ = resolve(dict(num_bits=4, method="ddh", recipe="tuned", epochs=4, batch_size=4,
-                             evaluate_every=4, plain_share=0.25, warmup_steps=5))
-    data = ImageSet(some_images(11), np.arange(11, dtype=np.int32) % 3, 0.0, 1.0, None, "uint8")
-    whole, progress = trained_weights(config, data, tmp_path / "whole", ())
+    config = small_config(recipe="tuned", epochs=4, batch_size=4, evaluate_every=4,
+                          plain_share=0.25, warmup_steps=5)
+    data = small_set(11)
+    whole, progress = trained_weights(config, data, tmp_path / "whole")
     resumed, _ = trained_weights(config, data, tmp_path / "resumed", (3, 19))
-    assert seen == [0, 0, 3, 22]  # what the progress bar begins with; the first batch has 3 images
     assert progress.best_epoch == 4
     for name, value in whole.items():
         np.testing.assert_array_equal(resumed[name], value)
-    other, _ = trained_weights(dataclasses.replace(config, flip=False), data, tmp_path / "other",
-                               ())
+    other, _ = trained_weights(dataclasses.replace(config, flip=False), data, tmp_path / "other")
     assert any(np.any(other[name] != value) for name, value in whole.items())
