@@ -1,13 +1,11 @@
-"""Training steps of several workers against one, and what the network would allow.
+"""The speed of training steps with several workers, compared with one.
 
     python -m benchmarks.distribution --num_workers 2 --batch_size 64 --rounds 3
-    python -m benchmarks.distribution --table 48 530
 
-The first form trains FaceScrub's network (48 bits, 530 identities) on random images: as one worker
-with one thread on one core, and as N workers with a thread and a core each, in turn. Printed by
-round: images/s of both for the same joint batch, and for a batch N times as large; the seconds that
-the step's collective calls take alone; their share of the step. The second prints, for a number of
-bits and of identities, bytes a step and efficiency by workers and network: no measurement.
+Trains FaceScrub's network (48 bits, 530 people) on random images: as one worker with one thread on
+one core, and as N workers with a thread and a core each, in turn. Each round prints images/s of
+both for the same joint batch and for a batch N times as large, the seconds that the step's
+collective calls take alone, and their share of the step.
 """
 
 import argparse
@@ -23,43 +21,6 @@ from config import Config
 
 ROOT = Path(__file__).resolve().parent.parent
 NUM_CLASSES = 530
-# Assumptions of the table.
-SHARE = 256  # images a worker and step
-IMAGES_PER_SECOND = 5000.0  # of one GPU: 1.7 GFLOP an image at 8.5 TFLOP/s
-MESSAGE_SECONDS = 50e-6  # from one machine to the next
-NETWORKS = (1, 10, 100)  # Gbit/s
-WORKERS = (1, 2, 4, 8, 16, 32, 64)
-
-
-def shared_parameters():
-    """Trainable values of the network at 48 bits that do not depend on the identities."""
-    return 8191780 - 530 * (288 + 48 + 2 + 288)
-
-
-def bytes_a_step(workers, num_bits, num_classes):
-    """Bytes that one worker sends in one step: (gradients' ring sum, rows of the gather)."""
-    size = 6 * num_bits
-    convolutions = shared_parameters() - 769 * 288 - 2 * 288
-    gradients = convolutions + 769 * size + 2 * size + num_classes * (size + num_bits + 2)
-    rows = SHARE * (2 * size + 1)  # descriptor, gradient of its center, label
-    return (2 * (workers - 1) / workers * gradients * 4, (workers - 1) * rows * 4)
-
-
-def table(num_bits, num_classes):
-    """Lines of bytes and efficiency by number of workers and network."""
-    step = SHARE / IMAGES_PER_SECOND
-    yield "workers  MB sent a step" + "".join(f"  {rate:4} Gbit/s" for rate in NETWORKS)
-    for workers in WORKERS:
-        total = sum(bytes_a_step(workers, num_bits, num_classes))
-        # A ring takes 2 (N - 1) messages for a sum, N - 1 for a gather; three of the first kind.
-        delays = (3 * 2 + 2) * (workers - 1) * MESSAGE_SECONDS
-        cells = [f"{100 * step / (step + total * 8 / (rate * 1e9) + delays):10.0f} %"
-                 for rate in NETWORKS]
-        yield f"{workers:7}  {total / 1e6:14.1f}{''.join(('  ' + cell for cell in cells))}"
-
-
-# The measurement
-
 
 def measure(batch_size, seconds):
     """In a worker: prints (images/s, seconds a step, seconds of its collective calls alone)."""
@@ -144,12 +105,8 @@ def main():
     parser.add_argument("--batch_size", type=int, default=64)
     parser.add_argument("--seconds", type=float, default=20.0)
     parser.add_argument("--rounds", type=int, default=3)
-    parser.add_argument("--table", nargs=2, type=int, metavar=("BITS", "IDENTITIES"))
     parser.add_argument("--worker", action="store_true", help=argparse.SUPPRESS)
     options = parser.parse_args()
-    if options.table:
-        print("\n".join(table(*options.table)))
-        return
     if options.worker:
         from training.distributed.workers import end_at_once
         end_at_once(lambda: measure(options.batch_size, options.seconds))
@@ -157,12 +114,15 @@ def main():
     for number in range(1, options.rounds + 1):
         one = run(1, batch, options.seconds)
         same, larger = [run(count, size, options.seconds) for size in (batch, batch * count)]
-        print("round %d: 1 worker %.1f images/s; %d workers, the same batch of %d: %.1f images/s "
-              "(%.2fx), step %.2f s, collective calls alone %.2f s (%.0f %%); batch of %d: %.1f "
-              "images/s (%.2fx), step %.2f s, calls %.2f s (%.0f %%)" % (
-                  number, one[0], count, batch, same[0], same[0] / one[0], same[1], same[2],
-                  100 * same[2] / same[1], batch * count, larger[0], larger[0] / one[0],
-                  larger[1], larger[2], 100 * larger[2] / larger[1]), flush=True)
+        print(f"round {number}: 1 worker {one[0]:.1f} images/s; {count} workers: "
+              f"{described(same, one, batch)}; {described(larger, one, batch * count)}", flush=True)
+
+
+def described(many, one, batch_size):
+    """Text on several workers' (images/s, seconds a step, seconds of calls)."""
+    rate, step, calls = many
+    return (f"batch of {batch_size}: {rate:.1f} images/s ({rate / one[0]:.2f}x), step {step:.2f} "
+            f"s, collective calls alone {calls:.2f} s ({calls / step:.0%})")
 
 
 if __name__ == "__main__":

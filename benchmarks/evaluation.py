@@ -69,11 +69,11 @@ def run_case(name, num_gallery, num_queries, num_classes, collapsed, results):
     bounds = evaluation.average_precision
     low, high = (part[:NAIVE_QUERIES].mean() for part in (bounds.worst_case, bounds.best_case))
     assert low - 1e-12 <= naive <= high + 1e-12, (low, naive, high)
-    results.put("%-14s %-9s %8.2f s (of 3: %s)  naive %6.0f s, %5.0f times as long  peak %4.0f MB, "
-                "%.0f of it before" % (
-                    name, "collapsed" if collapsed else "random", sorted(seconds)[1],
-                    " ".join("%.2f" % value for value in sorted(seconds)), naive_seconds,
-                    naive_seconds / sorted(seconds)[1], peak / 1024, before / 1024))
+    median, kind = sorted(seconds)[1], "collapsed" if collapsed else "random"
+    all_seconds = " ".join(f"{value:.2f}" for value in sorted(seconds))
+    results.put(f"{name:14} {kind:9} {median:8.2f} s (of 3: {all_seconds})  naive "
+                f"{naive_seconds:6.0f} s, {naive_seconds / median:5.0f} times as long  peak "
+                f"{peak / 1024:4.0f} MB, {before / 1024:.0f} of it before")
 
 
 def main():

@@ -38,9 +38,9 @@ def load(folder):
     train, test = data_loader.load_dataset(find_dataset(1, folder))
     seconds = time.perf_counter() - started
     peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
-    print("%d and %d images in %.1f s, peak memory %.2f GB; the arrays hold %.2f GB" % (
-        len(train.labels), len(test.labels), seconds, peak / 1024 ** 2,
-        (train.images.nbytes + test.images.nbytes) / 1024 ** 3))
+    held = (train.images.nbytes + test.images.nbytes) / 1024 ** 3
+    print(f"{len(train.labels)} and {len(test.labels)} images in {seconds:.1f} s, peak memory "
+          f"{peak / 1024 ** 2:.2f} GB; the arrays hold {held:.2f} GB")
 
 
 if __name__ == "__main__":

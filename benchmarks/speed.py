@@ -199,12 +199,12 @@ def main():
         rounds = [[measure(*environment, task, batch, given.seconds)
                    for environment in environments] for _ in range(given.rounds)]
         rates, *others = zip(*rounds)
-        line = "%s, batch %3d: %.1f images/s" % (task, batch, statistics.median(rates))
+        line = f"{task}, batch {batch:3}: {statistics.median(rates):.1f} images/s"
         for peer, other in zip(given.peer, others):
             ratios = [ours / theirs for ours, theirs in zip(rates, other)]
-            line += "; %s %.1f, ratio %.2f (%s)" % (
-                peer, statistics.median(other), statistics.median(ratios),
-                " ".join("%.2f" % ratio for ratio in ratios))
+            line += (f"; {peer} {statistics.median(other):.1f}, ratio "
+                     f"{statistics.median(ratios):.2f} "
+                     f"({' '.join(f'{ratio:.2f}' for ratio in ratios)})")
         print(line, flush=True)
 
 

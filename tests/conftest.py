@@ -1,4 +1,4 @@
-"""Helpers of all tests: processes, and a tiny data set in the DDH format."""
+"""Helpers for all tests: processes, and a tiny data set in DDH's format."""
 
 import os
 import pickle
@@ -41,13 +41,13 @@ def write_pickle(path, images, labels, protocol=2):
         pickle.dump((images, labels), stream, protocol=protocol)
 
 
-def tiny_faces(num_identities=6, train=5, test=2, seed=0):
-    """Two splits of (rows, labels): one random pattern an identity, with noise."""
+def tiny_faces(people=6, train=5, test=2, seed=0):
+    """Two splits of (rows, labels): one random pattern per person, with noise."""
     rng = np.random.RandomState(seed)
-    patterns = rng.randint(0, 256, (num_identities, 3072))
+    patterns = rng.randint(0, 256, (people, 3072))
     splits = []
     for count in (train, test):
-        labels = np.repeat(np.arange(num_identities), count)
+        labels = np.repeat(np.arange(people), count)
         rows = np.clip(patterns[labels] + rng.normal(0, 20, (len(labels), 3072)), 0, 255)
         splits.append((rows.astype(np.uint8), labels))
     return splits
@@ -63,7 +63,7 @@ def faces_dir(tmp_path):
 
 
 def tree(folder):
-    """All below a folder: relative path -> content of a file, target of a link, None."""
+    """All below a folder: dict of relative path to a file's content, a link's target, or None."""
     found = {}
     for parent, folders, names in os.walk(folder):
         for name in folders + names:
@@ -82,6 +82,4 @@ def tree(folder):
 
 def clean_environment(**changes):
     """This process's environment with changes."""
-    environment = dict(os.environ)
-    environment.update(changes)
-    return environment
+    return dict(os.environ, **changes)

@@ -106,8 +106,8 @@ def test_fractions_and_bytes_do_not_mix(tmp_path, other):
     for names in (("a", "b"), ("b", "a")):
         for name, rows in zip(names, (FRACTIONS, other)):
             write_pickle(tmp_path / name, rows, np.array([0]))
-        with pytest.raises(UserError, match=r"%s: .*%s" % tuple(
-                tmp_path / name for name in names)):
+        first, second = (tmp_path / name for name in names)
+        with pytest.raises(UserError, match=f"{first}: .*{second}"):
             data_loader.read_pickle_folder(tmp_path, FACESCRUB)
 
 
@@ -133,7 +133,7 @@ def test_pixels_must_be_numbers_of_an_image(tmp_path, value):
 
 @pytest.mark.parametrize("kind", [np.uint8, np.int16, ">u2", ">f4", np.float16, np.float64])
 def test_byte_pixels_of_every_type_are_the_same_split(tmp_path, kind):
-    rows = tiny_faces(num_identities=2)[0][0]
+    rows = tiny_faces(2)[0][0]
     write_pickle(tmp_path / "part", np.asfortranarray(rows.astype(kind)), np.zeros(len(rows)))
     split = data_loader.normalise(*data_loader.read_pickle_folder(tmp_path, FACESCRUB))
     expected = data_loader.normalise(data_loader.channels_last(rows), np.zeros(len(rows)))

@@ -87,8 +87,8 @@ def case(request):
 
 def assert_close(ours, theirs, relative, name):
     assert abs(ours - theirs) <= relative * abs(theirs), (
-        "%s: ours %r, the release's %r, relative difference %.2g"
-        % (name, ours, theirs, abs(ours / theirs - 1)))
+        f"{name}: ours {ours!r}, the release's {theirs!r}, relative difference "
+        f"{abs(ours / theirs - 1):.2g}")
 
 
 def test_traces_are_there():

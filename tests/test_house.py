@@ -1,4 +1,7 @@
-"""The rules of docs/design.md, held against the code: imports go one way."""
+"""The rules of docs/design.md: modules import from their own room or a lower one.
+
+Ranks are distinct, so no two rooms can import each other.
+"""
 
 import ast
 import subprocess
@@ -8,7 +11,7 @@ from pathlib import Path
 import pytest
 from conftest import ROOT
 
-# From the ground up: a module imports from its own rank or a lower one.
+# From the lowest to the highest.
 RANKS = [
     {"runtime"},
     {"config"},
@@ -25,7 +28,7 @@ RANKS = [
 COMMANDS = {"main", "evaluate", "reproduce", "prepare", "describe", "search"}
 RANK = {room: rank for rank, rooms in enumerate(RANKS) for room in rooms}
 RANK.update({command: len(RANKS) for command in COMMANDS})
-# What codes and metrics may import beside the standard library: they run without TensorFlow.
+# Modules that need nothing but numpy and the standard library.
 NUMPY_ALONE = ("evaluation.codes", "evaluation.metrics", "evaluation.open_set")
 
 
@@ -58,8 +61,7 @@ def imported_modules(path):
 
 
 def test_every_module_has_a_rank():
-    assert {name.split(".")[0] for name in MODULES} <= set(RANK)
-    assert len(MODULES) > 20
+    assert len(MODULES) > 20 and {name.split(".")[0] for name in MODULES} <= set(RANK)
 
 
 def test_imports_go_one_way():
@@ -67,14 +69,14 @@ def test_imports_go_one_way():
         for other in imported_modules(path):
             assert other.split(".")[0] not in COMMANDS, f"{name} imports the command {other}"
             assert RANK[other.split(".")[0]] <= RANK[name.split(".")[0]], (
-                f"{name} imports {other}, which stands above it")
+                f"{name} imports {other}, which ranks above it")
 
 
 def test_no_cycles():
     imports = {name: imported_modules(path) - {name} for name, path in MODULES.items()}
     while imports:
         leaves = {name for name, others in imports.items() if not others & set(imports)}
-        assert leaves, f"these import one another in a circle: {sorted(imports)}"
+        assert leaves, f"these import each other in a circle: {sorted(imports)}"
         imports = {name: others for name, others in imports.items() if name not in leaves}
 
 
@@ -89,16 +91,16 @@ def test_tensorflow_is_imported_once():
 
 @pytest.mark.parametrize("module", NUMPY_ALONE)
 def test_codes_and_metrics_need_numpy_alone(module):
-    """Imported where every package but numpy (and what numpy itself brings) is hidden."""
-    script = """
+    """Imported where every package but numpy (and what numpy itself imports) is absent."""
+    script = f"""
 import sys, numpy
 allowed = set(sys.modules)
 import importlib
-importlib.import_module(%r)
-foreign = {name.split(".")[0] for name in set(sys.modules) - allowed
-           if "site-packages" in (getattr(sys.modules[name], "__file__", None) or "")}
-sys.exit(", ".join(sorted(foreign - {"numpy"})) or 0)
-""" % module
+importlib.import_module({module!r})
+foreign = {{name.split(".")[0] for name in set(sys.modules) - allowed
+            if "site-packages" in (getattr(sys.modules[name], "__file__", None) or "")}}
+sys.exit(", ".join(sorted(foreign - {{"numpy"}})) or 0)
+"""
     process = subprocess.run([sys.executable, "-c", script], cwd=ROOT,
                              stderr=subprocess.PIPE, universal_newlines=True)
     assert process.returncode == 0, process.stderr

@@ -104,10 +104,9 @@ class Case(NamedTuple):
 
     def __str__(self):
         arguments = " ".join(repr(argument)[1:-1][:60] for argument in self.arguments)
-        return "%s: %s %s%s%s" % (
-            self.kind, self.command, arguments,
-            " with %s: %s" % self.damage[:2] if self.damage else "",
-            "" if self.limit is None else " with files of at most %d bytes" % self.limit)
+        damage = f" with {self.damage[0]}: {self.damage[1]}" if self.damage else ""
+        limit = "" if self.limit is None else f" with files of at most {self.limit} bytes"
+        return f"{self.kind}: {self.command} {arguments}{damage}{limit}"
 
 
 # The world
@@ -203,9 +202,9 @@ def snapshot(place):
 
 # What may change: results of runs, which are computed from what stays, and the stores that only
 # save time. A replaced run stays beside the new one until that is finished.
-RESULTS = re.compile(r"(runs|grid|comparison|out|odd/empty)(/.*)?/(%s|tables\..*|comparison\.json|"
-                     r"(figures|tensorboard|logs|checkpoints)/.*)" % "|".join(
-                         re.escape(name).replace(r"\*", ".*") for name in CONTENTS))
+NAMES = "|".join(re.escape(name).replace(r"\*", ".*") for name in CONTENTS)
+RESULTS = re.compile(rf"(runs|grid|comparison|out|odd/empty)(/.*)?/({NAMES}|tables\..*|"
+                     r"comparison\.json|(figures|tensorboard|logs|checkpoints)/.*)")
 STORES = re.compile(r"(data|runs|grid|gallery|encoder|odd/empty)(/.*)?/?(\.[^/]*|lock)"
                     r"|gallery(/.*)?|runs/[a-z]+(_gallery|\.replaced).*")
 

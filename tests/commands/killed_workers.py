@@ -68,6 +68,6 @@ def prepare(moment, index):
 
 if __name__ == "__main__":
     moment, index = os.environ["KILL"].split(":")
-    if '"index": %s}' % index in os.environ.get("TF_CONFIG", ""):
+    if f'"index": {index}}}' in os.environ.get("TF_CONFIG", ""):
         prepare(moment, int(index))
     run_command(main.main)

@@ -1,4 +1,4 @@
-"""Commands as a new user meets them: mistakes, outputs that nobody reads, odd names. No TensorFlow.
+"""Commands as a new user meets them: mistakes, closed outputs, odd names. No TensorFlow.
 
 The runs here fit a projection, which takes a second; what they show is the same for a network.
 """
@@ -21,17 +21,18 @@ def finished(run_dir):
     return (run_dir / "report.html").exists() and entries[-1]["ended_by"] == "finished"
 
 
-@pytest.mark.parametrize("arguments, words", [
-    (["--num_bits", 0], ["num_bits", "1 to 64"]),
-    (["--num_bits", 65], ["num_bits", "1 to 64"]),
+# Wrong command lines, and what their one line of error has to name.
+MISTAKES = [
+    (["--num_bits", "0"], ["num_bits", "1 to 64"]),
+    (["--num_bits", "65"], ["num_bits", "1 to 64"]),
     (["--num_bits", "many"], ["num_bits", "whole number"]),
-    (["--codelength", 6], ["--codelength", "--block_length"]),
-    (["--dataset_flag", 7], ["dataset_flag", "2 (ORL"]),
+    (["--codelength", "6"], ["--codelength", "--block_length"]),
+    (["--dataset_flag", "7"], ["dataset_flag", "2 (ORL"]),
     (["--epochs"], ["--epochs"]),
     (["--resume", "--overwrite"], ["--resume", "--overwrite"]),
     (["--seed", "9" * 5000], ["seed"]),
     (["--learning_rate", "-1e-3"], ["learning_rate", "at least 0"]),
-    (["--epoch", 3], ["--epochs"]),
+    (["--epoch", "3"], ["--epochs"]),
     (["--run-dir", "x"], ["--run_dir"]),
     (["--resum"], ["--resume"]),
     (["myfaces"], ["--dataset_flag myfaces"]),
@@ -39,26 +40,43 @@ def finished(run_dir):
     (["--run_dir", "x" * 300], ["x" * 50, "File name too long"]),
     (["--dataset_flag", "\u00b2"], ["dataset_flag"]),
     (["--dataset_flag", "no\nsuch"], ["dataset_flag"]),
-], ids=range(17))
-def test_mistakes_are_told_before_tensorflow_is_imported(tmp_path, arguments, words):
-    script = ("import sys; sys.path.insert(0, %r); sys.argv[0] = 'main.py'; import main\n"
-              "from runtime.command_line import run_command\n"
-              "try: run_command(main.main)\n"
-              "finally: assert 'tensorflow' not in sys.modules" % str(ROOT))
+]
+SCRIPT = """
+import json, sys
+import main
+from runtime.command_line import run_command
+for sys.argv in json.load(sys.stdin):
+    try:
+        run_command(main.main)
+    except SystemExit as end:
+        print("code", end.code, file=sys.stderr)
+assert "tensorflow" not in sys.modules
+"""
+
+
+def test_mistakes_are_refused_before_tensorflow_is_imported(tmp_path):
     process = subprocess.run(
-        [sys.executable, "-c", script] + [str(argument) for argument in arguments],
-        cwd=tmp_path, stdout=subprocess.PIPE, stderr=subprocess.PIPE, universal_newlines=True)
-    assert_refused(process, *words)
+        [sys.executable, "-c", SCRIPT], cwd=tmp_path, stdout=subprocess.PIPE,
+        input=json.dumps([["main.py", *arguments] for arguments, _ in MISTAKES]),
+        stderr=subprocess.PIPE, universal_newlines=True,
+        env=clean_environment(PYTHONPATH=str(ROOT)))
+    assert process.returncode == 0
+    lines = process.stderr.splitlines()
+    assert len(lines) == 2 * len(MISTAKES), process.stderr
+    for (_, words), line, code in zip(MISTAKES, lines[::2], lines[1::2]):
+        assert line.startswith("error: ") and code == "code 2"
+        assert all(word in line for word in words), line
     assert list(tmp_path.iterdir()) == []
 
 
 def test_help_states_the_defaults_of_the_data_set(tmp_path):
-    process = run_script("main.py", "--dataset_flag", 1, "--help", cwd=tmp_path)
+    wide = clean_environment(COLUMNS="500")  # no lines are broken
+    process = run_script("main.py", "--dataset_flag", 1, "--help", cwd=tmp_path, env=wide)
     assert process.returncode == 0 and "(default: 2000)" in process.stdout
-    process = run_script("main.py", "--help", cwd=tmp_path)
+    process = run_script("main.py", "--help", cwd=tmp_path, env=wide)
     assert "(default: 2000)" not in process.stdout and "(default: 28)" in process.stdout
     assert "(default: released)" in process.stdout and "(default: 0.0015)" not in process.stdout
-    process = run_script("main.py", "--recipe", "tuned", "--help", cwd=tmp_path)
+    process = run_script("main.py", "--recipe", "tuned", "--help", cwd=tmp_path, env=wide)
     assert "(default: tuned)" in process.stdout and "(default: 0.0015)" in process.stdout
 
 

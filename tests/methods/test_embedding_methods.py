@@ -39,7 +39,7 @@ def embedding_of(person, noise):
 def data_dir(tmp_path_factory):
     """A folder with the prepared data set "tiny": 8 people, 40 training images, 16 queries."""
     folder = tmp_path_factory.mktemp("data") / "tiny"
-    splits = tiny_faces(num_identities=8)
+    splits = tiny_faces(8)
     for name, (rows, labels) in zip(("train", "test"), splits):
         write_pickle(folder / name / "part_000.pickle", rows, labels)
         noise = np.random.RandomState(len(labels)).normal(0, 2.5, (len(labels), 128))

@@ -1,30 +1,21 @@
 """Codes of images and their mirror images: the graph, a run's codes, the exported encoder's."""
 
-import subprocess
-import sys
-
 import numpy as np
 import pytest
-from conftest import ROOT, run_script, tiny_faces
+from conftest import tiny_faces
 
+import main
 from config import Config
 from evaluation.codes import load_codes
-from methods.export import Encoder
+from methods.export import Encoder, export_encoder
+from methods.run import open_run
 from model import build_network
+from runtime.run_folder import RunFolder
 from runtime.tensorflow import make_session, tf
-from training.graph import build_step_graph
+from training.graph import build_inference_graph
 
 # Half of a dense layer's bits are on before any training; block hashing's are all off.
 SETTINGS = dict(num_bits=32, hash_layer="dense", flip_averaging=True)
-LOAD = """
-import sys
-import numpy as np
-from runtime.tensorflow import tf
-with tf.Session(graph=tf.Graph()) as session:
-    outputs = tf.saved_model.load(session, ["serve"], sys.argv[1]).signature_def["serving_default"]
-    np.save(sys.argv[3], session.run(outputs.outputs["codes"].name,
-                                     {outputs.inputs["images"].name: np.load(sys.argv[2])}))
-"""
 
 
 def activations(flip_averaging, images, training=False):
@@ -61,20 +52,21 @@ def test_training_sees_no_mirror_image_of_it(images):
 
 
 def test_no_variable_is_added():
-    graphs = [build_step_graph(Config(**dict(SETTINGS, flip_averaging=flag)), 3)
-              for flag in (True, False)]
-    assert graphs[0].num_parameters == graphs[1].num_parameters
+    names = []
+    for flag in (True, False):
+        graph = build_inference_graph(Config(**dict(SETTINGS, flip_averaging=flag))).graph
+        with graph.as_default():
+            names.append([variable.op.name for variable in tf.global_variables()])
+    assert names[0] == names[1]
 
 
 def test_a_run_and_its_encoder(faces_dir):
-    """Codes that evaluate.py, the encoder and TensorFlow Serving's signature agree on."""
+    """Codes that the run, the encoder and TensorFlow Serving's signature agree on."""
     run, export = faces_dir / "run", faces_dir / "encoder"
-    words = ["--%s=%s" % pair for pair in SETTINGS.items()]
-    for arguments in (["main.py", "--dataset_flag", "1", "--data_dir", faces_dir / "data",
-                       "--epochs", "2", "--run_dir", run, "--batch_size", "10"] + words,
-                      ["evaluate.py", run, "--export", export]):
-        process = run_script(*arguments, cwd=faces_dir)
-        assert process.returncode == 0, process.stderr
+    main.main(["--dataset_flag", "1", "--data_dir", str(faces_dir / "data"), "--epochs", "2",
+               "--run_dir", str(run), "--batch_size", "10"]
+              + [f"--{name}={value}" for name, value in SETTINGS.items()])
+    export_encoder(open_run(RunFolder.open(run)), export)
     rows, _ = tiny_faces()[0]
     pixels = rows.reshape(-1, 3, 32, 32).transpose(0, 2, 3, 1)
     expected = load_codes(run / "codes.npz").gallery_codes
@@ -84,8 +76,9 @@ def test_a_run_and_its_encoder(faces_dir):
     with Encoder.open(export) as encoder:
         np.testing.assert_array_equal(encoder.encode(pixels), expected)
         np.testing.assert_array_equal(encoder.encode(others[:, :, ::-1]), encoder.encode(others))
-    np.save(faces_dir / "pixels.npy", pixels)
-    subprocess.run([sys.executable, "-c", LOAD, str(export / "saved_model"),
-                    str(faces_dir / "pixels.npy"), str(faces_dir / "served.npy")], check=True,
-                   cwd=ROOT)
-    np.testing.assert_array_equal(np.load(faces_dir / "served.npy"), expected)
+    with tf.Session(graph=tf.Graph()) as session:
+        signature = tf.saved_model.load(
+            session, ["serve"], str(export / "saved_model")).signature_def["serving_default"]
+        served = session.run(signature.outputs["codes"].name,
+                             {signature.inputs["images"].name: pixels})
+    np.testing.assert_array_equal(served, expected)

@@ -28,7 +28,7 @@ PAGES = ("run", "floats", "stopped", "diverged", "comparison", "many", "grid")
 def folder(tmp_path_factory):
     """A folder of one page each, of all kinds, with names that are hard to show."""
     path = tmp_path_factory.mktemp("pages")
-    (train, train_labels), (test, test_labels) = tiny_faces(num_identities=4, train=4, test=2)
+    (train, train_labels), (test, test_labels) = tiny_faces(4, train=4, test=2)
     splits = [data_loader.normalise(data_loader.channels_last(rows), labels)
               for rows, labels in ((train, train_labels), (test, test_labels))]
     patterns = np.random.RandomState(0).randn(4, 12)
