@@ -48,7 +48,7 @@ from gallery.store import (
     open_encoder,
 )
 from methods.export import Encoder, check_searchable, export_encoder, export_projection
-from methods.projection import fit_itq, fit_lsh
+from methods.projection import fit_to_gallery
 from methods.run import open_run
 from methods.table import METHODS
 from runtime import files
@@ -59,10 +59,8 @@ BATCH = 256  # faces encoded at once
 AHEAD = 64  # photographs that are read before their faces are encoded
 COMMITTED = 1000  # photographs after which what was read is safe
 FACES = ("auto", "largest", "all")
-# Galleries without a run: bits of their codes; fewer faces than FEWEST_ITQ are hashed by random
-# projections, and of more than MOST_FITTED a sample is fitted.
-NUM_BITS = 64
-FEWEST_ITQ, MOST_FITTED = 256, 50000
+# Of galleries without a run: bits of codes; of more faces than MOST_FITTED a sample is fitted.
+NUM_BITS, MOST_FITTED = 64, 50000
 DATA_DIR = Config().data_dir  # where prepare.py keeps what it finds in photographs
 SHOWN = 20  # photographs that are looked at before a run without a crop takes them for faces
 FOLDERS, NO_PEOPLE = "folders", "none"  # where names come from; else a list's path
@@ -197,12 +195,12 @@ def index_photographs(out, folders, faces="auto", engine=None, people=FOLDERS, d
     folders = outermost(map(real_folder, folders))
     people, report = _people_source(people), Report()
     with Writer(out, make=True) as writer:
-        if writer.info and writer.info["run"]:
+        if writer.info and writer.info["run"] and writer.rows("SELECT 1 FROM faces LIMIT 1"):
             raise UserError(f"{out} is a gallery of run {one_line(writer.info['run'])}; name "
                             "another --out, or remove it first")
         sources = {os.fsdecode(path) for path, in writer.rows("SELECT path FROM sources")}
-        goes_on = bool(writer.info) and sources == set(folders) and (
-            writer.info["people"], writer.info["faces"]) == (people, faces)
+        goes_on = bool(writer.info) and not writer.info["run"] and sources == set(folders) and (
+            writer.info["people"], writer.info["faces"]) == (people, faces) and _has_encoder(writer)
         is_new = not writer.info
         if not goes_on:
             for folder in folders:
@@ -225,6 +223,15 @@ def index_photographs(out, folders, faces="auto", engine=None, people=FOLDERS, d
         if not writer.rows("SELECT 1 FROM faces LIMIT 1"):
             raise UserError(f"no face was found; python search.py info {out} --left-out says why")
     return report
+
+
+def _has_encoder(writer):
+    """Whether a gallery's encoder is there and whole."""
+    try:
+        open_encoder(writer.path, writer.info).close()
+    except UserError:
+        return False
+    return True
 
 
 def fit_again(writer, report):
@@ -255,10 +262,7 @@ def _fitted_encoder(path, embeddings, num_bits, embedded_by, crop):
         num_bits, embedded_by, crop: see export_projection.
     """
     sample = embeddings[np.random.RandomState(0).permutation(len(embeddings))[:MOST_FITTED]]
-    if len(sample) < FEWEST_ITQ:
-        projection = fit_lsh(sample if len(sample) else np.zeros((1, EMBEDDING_SIZE)), num_bits, 0)
-    else:
-        projection = fit_itq(sample, num_bits, 0)
+    projection = fit_to_gallery(sample if len(sample) else np.zeros((1, EMBEDDING_SIZE)), num_bits)
     temporary = files.temporary_path(path / "encoder")
     try:
         yield temporary, export_projection(

@@ -1,7 +1,8 @@
 """A gallery's folder: one SQLite file, and the encoder that made its codes.
 
     GALLERY/gallery.db       photographs, faces, people (the tables are in MIGRATIONS)
-    GALLERY/encoder/         the run's exported encoder (methods/export.py)
+    GALLERY/encoder/         the exported encoder (methods/export.py): a run's, or one that was
+                             fitted to the gallery's own embeddings
     GALLERY/lists.npz        inverted lists of a large gallery; made again when they are stale
 
 Reading:
@@ -727,12 +728,12 @@ def check_folder(path):
         return
     if (path / "gallery.json").is_file():
         raise UserError(f"{path} is a gallery of an older version; index again: python search.py "
-                        f"index RUN --images DIR --out {path}")
+                        f"index [RUN] --images DIR --out {path}")
     kind = OutputFolder(path).kind() if (path / MARKER).exists() else None
     if kind not in ("gallery", None):
         raise UserError(f"{path} is not a gallery but holds a {kind}")
     raise UserError(f"{path} is no gallery: it has no {FILE}; index again: python search.py index "
-                    f"RUN --out {path}")
+                    f"[RUN] --out {path}")
 
 
 @contextlib.contextmanager
@@ -751,8 +752,8 @@ def errors(path):
 
 def _damaged(path, why):
     folder = path.parent
-    return UserError(f"{path} is damaged ({why}); index again: python search.py index RUN --images "
-                     f"DIR --out {folder}")
+    return UserError(f"{path} is damaged ({why}); index again: python search.py index [RUN] "
+                     f"--images DIR --out {folder}")
 
 
 def _status(path):
@@ -1027,11 +1028,11 @@ def check_encoder(path, info):
     for name, digest in info["encoder_files"].items():
         file = path / info["encoder"] / name
         if not file.is_file():
-            raise UserError(f"{file} is missing; index again: python search.py index RUN --images "
-                            f"DIR --out {path}")
+            raise UserError(f"{file} is missing; index again: python search.py index [RUN] "
+                            f"--images DIR --out {path}")
         if _sha256(file) != digest:
-            raise UserError(f"{file} is damaged; index again: python search.py index RUN --images "
-                            f"DIR --out {path}")
+            raise UserError(f"{file} is damaged; index again: python search.py index [RUN] "
+                            f"--images DIR --out {path}")
 
 
 def open_encoder(path, info):

@@ -14,7 +14,7 @@ import subprocess
 import numpy as np
 import pytest
 from conftest import assert_refused, command, run_script
-from face_pictures import orl_path
+from face_pictures import orl_face, orl_path, save, scene
 from PIL import Image
 
 import search
@@ -330,6 +330,17 @@ def test_bad_input_changes_nothing(run, own, tmp_path):
     assert [path.name for path in (tmp_path / "full").iterdir()] == ["precious"]
     # A photograph without a face among others is named, and the others are searched.
     search.main(["query", gallery, good, str(text)])
+
+
+def test_photographs_are_not_taken_for_faces(run, own, tmp_path):
+    for number in range(1, 4):
+        save(scene([(orl_face(number, 1), (150, 90))], (420, 300)),
+             tmp_path / "in" / f"{number}.png")
+    with pytest.raises(UserError, match="takes each image for a face.*without a run"):
+        search.main(["index", str(run), "--images", str(tmp_path / "in"), "--out",
+                     str(tmp_path / "g")])
+    with pytest.raises(UserError, match="takes each image for a face"):
+        search.main(["query", str(own), str(tmp_path / "in" / "1.png")])
 
 
 def test_a_gallery_of_another_run_is_refused(own, tmp_path):
