@@ -8,9 +8,11 @@
 VENV_1 := .venv
 PYTHONS_1 := 3.7
 REQUIREMENTS_1 := requirements.txt
+SIZE_1 := 1.8 GB
 VENV_2 := .venv-tf2
 PYTHONS_2 := 3.13 3.12 3.11 3.10
 REQUIREMENTS_2 := requirements-tf2.txt
+SIZE_2 := 2.7 GB
 VENV_MILVUS := .venv-milvus
 
 # $(call find_python,1): a Python for TF=1, or nothing. The one the environment was made from, if
@@ -52,7 +54,7 @@ make prepare    photographs to a data set               ARGS="--source folder --
 make describe   counts, duplicates, contact sheet       ARGS="NAME"
 make evaluate   evaluate, compare or export runs        ARGS="runs/orl_48bits_seed0"
 make reproduce  the grid of methods                     ARGS="--datasets orl --epochs 10"
-make search     index, query and serve a gallery        ARGS="index runs/orl_48bits_seed0 --gallery"
+make search     find faces in photographs               ARGS="find photo.jpg DIR"
 make test       run the tests                           ARGS="-k golden" and so on
 make test-method  run those of the method alone: losses, layers, golden numbers, metrics
 make test-milvus  test search on a Milvus server, which it installs (80 MB)
@@ -119,7 +121,8 @@ $(VENV)/installed: $(REQUIREMENTS) $(PYTHON)
 	  echo "Get one with pyenv (pyenv install $(NEWEST)) or conda" \
 	    "(conda create -n py$(NEWEST) python=$(NEWEST); conda activate py$(NEWEST))." >&2; \
 	  exit 1; fi; \
-	echo "$(CHOICE)creating $(VENV) for TensorFlow $(TF) with $$("$$python" --version) ($$python)"; \
+	echo "$(CHOICE)creating $(VENV) for TensorFlow $(TF) with $$("$$python" --version) ($$python);" \
+	    "$(SIZE_$(TF)) of packages with TensorFlow and the networks that find and compare faces"; \
 	rm -rf $(VENV); \
 	"$$python" -m venv $(VENV)
 	$(PIP) pip==24.0 setuptools==68.0.0 wheel==0.42.0

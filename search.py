@@ -67,7 +67,7 @@ def find(arguments):
                 print(note)
             print(f"gallery of {one_line(options.folder)}: {path}")
         judge = answers.Judge(gallery, options.far, options.threshold)
-        options.radius = max(judge.threshold, judge.ranking.perhaps())
+        options.radius = max(judge.threshold, judge.comparison.perhaps())
         _answer(gallery, judge, open_index(gallery), options, answers.found_text, LEAST_FOUND)
 
 

@@ -10,8 +10,8 @@ from typing import NamedTuple, Optional
 
 import numpy as np
 
+from gallery.comparison import CANDIDATES, ByCodes, ByEmbeddings, Nearest
 from gallery.engines import SAMPLE
-from gallery.ranking import CANDIDATES, ByCodes, ByEmbeddings, Nearest
 from runtime import files
 from runtime.errors import UserError, one_line
 
@@ -44,7 +44,7 @@ class Probable(NamedTuple):
 
 
 class Verdict(NamedTuple):
-    """Whose face it is. Distances are those that decide: see gallery.ranking.
+    """Whose face it is. Distances are those that decide: see gallery.comparison.
 
     Attributes:
         name: of the person; None if unknown.
@@ -74,7 +74,7 @@ class Answer(NamedTuple):
     """What is found for one face.
 
     Attributes:
-        nearest: gallery.ranking.Nearest.
+        nearest: gallery.comparison.Nearest.
         verdict: Verdict.
     """
 
@@ -128,7 +128,7 @@ class Judge:
         codes_alone: whether embeddings are left out.
 
     Attributes:
-        ranking: gallery.ranking.ByCodes or ByEmbeddings: what decides.
+        comparison: gallery.comparison.ByCodes or ByEmbeddings: what decides.
         threshold: distance, or None.
     """
 
@@ -136,10 +136,10 @@ class Judge:
                  codes_alone=False):
         self.gallery, self.rate, self.voters, self.codes_alone = gallery, rate, voters, codes_alone
         by_codes = codes_alone or not gallery.has_embeddings
-        self.ranking = (ByCodes if by_codes else ByEmbeddings)(gallery)
+        self.comparison = (ByCodes if by_codes else ByEmbeddings)(gallery)
         self.calibrated = threshold is None
         if threshold is None:
-            threshold = self.ranking.threshold(rate)
+            threshold = self.comparison.threshold(rate)
         elif by_codes:
             threshold = min(int(threshold), gallery.num_bits)
         self.threshold = threshold
@@ -151,17 +151,17 @@ class Judge:
 
     def why_nobody(self):
         """Why nobody at all is named, or an empty text."""
-        return "" if self.threshold is not None else self.ranking.why_nobody(self.rate)
+        return "" if self.threshold is not None else self.comparison.why_nobody(self.rate)
 
     def caution(self):
         """Why the rate of strangers may be exceeded, or an empty text."""
         if self.threshold is None or not self.calibrated:
             return ""
-        return self.ranking.caution(self.rate)
+        return self.comparison.caution(self.rate)
 
     def strangers(self):
         """The evaluation.strangers.Rate of strangers that the threshold names, or None."""
-        return None if self.threshold is None else self.ranking.strangers(self.threshold)
+        return None if self.threshold is None else self.comparison.strangers(self.threshold)
 
     def verdict(self, index, code, embedding=None, found=None):
         """The Verdict on one face: the nearest faces within the threshold vote.
@@ -173,14 +173,15 @@ class Judge:
             found: Nearest faces of the query, at least max(voters, EVIDENCE), if they are known.
         """
         if found is None:
-            found = self.ranking.nearest(index, code, embedding, max(self.voters, EVIDENCE))
+            found = self.comparison.nearest(index, code, embedding, max(self.voters, EVIDENCE))
         nearest = found.distances[0].item()
         reason = self.why_nobody()
         if not reason and nearest > self.threshold:
-            reason = "the nearest face is farther than the threshold"
+            reason = "the nearest face is farther than the threshold" + (
+                f" for {percent(self.rate)} of strangers" if self.calibrated else "")
         if reason:
             return Verdict(None, 0.0, [], nearest, self.threshold, reason, self._probable(found))
-        rows, distances, weights = self.ranking.voters(index, code, embedding, self.voters,
+        rows, distances, weights = self.comparison.voters(index, code, embedding, self.voters,
                                                        self.threshold)
         votes = {}
         for person, weight, distance in zip(self.gallery.people[rows].tolist(), weights,
@@ -212,10 +213,10 @@ class Judge:
         total = np.count_nonzero(people == person)
         limit = min(len(found.rows), total)
         own = found.distances[people[found.rows] == person]
-        rate = self.ranking.strangers(found.distances[0].item())
+        rate = self.comparison.strangers(found.distances[0].item())
         if (person not in self.gallery.names or len(own) < max(2, MOST_OF_THEM * limit)
                 or 2 * total > len(people) or rate is None or rate.rate > MOST_STRANGERS
-                or found.distances[0] > self.ranking.farthest):
+                or found.distances[0] > self.comparison.farthest):
             return None
         return Probable(self.gallery.names[person], len(own), limit, own[0].item(), own[-1].item())
 
@@ -228,10 +229,10 @@ class Judge:
             radius: only those within this distance; None for any.
             least: so many of the nearest also beyond the radius.
         """
-        found = self.ranking.nearest(index, code, embedding, max(top, self.voters, EVIDENCE))
+        found = self.comparison.nearest(index, code, embedding, max(top, self.voters, EVIDENCE))
         verdict = self.verdict(index, code, embedding, found)
         if top < len(found.rows):
-            found = found.first(top) if found.cosines is not None else self.ranking.nearest(
+            found = found.first(top) if found.cosines is not None else self.comparison.nearest(
                 index, code, embedding, top)  # with its own ties
         if radius is not None:
             kept = max(least, int(np.count_nonzero(found.distances <= radius)))
@@ -271,7 +272,7 @@ def rate_line(judge):
     interval = f"at most {percent(found.high)}" if found.low is None else (
         f"{percent(found.low)} to {percent(found.high)}")
     return (f"threshold {number_text(judge.threshold)} names {percent(found.rate)} of strangers "
-            f"({interval}, with 95 % confidence); {judge.ranking.source()}")
+            f"({interval}, with 95 % confidence); {judge.comparison.source()}")
 
 
 def percent(share):
@@ -325,7 +326,7 @@ def found_text(gallery, judge, result):
     answer, shown = result.answer, {}
     for face, distance in zip(found_faces(gallery, answer), answer.distances):
         shown.setdefault(face.photograph, (distance, face))
-    perhaps = judge.ranking.perhaps()
+    perhaps = judge.comparison.perhaps()
     tiers = [[item for item in shown.values() if low < item[0] <= high] for low, high in (
         (-1, judge.threshold), (judge.threshold, perhaps), (max(judge.threshold, perhaps), 2))]
     lines = [f"{title(result)}: on {len(tiers[0]) or 'no'} photograph{'s' * (len(tiers[0]) > 1)}"]
@@ -355,7 +356,7 @@ def engine_line(gallery, index):
 
 def decision_line(gallery, judge, index):
     """What compares faces, and what decides."""
-    if judge.ranking.name == "codes":
+    if judge.comparison.name == "codes":
         return engine_line(gallery, index)
     if gallery.embeddings is not None:
         return f"{len(gallery)} faces; the embeddings of all of them are compared"
@@ -390,12 +391,12 @@ def gallery_text(gallery, judge, index):
 
 def threshold_text(gallery, judge):
     """The curve behind a gallery's threshold as a table, and the threshold taken from it."""
-    if judge.ranking.name == "embeddings":
+    if judge.comparison.name == "embeddings":
         return _public_threshold_text(gallery, judge)
     calibration = gallery.calibration
     if calibration is None:
         return "nobody is named: " + Judge(gallery, codes_alone=True).why_nobody()
-    lines = [judge.ranking.source(),
+    lines = [judge.comparison.source(),
              "distance  strangers named  at most (95 %)  known people missed"]
     for distance, count in enumerate(calibration.accepted):
         missed = calibration.miss_rate(distance)
@@ -414,20 +415,20 @@ def threshold_text(gallery, judge):
 
 def _public_threshold_text(gallery, judge):
     """threshold_text of a gallery with embeddings: also for ten times as many faces."""
-    ranking, count = judge.ranking, len(gallery)
+    comparison, count = judge.comparison, len(gallery)
     head = ("distance", f"strangers named by {count} faces", "95 % interval",
             f"by {10 * count} faces", "people found by 1 face", "by 9 faces")
     rows = [head]
-    steps = np.arange(int(ranking.farthest / 0.005) + 1) * 0.005
+    steps = np.arange(int(comparison.farthest / 0.005) + 1) * 0.005
     for distance in sorted({*steps[steps >= 0.03].tolist(), judge.threshold}):
-        named, more = ranking.strangers(distance), ranking.of_size(distance, 10 * count)
-        found = ranking.found(distance)
+        named, more = comparison.strangers(distance), comparison.of_size(distance, 10 * count)
+        found = comparison.found(distance)
         rows.append((number_text(distance), percent(named.rate),
                      f"{percent(named.low)} to {percent(named.high)}", percent(more.rate),
                      percent(found[0]), percent(found[-1])
                      + "  <- threshold" * (distance == judge.threshold)))
     widths = [max(len(row[column]) for row in rows) for column in range(len(head) - 1)]
-    return "\n".join([f"strangers: {ranking.source()}"] + ["  ".join(
+    return "\n".join([f"strangers: {comparison.source()}"] + ["  ".join(
         [text.rjust(width) for text, width in zip(row, widths)] + [row[-1]]) for row in rows])
 
 
@@ -445,7 +446,7 @@ def to_json(gallery, judge, results, unread):
     """
     value = dict(
         gallery=str(gallery.path), num_bits=gallery.num_bits, faces=len(gallery),
-        caution=judge.caution(), decided_by=judge.ranking.name,
+        caution=judge.caution(), decided_by=judge.comparison.name,
         strangers_named=judge.strangers() and judge.strangers()._asdict(), queries=[dict(
             photograph=result.photograph, face=result.number, faces=result.count,
             box=list(result.face.box), same=list(result.same),

@@ -111,13 +111,14 @@ class Searcher:
         """What the page says of the gallery, and the curve behind its threshold."""
         state = self.now()
         gallery, judge = state.gallery, state.judge
-        points = judge.ranking.curve()
-        curve = points and {"source": judge.ranking.source(), "points": points}
+        points = judge.comparison.curve()
+        curve = points and {"source": judge.comparison.source(), "points": points}
         return {"name": gallery.path.name, "faces": len(gallery), "people": len(gallery.names),
                 "num_bits": gallery.num_bits, "engine": state.index.name if state.index else "none",
-                "threshold": judge.threshold, "step": judge.ranking.step,
-                "decided_by": judge.ranking.name, "why_nobody": judge.why_nobody(),
-                "rate": judge.rate, "caution": judge.caution(), "curve": curve, "page": PAGE}
+                "threshold": judge.threshold, "step": judge.comparison.step,
+                "decided_by": judge.comparison.name, "why_nobody": judge.why_nobody(),
+                "rate": judge.rate, "rate_text": answers.rate_line(judge),
+                "caution": judge.caution(), "curve": curve, "page": PAGE}
 
     def people(self):
         """The names that the gallery knows, in order."""
@@ -235,7 +236,7 @@ def _neighbours(state, code, offset=0, count=PAGE, threshold=None):
     answer = {"verdict": None, "more_ties": 0, "neighbours": []}
     if state.index is not None:
         judge = state.judge.with_threshold(threshold)
-        if embedding is None and judge.ranking.name == "embeddings":
+        if embedding is None and judge.comparison.name == "embeddings":
             raise ValueError("the face's embedding is missing")
         answer = answers.answer_dict(state.gallery, judge.answer(
             state.index, packed, min(offset + count, total), embedding=embedding))

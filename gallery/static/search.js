@@ -195,8 +195,9 @@ function showResult(result, number) {
 function showResults() {
   element("answers").replaceChildren(...shown.map(showAnswer));
   element("results").replaceChildren(...shown.map(showResult));
-  element("caution").hidden = !shown.length || !about.caution || threshold !== null;
-  element("caution").textContent = "Caution: " + about.caution + ".";
+  const note = about.caution ? "Caution: " + about.caution : about.rate_text;
+  element("caution").hidden = !shown.length || !note || threshold !== null;
+  element("caution").textContent = note.charAt(0).toUpperCase() + note.slice(1) + ".";
   element("naming").hidden = !shown.length || !about.faces;
 }
 

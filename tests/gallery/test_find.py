@@ -23,7 +23,7 @@ from evaluation import packing
 from evaluation.strangers import measured_strangers
 from faces import cropping, embedding
 from faces.embedding_network import WEIGHTS_BYTES
-from gallery import indexing, questions, ranking, store
+from gallery import comparison, indexing, questions, store
 from gallery.answers import Judge
 from gallery.engines import open_index
 from gallery.searcher import Searcher
@@ -202,7 +202,7 @@ def test_codes_find_and_embeddings_decide_in_a_large_gallery(tmp_path, monkeypat
     with Gallery.open(path) as gallery:
         assert gallery.embeddings is None and gallery.has_embeddings
     assert [answer_of(path, query, top=20)[0] for query in queries] == exact
-    monkeypatch.setattr(ranking, "CANDIDATES", 4)
+    monkeypatch.setattr(comparison, "CANDIDATES", 4)
     for query, answer in zip(queries, exact):
         few = answer_of(path, query, top=3)[0]["neighbours"]
         # The nearest 10 by code are ranked again: evidence for a verdict needs as many.
@@ -434,7 +434,7 @@ def test_a_face_without_embedding_leaves_codes_to_decide(tmp_path):
         writer.commit()
     with Gallery.open(path) as gallery:
         judge = Judge(gallery)
-        assert judge.ranking.name == "codes"
+        assert judge.comparison.name == "codes"
         assert judge.answer(open_index(gallery), gallery.codes[0], 3).nearest.cosines is None
 
 
