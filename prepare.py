@@ -221,6 +221,9 @@ def print_summary(options, made):
     data_dir = "" if default else f" --data_dir {shlex.quote(str(options.data_dir))}"
     print(f"See who is who:  python describe.py {options.name}{data_dir}")
     print(f"Train:           python main.py --dataset_flag {options.name}{data_dir}")
+    if options.source == "folder":
+        print("Search it, with no training: python search.py find PHOTO "
+              f"{shlex.quote(str(options.images))}{data_dir}")
 
 
 def _interrupt(*_):

@@ -78,7 +78,7 @@ def _cached_gallery(folder):
     digest = hashlib.sha256(os.fsencode(real)).hexdigest()[:8]
     path = Path(cache, "dcbh", f"{os.path.basename(real)[:100]}-{digest}")
     with files.writing(path):
-        path.parent.mkdir(parents=True, exist_ok=True)
+        path.parent.mkdir(0o700, parents=True, exist_ok=True)  # faces are nobody else's business
     return path
 
 

@@ -872,8 +872,8 @@ def newest_run(folder):
         if _is_run(path) and os.path.isfile(results) and _is_searchable(path):
             found.append((os.path.getmtime(results), path))
     if not found:
-        raise UserError(f"{folder} holds no finished run; name a gallery or a run, or train one "
-                        "first: python main.py")
+        raise UserError(f"{folder} holds no finished run; name a gallery (python search.py index "
+                        "--images DIR --out GALLERY makes one) or a run (python main.py)")
     return max(found)[1]
 
 

@@ -138,8 +138,8 @@ def missed_people(codes, takes_embeddings=False):
     note = (f"A search by these codes misses {100 * missed:.0f} % of the queries of known people "
             "if it may name at most 1 % of strangers.")
     return note if takes_embeddings else (
-        f"{note} To search your own photographs use a pretrained face embedding: "
-        "prepare.py --embedding, then main.py --method embedding_itq.")
+        f"{note} To search your own photographs no run is needed: python search.py find PHOTO DIR "
+        "(docs/search.md).")
 
 
 def overfitting(history):

@@ -73,8 +73,8 @@ def test_missed_people(queries, missed):
     note = summary.missed_people(searched(GALLERY, queries))
     assert (note is not None) == (missed is not None)
     if note:
-        assert f" {missed} % " in note and "embedding_itq" in note
-        assert "embedding_itq" not in summary.missed_people(
+        assert f" {missed} % " in note and "search.py find" in note
+        assert "search.py find" not in summary.missed_people(
             searched(GALLERY, queries), takes_embeddings=True)
 
 
