@@ -157,7 +157,7 @@ def _comparable(labels, name, refuse):
 def distinct(codes):
     """Distinct rows of codes [N, K], how often each occurs (float64), each row's index among them.
     """
-    packed = np.packbits(codes > 0, axis=1)
+    packed = np.ascontiguousarray(np.packbits(codes > 0, axis=1))  # MATLAB's arrays go by columns
     keys = packed.view(f"V{packed.shape[1]}")[:, 0]
     _, first, origin, counts = np.unique(
         keys, return_index=True, return_inverse=True, return_counts=True)
@@ -236,6 +236,10 @@ def _read_mat(path):
             labels = labels.reshape(-1)
         if labels.dtype.kind == "f" and (labels == np.rint(labels)).all():  # MATLAB's numbers
             labels = labels.astype(np.int64)
+        if labels.dtype.kind == "O" and all(  # a cell array of names
+                isinstance(cell, np.ndarray) and cell.dtype.kind == "U" and cell.size == 1
+                for cell in labels.flat):
+            labels = np.array([cell.item() for cell in labels.flat])
         if labels.dtype.kind == "U":  # a char matrix pads its rows
             labels = np.char.rstrip(labels)
         arrays[name] = labels

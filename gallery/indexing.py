@@ -83,7 +83,7 @@ class Report:
         """Adds a note on so many things, with a few of them."""
         if count:
             shown = "; ".join(one_line(example, 200) for example in examples[:3])
-            self.notes.append(f"{count} {what}: {shown}{'; ...' * (count > 3)}")
+            self.notes.append(f"{what} ({count}): {shown}{'; ...' * (count > 3)}")
 
 
 class Found(NamedTuple):
@@ -493,7 +493,7 @@ class Follower:
             self.report.note_examples(len(texts), f"files that {self.people} names {kind}", texts)
         unnamed = [path for path, file in found.items() if file.label is None]
         if self.lines:
-            self.report.note_examples(len(unnamed), f"photographs are not named in {self.people}",
+            self.report.note_examples(len(unnamed), f"photographs that {self.people} does not name",
                                       unnamed)
 
     def _note_left_out(self, folder, left_out):
@@ -630,8 +630,8 @@ class Follower:
                      if photograph.other_disk and not _is_mounted(path, sources)]
         if unmounted:
             self.report.counts["left alone"] += len(unmounted)
-            self.report.note_examples(len(unmounted), "photographs are left alone: the disk that "
-                                      "they lay on is not mounted", unmounted)
+            self.report.note_examples(len(unmounted), "photographs left alone, whose disk is not "
+                                      "mounted", unmounted)
         lost = [photograph.id for path, photograph in gone.items() if path not in set(unmounted)]
         if self.keep_missing:
             self.report.counts["missing, kept"] += len(lost)
@@ -722,7 +722,7 @@ class Follower:
             if len(people) > 1:
                 shared.append(" and ".join(f"{photograph.path} ({photograph.label})"
                                            for photograph in people.values()))
-        self.report.note_examples(len(shared), "photographs are filed under two people", shared)
+        self.report.note_examples(len(shared), "photographs filed under two people", shared)
 
 
 def real_folder(path):

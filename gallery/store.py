@@ -66,6 +66,7 @@ from runtime.settings import setting_names
 
 FILE = "gallery.db"
 APPLICATION = 0x44434248  # "DCBH", in the file's header
+UNFINISHED = "indexing stopped before its first photograph"
 NOBODY = 0  # in `people`: nobody has said who this is
 LOCK_SECONDS = 30  # that SQLite waits where another process opens, closes or recovers the file
 EXACT_FACES = 100000  # up to which all embeddings are compared; they take 51 MB in memory
@@ -460,7 +461,7 @@ class Writer:
         with errors(self.path / FILE):
             is_made = self._connection.execute("SELECT count(*) FROM info").fetchone()[0]
             if not is_made and not make:
-                raise _damaged(self.path / FILE, "indexing never came to an end")
+                raise sqlite3.DatabaseError(UNFINISHED)
             self.info = read_info(self._connection) if is_made else {}
 
     def _begin(self):
@@ -878,6 +879,8 @@ def read_info(connection):
     try:
         info = {name: json.loads(value) for name, value in connection.execute(
             "SELECT name, value FROM info WHERE length(value) < 10000000")}
+        if not info:
+            raise ValueError(UNFINISHED)
         files.check_fields(info, INFO, "the gallery")
         if not 1 <= info["num_bits"] <= packing.MAX_BITS:
             raise ValueError(f"its codes have {info['num_bits']} bits")

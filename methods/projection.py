@@ -65,8 +65,8 @@ def fit_pcah(images, num_bits, seed=None):  # noqa: ARG001  every fit takes a se
     """
     flat = images.reshape(len(images), -1)
     if len(flat) <= num_bits:
-        raise UserError(f"num_bits is {num_bits}; {len(flat)} training images have fewer principal "
-                        "components")
+        raise UserError(f"num_bits is {num_bits}; {len(flat)} training images allow at most "
+                        f"{len(flat) - 1}: set num_bits, or add photographs")
     mean = flat.mean(axis=0, dtype=np.float64)
     if len(flat) <= flat.shape[1]:
         _, _, rows = np.linalg.svd(flat - mean, full_matrices=False)

@@ -311,10 +311,9 @@ def bit_correlation_matrix(codes):
     edge = count + 0.5
     image = axes.imshow(correlation, cmap="RdBu_r", vmin=-1, vmax=1, extent=(0.5, edge, edge, 0.5))
     constant = bands(constant_bits(codes))
-    varying = bands(sorted(set(range(1, count + 1)) - set(constant_bits(codes))))
-    # Whole rows, then the rest of the columns, so that nothing is hatched twice.
+    # Whole rows, then whole columns over them: where they cross, they look the same.
     for first, last, left, right in [(first, last, 1, count) for first, last in constant] + [
-            (first, last, left, right) for left, right in constant for first, last in varying]:
+            (1, count, left, right) for left, right in constant]:
         axes.add_patch(Rectangle((left - 0.5, first - 0.5), right - left + 1, last - first + 1,
                                  facecolor="#e3e5e9", edgecolor=GREY, hatch="////", linewidth=0.3))
     bar = figure.colorbar(image, ax=axes)

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 from scipy import io
 
-from evaluation.codes import Codes, load_codes, signs
+from evaluation.codes import Codes, distinct, load_codes, signs
 from runtime.errors import UserError
 
 BITS = np.random.RandomState(0).rand(7, 12) < 0.5
@@ -85,7 +85,8 @@ def test_a_folder_of_arrays(tmp_path):
         load_codes(tmp_path)
 
 
-@pytest.mark.parametrize("labels", [LABELS.astype(float), np.array(["a", "bc", "d"])[LABELS]])
+@pytest.mark.parametrize("labels", [LABELS.astype(float), np.array(["a", "bc", "d"])[LABELS],
+                                    np.array(["a", "bc", "d"], object)[LABELS]])
 def test_a_file_of_matlab(tmp_path, labels):
     path = tmp_path / "codes.mat"
     io.savemat(path, dict(gallery_codes=BITS, gallery_labels=labels, query_codes=BITS[:3],
@@ -93,6 +94,9 @@ def test_a_file_of_matlab(tmp_path, labels):
     found = load_codes(path)
     np.testing.assert_array_equal(found.gallery_codes, SIGNS)
     assert found.gallery_labels.tolist() == labels.tolist()
+    rows, counts, origin = distinct(found.gallery_codes)  # also where rows are not contiguous
+    np.testing.assert_array_equal(rows[origin], SIGNS)
+    assert counts.sum() == len(SIGNS)
 
 
 @pytest.mark.parametrize("content", [b"", b"x" * 500, b"MATLAB 7.3 MAT-file" + b"\0" * 500])

@@ -144,6 +144,13 @@ def test_damage_is_named_and_an_index_heals_it(tmp_path):
             assert contents(tmp_path / "copy") == expected, file
 
 
+def test_a_gallery_without_a_first_photograph_is_told_from_a_damaged_one(tmp_path):
+    Writer(tmp_path / "g", make=True).__exit__(None, None, None)
+    for opening in (Gallery.open, Writer):
+        with pytest.raises(UserError, match="stopped before its first"):
+            opening(tmp_path / "g")
+
+
 def test_a_damaged_page_is_found_by_a_check(gallery):
     path = gallery.path / "gallery.db"
     gallery.close()

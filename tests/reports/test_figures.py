@@ -100,14 +100,21 @@ def test_constant_bits_are_hatched_and_named():
     balance = figures.bit_balance(CODES)
     assert [bool(bar.get_hatch()) for bar in balance.figure.axes[0].patches].count(True) == 1
     matrix = figures.bit_correlation_matrix(CODES)
-    # its row over the whole width, and the rest of its column
+    # its row over the whole width, and its column over the whole height
     hatched = [patch for patch in matrix.figure.axes[0].patches if patch.get_hatch()]
-    assert sorted((patch.get_width(), patch.get_height()) for patch in hatched) == [(1, 2), (3, 1)]
+    assert sorted((patch.get_width(), patch.get_height()) for patch in hatched) == [(1, 3), (3, 1)]
     varied = checked_codes(-CODES.query_codes, CODES.query_labels, CODES.query_codes,
                            CODES.query_labels)
     assert figures.constant_bits(varied) == [1]
     alike = CODES._replace(gallery_codes=np.ones((4, 3), np.int8))
-    assert len(figures.bit_correlation_matrix(alike).figure.axes[0].patches) == 1
+    assert len(figures.bit_correlation_matrix(alike).figure.axes[0].patches) == 2
+
+
+def test_constant_bits_of_long_codes_need_few_patches():
+    codes = np.ones((4, 400), np.int8)
+    codes[:2, ::2] = -1  # every other bit is constant
+    long = CODES._replace(gallery_codes=codes)
+    assert len(figures.bit_correlation_matrix(long).figure.axes[0].patches) == 400
 
 
 def test_one_epoch_shows_a_mark():
