@@ -66,6 +66,7 @@ def find(arguments):
             for note in report.notes:
                 print(note)
             print(f"gallery of {one_line(options.folder)}: {path}")
+        _check_distances(gallery, options)
         judge = answers.Judge(gallery, options.far, options.threshold)
         options.radius = max(judge.threshold, judge.comparison.perhaps())
         _answer(gallery, judge, open_index(gallery), options, answers.found_text, LEAST_FOUND)
@@ -240,6 +241,7 @@ def query(arguments):
     _check_query(options)
     server = _server(options)
     with _gallery(options.gallery) as gallery:
+        _check_distances(gallery, options)
         judge = answers.Judge(gallery, options.far, options.threshold, options.vote,
                               options.codes_alone)
         index = server.open_index(gallery) if server else open_index(gallery,
@@ -272,13 +274,14 @@ def serve(arguments):
     _add_engine_arguments(parser, "where the codes are compared (default: the gallery's own)")
     options = parser.parse_args(arguments)
     if not 0 <= options.port < 65536:
-        raise UserError("--port is %d; it must be from 0 to 65535" % options.port)
+        raise UserError(f"--port is {options.port}; it must be from 0 to 65535")
     _check_threshold(options)
     from gallery import server as web_server  # here: the other commands need no Tornado
 
     server = _server(options)
     path = options.gallery or indexing.newest_run(RUNS_DIR)
     gallery = _gallery(path)
+    _check_distances(gallery, options)
     web_server.serve(
         gallery, options.host, options.port, options.public_url,
         open_index=server.open_index if server else
@@ -315,6 +318,16 @@ def _check_threshold(options):
     _check_far(options.far)
     if options.threshold is not None and not 0 <= options.threshold < math.inf:
         raise UserError(f"--threshold is {options.threshold:g}; it must not be negative")
+
+
+def _check_distances(gallery, options):
+    """Raises UserError where a distance in bits is given and embeddings are compared."""
+    by_codes = getattr(options, "codes_alone", False) or not gallery.has_embeddings
+    for name in ("threshold", "radius"):
+        value = getattr(options, name, None)
+        if value is not None and value > 2 and not by_codes:
+            raise UserError(f"--{name} is {value:g}; embeddings are compared here, and their "
+                            "distances are from 0 to 2")
 
 
 def _check_far(rate):

@@ -60,7 +60,8 @@ def forward_operations(graph):
     for op in ancestors(graph.network.hash_logits.op):
         if op.type in ("Conv2D", "MatMul"):
             outputs = np.prod(op.outputs[0].shape.as_list()[1:])  # of one image
-            total += 2 * outputs * np.prod(op.inputs[1].shape.as_list()[:-1])
+            # An int of Python: a grid's operations exceed 64 bits.
+            total += 2 * int(outputs * np.prod(op.inputs[1].shape.as_list()[:-1]))
     return total
 
 

@@ -126,7 +126,7 @@ def _duplicate_problems(dataset, train, test, lines):
     for name, split in (("training", train), ("test", test)):
         copies = len(split.labels) - len(np.unique(split.fingerprints))
         if copies:
-            lines.append(f"  {copies} {name} images are exact copies of others there")
+            lines.append(f"  exact copies among the {name} images: {copies}")
     both = np.isin(test.fingerprints, train.fingerprints)
     if both.any():
         problems.append(f"{both.sum()} test images are in the training set, pixel by pixel (test "
@@ -145,7 +145,7 @@ def _duplicate_problems(dataset, train, test, lines):
     title = _Titles(dataset, len(train.labels), labels) if shared or len(near) else None
     if shared:
         problems.append(
-            f"{len(shared)} images are filed under more than one person: "
+            f"images filed under more than one person ({len(shared)}): "
             + "; ".join(title.of(group) for group in shared[:3]) + "; ..." * (len(shared) > 3)
             + ". Remove each where it does not belong, and prepare again")
     if len(near):

@@ -163,7 +163,7 @@ def _shared_notes(options, photos, split):
         return []
     shown = "; ".join(_together(photos, group) for group in shared[:3]) + "; ..." * (
         len(shared) > 3)
-    return [f"{len(shared)} photographs are filed under more than one person: {shown}"]
+    return [f"photographs filed under more than one person ({len(shared)}): {shown}"]
 
 
 def _together(photos, indices):

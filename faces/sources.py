@@ -107,8 +107,8 @@ def _folder_photos(files, images):
     inside = [file for file in files if len(file.parts) > 1]
     _refuse_nested(inside, images, 1)
     loose = [walker.LeftOut(file.relative, IN_NO_FOLDER) for file in files if len(file.parts) == 1]
-    notes = ["a folder for each person, or --labels FILE.csv, says who is on a photograph; "
-             f"{len(loose)} lie beside the folders"] if loose else []
+    notes = [f"photographs beside the people's folders, not used: {len(loose)}; put them into a "
+             "person's folder, or name people with --labels FILE.csv"] if loose else []
     return [Photo(file.path, file.parts[0]) for file in inside], notes, loose
 
 

@@ -285,7 +285,8 @@ def check_same_encoder(path, info, metadata):
                            ("run, or of other weights of it", info["encoder_id"],
                             encoder_id(metadata))):
         if old != new:
-            raise UserError(f"{path} is a gallery of another {what} (run {info['run']}, "
+            made = f"run {info['run']}" if info["run"] else "without a run"
+            raise UserError(f"{path} is a gallery of another {what} ({made}, "
                             f"{info['num_bits']} bits); name another --out, or remove it first")
 
 

@@ -193,6 +193,17 @@ def test_both_distances_are_everywhere(tmp_path, capsys):
     assert row["cosine"] == str(first["cosine"]) and row["distance"] == str(first["distance"])
 
 
+def test_distances_in_bits_are_for_codes(tmp_path):
+    folder, path = album(tmp_path / "a"), tmp_path / "g"
+    index(folder, path)
+    query = ["query", str(path), str(take(tmp_path / "q.png", 2, 99))]
+    for option in ("--radius", "--threshold"):
+        search.main(query + [option, "2"])
+        search.main(query + [option, "12", "--codes_alone"])
+        with pytest.raises(UserError, match=option):
+            search.main(query + [option, "12"])
+
+
 def test_codes_find_and_embeddings_decide_in_a_large_gallery(tmp_path, monkeypatch):
     folder, path = album(tmp_path / "a"), tmp_path / "g"
     index(folder, path)
@@ -332,6 +343,7 @@ def test_bad_folders_and_files_are_one_line(tmp_path):
             (["find", str(photograph), str(tmp_path / "nowhere")], "nowhere"),
             (["find", str(photograph), ""], "folder"),
             (["find", str(photograph), str(folder), "--threshold", "nan"], "--threshold"),
+            (["find", str(photograph), str(folder), "--threshold", "12"], "--threshold"),
             (["index", "--images", str(folder)], "--out"),
             (["index", "--gallery", "--out", str(tmp_path / "g")], "RUN"),
             (["index", "--images", str(tmp_path / "empty"), "--out", str(tmp_path / "g")],
