@@ -117,7 +117,7 @@ async function nameFace() {
 }
 
 // A distance as text: whole of codes, with three decimals of embeddings.
-function number(distance) {
+function distanceText(distance) {
   return about.step === 1 ? String(distance) : distance.toFixed(3);
 }
 
@@ -127,7 +127,7 @@ function apart(face) {
 }
 
 function distanceLines(face) {
-  const lines = ["distance " + number(apart(face))];
+  const lines = ["distance " + distanceText(apart(face))];
   if (face.cosine !== null) lines.push("codes: " + face.distance + " bits");
   return lines;
 }
@@ -137,16 +137,17 @@ function verdictTexts(verdict) {
   if (verdict.probable) {
     const found = verdict.probable;
     return ["probably " + found.name, found.count + " of the " + found.of +
-      " nearest faces, distances " + number(found.nearest) + " to " + number(found.farthest) +
+      " nearest faces, distances " + distanceText(found.nearest) + " to " +
+      distanceText(found.farthest) +
       "; not named, since " + verdict.reason];
   }
   if (verdict.name === null) {
-    return ["unknown", verdict.reason + "; nearest distance " + number(verdict.nearest)];
+    return ["unknown", verdict.reason + "; nearest distance " + distanceText(verdict.nearest)];
   }
   const others = verdict.votes.slice(1, 4).map(([name, votes]) => name + " " + votes);
   return [verdict.name, Math.round(100 * verdict.support) + " % of the nearest faces' votes" +
     (others.length ? "; also " + others.join(", ") : "") + "; nearest distance " +
-    number(verdict.nearest)];
+    distanceText(verdict.nearest)];
 }
 
 function queryImage(result) {
@@ -179,7 +180,8 @@ function showResult(result, number) {
   }
   section.append(
     make("h2", "Nearest faces" + (shown.length > 1 ? " of face " + (number + 1) : "")),
-    make("p", limit === null ? "" : "Framed faces are within distance " + limit + ".", "soft"), list);
+    make("p", limit === null ? "" : "Framed faces are within distance " + distanceText(limit) +
+      ".", "soft"), list);
   if (result.more_ties) {
     section.append(make("p", result.more_ties + " more lie as far as the last one.", "soft"));
   }
@@ -276,9 +278,9 @@ async function searchAgain() {
 
 function explainThreshold() {
   const distance = threshold === null ? about.threshold : threshold;
-  const place = distance === null ? 0 : Math.floor(distance / about.step + 1e-6);
+  const place = distance === null ? 0 : Math.round(distance / about.step);
   element("threshold").value = place;
-  element("distance").textContent = distance === null ? "none" : number(distance);
+  element("distance").textContent = distance === null ? "none" : distanceText(distance);
   const curve = about.curve;
   if (distance === null) {
     element("meaning").textContent = "Nobody is named: " + about.why_nobody + ".";
@@ -338,7 +340,9 @@ function followAddress() {
 async function showAbout() {
   about = await ask("/api/gallery");
   element("about").textContent = about.name + ": " + about.faces + " faces of " +
-    about.people + " people, codes of " + about.num_bits + " bits, engine " + about.engine;
+    about.people + " people, " + (about.decided_by === "embeddings" ?
+      "compared by their embeddings" :
+      "codes of " + about.num_bits + " bits, engine " + about.engine);
   const people = await ask("/api/people");
   element("people").replaceChildren(...people.names.map((name) => {
     const option = make("option");

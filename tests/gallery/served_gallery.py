@@ -145,12 +145,13 @@ class Client:
     """Asks a server that runs in a thread of this process; a context manager.
 
     Args:
-        gallery: gallery.store.Gallery, whose encoder is a PixelEncoder here.
+        gallery: gallery.store.Gallery.
         token, public_url: see gallery.server.Access.
+        open_encoder: function that gives the gallery's encoder.
     """
 
-    def __init__(self, gallery, token=None, public_url=None):
-        gallery.open_encoder = PixelEncoder
+    def __init__(self, gallery, token=None, public_url=None, open_encoder=PixelEncoder):
+        gallery.open_encoder = open_encoder
         self.searcher = Searcher(gallery, open_index, Judge)
         sockets = web_server.listen("127.0.0.1", 0)
         self.port = sockets[0].getsockname()[1]

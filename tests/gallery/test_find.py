@@ -7,16 +7,19 @@ person's center, and in which direction.
 import csv
 import json
 import os
+import re
 import shutil
 import signal
 import subprocess
 import sys
 from pathlib import Path
 
+import headless_chromium
 import numpy as np
 import pytest
 from face_pictures import photo, save
 from PIL import Image
+from served_gallery import Client
 
 import search
 from evaluation import packing
@@ -425,6 +428,26 @@ def test_the_page_asks_by_embedding(tmp_path):
     for code in (face["code"][:16], face["code"][:-2], face["code"][:-4] + "007e"):  # infinite
         with pytest.raises(ValueError):
             searcher.neighbours(code)
+
+
+@pytest.mark.skipif(headless_chromium.find() is None, reason="Chromium is not installed")
+def test_the_page_shows_both_distances(tmp_path):
+    path = tmp_path / "g"
+    index(album(tmp_path / "a"), path)
+    with Gallery.open(path) as gallery, \
+            Client(gallery, open_encoder=gallery.open_encoder) as client, \
+            headless_chromium.Browser() as page:
+        page.open(f"http://127.0.0.1:{client.port}/")
+        page.wait_for("document.querySelectorAll('#gallery .face').length")
+        page.choose_file("#photograph", take(tmp_path / "q.png", 2, 99))
+        page.wait_for("document.querySelectorAll('.result .face').length === 20")
+        lines = page.run("[...document.querySelectorAll('.result .face.within')].map("
+                         "(face) => face.innerText)")
+        assert len(lines) == 5
+        for line in lines:
+            assert re.search(r"p2\s+distance 0\.0\d\d\s+codes: \d+ bits", line)
+        assert "% of strangers" in page.run("document.getElementById('caution').innerText")
+        assert page.problems == []
 
 
 def test_damaged_embeddings_are_one_line(tmp_path):
