@@ -406,7 +406,7 @@ def test_forward_operations_by_hand():
     products = sum(size * size * 9 * before * after for size, before, after in convolutions)
     products += 768 * 72 + 12 * 40  # the descriptor, the hash classifier
     assert estimate.forward_operations(graph) == 2 * products
-    assert 10 ** 20 * estimate.forward_operations(graph) == 2 * 10 ** 20 * products  # a large grid's
+    assert 10 ** 20 * estimate.forward_operations(graph) == 2 * 10 ** 20 * products  # of a grid
 
 
 def test_a_measured_cost_is_positive():
