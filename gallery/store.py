@@ -1,32 +1,19 @@
 """A gallery's folder: one SQLite file, and the encoder that made its codes.
 
-    GALLERY/gallery.db       photographs, faces, people (the tables are in MIGRATIONS)
+    GALLERY/gallery.db       photographs, faces, people (the tables are in SCHEMA)
     GALLERY/encoder/         the exported encoder (methods/export.py): a run's, or one that was
                              fitted to the gallery's own embeddings
     GALLERY/lists.npz        inverted lists of a large gallery; made again when they are stale
 
-Reading:
-
-    with Gallery.open(path) as gallery:
-        gallery.ids, gallery.codes, gallery.people      # arrays, a row a face, by ascending id
-        gallery.version                                 # str; another one after every change
-        gallery.is_current()                            # compares it with the disk; microseconds
-        gallery.faces([7, 8])                           # names, photographs, boxes
-        gallery.thumbnail(7)                            # bytes of a JPEG or PNG
-        gallery.embeddings_of([0, 1])                   # of rows: unit vectors
-        gallery.info["num_bits"]                        # what the gallery is; see INFO
-
 A Gallery is one state. After a change, open it again: an id that was removed since raises KeyError
 in `faces` and `thumbnail`. One Gallery serves several threads.
 
-Changing (gallery/indexing.py and gallery/people.py have the changes that commands make):
+gallery/indexing.py and gallery/people.py have the changes that commands make:
 
     with Writer(path) as writer:
-        person = writer.person("Ann")
-        photograph = writer.add_photograph(...)
-        writer.add_face(photograph, ...)
+        writer.add_face(...)
         writer.run("DELETE FROM faces WHERE id = ?", 7)
-        writer.commit()                                 # without it, nothing has changed
+        writer.commit()  # without it, nothing has changed
 
 A change is one transaction with synchronous=FULL: killed at any moment, a process leaves the old
 state or the new one. The file is in WAL mode, so readers never wait for a writer, and removed
@@ -68,6 +55,7 @@ FILE = "gallery.db"
 APPLICATION = 0x44434248  # "DCBH", in the file's header
 UNFINISHED = "indexing stopped before its first photograph"
 NOBODY = 0  # in `people`: nobody has said who this is
+PERSON = f"coalesce(person, {NOBODY})"  # as SQL
 LOCK_SECONDS = 30  # that SQLite waits where another process opens, closes or recovers the file
 EXACT_FACES = 100000  # up to which all embeddings are compared; they take 51 MB in memory
 MOST_THUMBNAIL = 1 << 20  # bytes
@@ -78,9 +66,9 @@ ENCODER_FILE = re.compile(
     r"(encoder\.json|projection\.npz|saved_model/(saved_model|fingerprint)\.pb|"
     r"saved_model/variables/variables\.(index|data-[0-9]{5}-of-[0-9]{5}))\Z")
 
-# One entry a version of the tables: user_version counts those that a file has been through.
-MIGRATIONS = [
-    """
+# Of the tables below. A file says its own in user_version.
+VERSION = 2
+SCHEMA = """
     CREATE TABLE info (name TEXT PRIMARY KEY, value TEXT NOT NULL) STRICT, WITHOUT ROWID;
     -- Folders that the gallery is made of.
     CREATE TABLE sources (path BLOB PRIMARY KEY) STRICT, WITHOUT ROWID;
@@ -136,8 +124,7 @@ MIGRATIONS = [
     -- Files below the sources that are no photographs to read, and why.
     CREATE TABLE left_out (
         path BLOB PRIMARY KEY, reason TEXT NOT NULL, count INTEGER NOT NULL) STRICT, WITHOUT ROWID;
-    """,
-]
+"""
 
 # What a gallery is: rows of the table info, as JSON.
 INFO = {
@@ -239,16 +226,18 @@ class Gallery:
         raise Failed(f"{path} changes too fast to be read; try again")
 
     def _load(self):
-        with _transaction(self._connection, "BEGIN"):
+        with self._connection:
+            self._connection.execute("BEGIN")
             self.info = read_info(self._connection)
-            self.version = _version(self.info)
-            self.ids, self.codes, self.people = _read_faces(self._connection)
+            self.ids, self.codes, self.people = _columns(
+                self._connection, "faces", "id", "code", PERSON)
             self.names = dict(self._connection.execute("SELECT id, name FROM people"))
             count, = self._connection.execute("SELECT count(*) FROM embeddings").fetchone()
             self.has_embeddings = count == len(self.ids) > 0
             self.embeddings = None
             if self.has_embeddings and len(self.ids) <= EXACT_FACES:
                 self.embeddings = unit_vectors(read_embeddings(self._connection))
+        self.version = f"{self.info['id']}-{self.info['change']}"
         self.calibration = self.info["calibration"] and Calibration(**self.info["calibration"])
 
     def __enter__(self):
@@ -280,8 +269,8 @@ class Gallery:
             status = _status(self.path / FILE)
             if self._immutable or status[:2] != self._status[:2]:
                 return status == self._status
-            return _version({name: _read_value(self._connection, name)
-                             for name in ("id", "change")}) == self.version
+            return self._connection.execute("SELECT value FROM info WHERE name = 'change'"
+                                            ).fetchone() == (str(self.info["change"]),)
 
     def row_of(self, face_id):
         """The row of an id in the arrays. Raises KeyError where there is none."""
@@ -296,18 +285,13 @@ class Gallery:
 
     def faces(self, ids):
         """The Faces of some ids, in their order. Raises KeyError for an id that is not there."""
-        found = {}
         ids = [int(face_id) for face_id in ids]
-        with self._lock, errors(self.path / FILE):
-            for start in range(0, len(ids), 500):
-                some = ids[start:start + 500]
-                for row in self._connection.execute(
-                        "SELECT faces.id, people.name, photographs.path, sha256, number, "
-                        "box_left, box_top, box_right, box_bottom FROM faces "
-                        "LEFT JOIN people ON people.id = faces.person "
-                        "LEFT JOIN photographs ON photographs.id = faces.photograph "
-                        f"WHERE faces.id IN ({', '.join('?' * len(some))})", some):
-                    found[row[0]] = self._face(*row)
+        found = {row[0]: self._face(*row) for row in self._rows(
+            "SELECT faces.id, people.name, photographs.path, sha256, number, "
+            "box_left, box_top, box_right, box_bottom FROM faces "
+            "LEFT JOIN people ON people.id = faces.person "
+            "LEFT JOIN photographs ON photographs.id = faces.photograph "
+            "WHERE faces.id IN (SELECT value FROM json_each(?))", json.dumps(ids))}
         return [found[face_id] for face_id in ids]
 
     def _face(self, face_id, name, path, sha256, number, *box):
@@ -325,15 +309,13 @@ class Gallery:
             KeyError: there is no such face.
             UserError: the file is damaged.
         """
-        with self._lock, errors(self.path / FILE):
-            row = self._connection.execute(
-                "SELECT thumbnail FROM face_images WHERE face = ? AND length(thumbnail) <= ?",
-                (int(face_id), MOST_THUMBNAIL)).fetchone()
-        if row is None:
+        rows = self._rows("SELECT thumbnail FROM face_images WHERE face = ? AND "
+                          "length(thumbnail) <= ?", int(face_id), MOST_THUMBNAIL)
+        if not rows:
             raise KeyError(face_id)
-        if not row[0].startswith((b"\x89PNG", b"\xff\xd8")):
+        if not rows[0][0].startswith((b"\x89PNG", b"\xff\xd8")):
             raise _damaged(self.path / FILE, f"the thumbnail of face {face_id} is no image")
-        return row[0]
+        return rows[0][0]
 
     def embeddings_of(self, rows):
         """The embeddings of faces in some rows of the arrays: float32 [n, 128], unit vectors.
@@ -344,43 +326,34 @@ class Gallery:
         """
         if self.embeddings is not None:
             return self.embeddings[rows]
-        found = {}
         ids = self.ids[rows].tolist()
-        with self._lock, errors(self.path / FILE):
-            for start in range(0, len(ids), 500):
-                some = ids[start:start + 500]
-                found.update(self._connection.execute(
-                    "SELECT face, embedding FROM embeddings WHERE face IN "
-                    f"({', '.join('?' * len(some))})", some))
+        found = dict(self._rows("SELECT face, embedding FROM embeddings WHERE face IN "
+                                "(SELECT value FROM json_each(?))", json.dumps(ids)))
+        with errors(self.path / FILE):
             return unit_vectors(_as_array([found[face] for face in ids]))
 
     def same_photographs(self, sha256):
         """Paths (str) of the gallery's photographs whose file has these contents (bytes)."""
-        with self._lock, errors(self.path / FILE):
-            rows = self._connection.execute(
-                "SELECT path FROM photographs WHERE sha256 = ? ORDER BY path", (sha256,)).fetchall()
-        return [os.fsdecode(path) for path, in rows]
+        return [os.fsdecode(path) for path, in self._rows(
+            "SELECT path FROM photographs WHERE sha256 = ? ORDER BY path", sha256)]
 
     def count(self, table, where="1"):
         """How many rows a table has for which a condition of SQL holds."""
-        with self._lock, errors(self.path / FILE):
-            return self._connection.execute(
-                f"SELECT count(*) FROM {table} WHERE {where}").fetchone()[0]
+        return self._rows(f"SELECT count(*) FROM {table} WHERE {where}")[0][0]
 
     def left_out(self):
         """Files below the sources without a face in the gallery: list of (path, reason, count)."""
-        with self._lock, errors(self.path / FILE):
-            rows = self._connection.execute(
-                "SELECT path, reason, count FROM left_out UNION ALL "
-                "SELECT path, reason, 1 FROM photographs WHERE reason != '' "
-                "ORDER BY path").fetchall()
-        return [(os.fsdecode(path), reason, count) for path, reason, count in rows]
+        return [(os.fsdecode(path), reason, count) for path, reason, count in self._rows(
+            "SELECT path, reason, count FROM left_out UNION ALL "
+            "SELECT path, reason, 1 FROM photographs WHERE reason != '' ORDER BY path")]
 
     def sources(self):
         """Paths (str) of the folders that the gallery is made of."""
+        return [os.fsdecode(path) for path, in self._rows("SELECT path FROM sources ORDER BY path")]
+
+    def _rows(self, sql, *values):
         with self._lock, errors(self.path / FILE):
-            return [os.fsdecode(path) for path, in self._connection.execute(
-                "SELECT path FROM sources ORDER BY path")]
+            return self._connection.execute(sql, values).fetchall()
 
     def open_encoder(self):
         """The encoder that made the codes.
@@ -393,11 +366,11 @@ class Gallery:
     def check(self):
         """Reads everything. Raises UserError for what is damaged first."""
         check_encoder(self.path, self.info)
+        for pragma in ("integrity_check", "foreign_key_check"):
+            problem = self._rows(f"PRAGMA {pragma}")
+            if problem not in ([], [("ok",)]):
+                raise _damaged(self.path / FILE, one_line(problem[0][0], 100))
         with self._lock, errors(self.path / FILE):
-            for pragma in ("integrity_check", "foreign_key_check"):
-                problem = self._connection.execute(f"PRAGMA {pragma}").fetchone()
-                if problem not in (None, ("ok",)):
-                    raise _damaged(self.path / FILE, one_line(problem[0], 100))
             read_embeddings(self._connection)
         for face_id in self.ids:
             self.thumbnail(face_id)
@@ -437,37 +410,34 @@ class Writer:
 
     def _open(self, make):
         path = self.path / FILE
-        if make:
-            try:
-                if path.exists():
-                    self._connect(make)
-            except Failed:
+        try:
+            self._connect(make)
+        except Failed:
+            raise
+        except UserError:  # missing or damaged: what is made now takes its place
+            if not make:
                 raise
-            except UserError:  # damaged, and what is made now takes its place
-                self._disconnect()
-                for ending in ("", "-wal", "-shm"):
-                    with files.writing(path), contextlib.suppress(FileNotFoundError):
-                        os.unlink(f"{path}{ending}")
-            if not path.exists():
-                with errors(path):
-                    _make(path)
-        if self._connection is None:
+            self._disconnect()
+            for ending in ("", "-wal", "-shm"):
+                with files.writing(path), contextlib.suppress(FileNotFoundError):
+                    os.unlink(f"{path}{ending}")
+            with errors(path):
+                _make(path)
             self._connect(make)
         with errors(path):
             self._begin()
 
     def _connect(self, make):
         self._connection = _connect(self.path / FILE, write=True)[0]
+        is_made = self.rows("SELECT count(*) FROM info")[0][0]
+        if not is_made and not make:
+            raise _damaged(self.path / FILE, UNFINISHED)
         with errors(self.path / FILE):
-            is_made = self._connection.execute("SELECT count(*) FROM info").fetchone()[0]
-            if not is_made and not make:
-                raise sqlite3.DatabaseError(UNFINISHED)
             self.info = read_info(self._connection) if is_made else {}
 
     def _begin(self):
         self._connection.execute("BEGIN IMMEDIATE")
         self._changes = self._connection.total_changes
-        self._people = {}
 
     def __enter__(self):
         return self
@@ -482,8 +452,7 @@ class Writer:
     def _disconnect(self):
         if self._connection is not None:
             with contextlib.suppress(sqlite3.Error):
-                if self._connection.in_transaction:
-                    self._connection.execute("ROLLBACK")
+                self._connection.rollback()
                 # What was removed leaves the log, too; and a copy of the folder is complete.
                 self._connection.execute("PRAGMA wal_checkpoint(TRUNCATE)")
             self._connection.close()
@@ -515,12 +484,22 @@ class Writer:
 
     def _calibrate(self):
         """Measures the threshold's curve again, unless hardly any face has changed since."""
-        changed = self.info["uncalibrated"]
-        if changed and changed * CALIBRATED_FACES >= self.rows("SELECT count(*) FROM faces")[0][0]:
-            self.info["calibration"] = read_calibration(
-                self._connection, self.info["num_bits"],
-                trained_names(self.path / self.info["encoder"]))
-            self.info["uncalibrated"] = 0
+        changed = self.info["uncalibrated"] * CALIBRATED_FACES
+        if not changed or changed < self.rows("SELECT count(*) FROM faces")[0][0]:
+            return
+        codes, people, hashes = _columns(self._connection, "faces", "code", PERSON, "hash")
+        known = people != NOBODY
+        probes = _columns(self._connection, "probes", "code", PERSON)
+        names, trained = trained_names(self.path / self.info["encoder"]), None
+        if names is not None:  # people of the training set, and those of the run's own images
+            learned = self.rows(
+                "SELECT person FROM faces WHERE photograph IS NULL AND person IS NOT NULL UNION "
+                "SELECT person FROM labels WHERE label IN (SELECT value FROM json_each(?))",
+                json.dumps(sorted(names)))
+            trained = np.isin(people[known], [person for person, in learned])
+        found = calibrate(codes[known], people[known], self.info["num_bits"], probes,
+                          hashes[known], trained)
+        self.info.update(calibration=found and found._asdict(), uncalibrated=0)
 
     def run(self, sql, *values):
         """Runs one statement of SQL; returns the cursor."""
@@ -567,13 +546,13 @@ class Writer:
 
     def person(self, label):
         """Id of the person that folders or lists call by a label (None: None); made if need be."""
-        if label is None or label in self._people:
-            return self._people.get(label)
+        if label is None:
+            return None
         found = self.rows("SELECT person FROM labels WHERE label = ?", label)
-        person = found[0][0] if found else self.named(label)
-        if not found:
-            self.run("INSERT INTO labels VALUES (?, ?)", label, person)
-        self._people[label] = person
+        if found:
+            return found[0][0]
+        person = self.named(label)
+        self.run("INSERT INTO labels VALUES (?, ?)", label, person)
         return person
 
     def named(self, name):
@@ -714,8 +693,8 @@ def is_gallery(path):
 
 def _path_of(path):
     """A gallery's path as a Path; an empty one would be the working directory."""
-    if sqlite3.sqlite_version_info < (3, 37):  # which knows STRICT tables
-        raise UserError(f"galleries need SQLite 3.37; this Python has {sqlite3.sqlite_version}")
+    if sqlite3.sqlite_version_info < (3, 38):  # STRICT tables, json_each
+        raise UserError(f"galleries need SQLite 3.38; this Python has {sqlite3.sqlite_version}")
     if not str(path).strip():
         raise UserError("name the folder of the gallery; the name given is empty")
     return Path(path)
@@ -728,13 +707,11 @@ def check_folder(path):
     if (path / FILE).is_file():
         return
     if (path / "gallery.json").is_file():
-        raise UserError(f"{path} is a gallery of an older version; index again: python search.py "
-                        f"index [RUN] --images DIR --out {path}")
+        raise UserError(f"{path} is a gallery of an older version; {_index_again(path)}")
     kind = OutputFolder(path).kind() if (path / MARKER).exists() else None
     if kind not in ("gallery", None):
         raise UserError(f"{path} is not a gallery but holds a {kind}")
-    raise UserError(f"{path} is no gallery: it has no {FILE}; index again: python search.py index "
-                    f"[RUN] --out {path}")
+    raise UserError(f"{path} is no gallery: it has no {FILE}; {_index_again(path)}")
 
 
 @contextlib.contextmanager
@@ -752,9 +729,11 @@ def errors(path):
 
 
 def _damaged(path, why):
-    folder = path.parent
-    return UserError(f"{path} is damaged ({why}); index again: python search.py index [RUN] "
-                     f"--images DIR --out {folder}")
+    return UserError(f"{path} is damaged ({why}); {_index_again(path.parent)}")
+
+
+def _index_again(folder):
+    return f"index again: python search.py index [RUN] --images DIR --out {folder}"
 
 
 def _status(path):
@@ -782,7 +761,7 @@ def _connect(path, write=False):
                 connection.execute("PRAGMA foreign_keys = ON")
                 connection.execute("PRAGMA synchronous = FULL")
                 connection.execute("PRAGMA secure_delete = ON")
-                _check_schema(connection, path, write)
+                _check_schema(connection, path)
                 if not write:
                     connection.execute("PRAGMA query_only = ON")
                 return connection, status, immutable
@@ -799,76 +778,47 @@ def _connect(path, write=False):
                 raise
 
 
-def _check_schema(connection, path, write):
-    """Raises UserError unless a file has our tables and nothing else; migrates an older one."""
+def _check_schema(connection, path):
+    """Raises UserError unless a file has our tables and nothing else."""
     version = connection.execute("PRAGMA user_version").fetchone()[0]
     if connection.execute("PRAGMA application_id").fetchone()[0] != APPLICATION:
         raise _damaged(path, "it is no gallery")
-    if version > len(MIGRATIONS):
-        raise UserError(f"{path} was made by a later version of this program")
-    found = connection.execute("SELECT type, name, sql FROM sqlite_schema WHERE name NOT LIKE "
-                               "'sqlite\\_%' ESCAPE '\\' ORDER BY name").fetchall()
-    if found != _schema(version):
+    if version != VERSION:
+        raise _damaged(path, "another version of this program made it")
+    if _tables(connection) != _expected_tables():
         raise _damaged(path, "its tables are not those of a gallery")
-    if version < len(MIGRATIONS):
-        if not write:
-            raise UserError(f"{path} was made by an older version; python search.py add brings it "
-                            "up to date")
-        _migrate(connection, version, len(MIGRATIONS))
+
+
+def _tables(connection):
+    return connection.execute("SELECT type, name, sql FROM sqlite_schema WHERE name NOT LIKE "
+                              "'sqlite\\_%' ESCAPE '\\' ORDER BY name").fetchall()
 
 
 @functools.lru_cache(maxsize=None)
-def _schema(version):
-    """What sqlite_schema holds after so many migrations."""
-    with contextlib.closing(sqlite3.connect(":memory:", isolation_level=None)) as connection:
-        _migrate(connection, 0, version)
-        return connection.execute("SELECT type, name, sql FROM sqlite_schema WHERE name NOT LIKE "
-                                  "'sqlite\\_%' ESCAPE '\\' ORDER BY name").fetchall()
-
-
-def _migrate(connection, start, stop):
-    with _transaction(connection, "BEGIN IMMEDIATE"):
-        for script in MIGRATIONS[start:stop]:
-            for statement in re.sub(r"--.*", "", script).split(";"):
-                if statement.strip():
-                    connection.execute(statement)
-        connection.execute(f"PRAGMA user_version = {int(stop)}")
+def _expected_tables():
+    with contextlib.closing(sqlite3.connect(":memory:")) as connection:
+        connection.executescript(SCHEMA)
+        return _tables(connection)
 
 
 def _mark_again(path):
     """Replaces the missing or damaged marker of a folder (a Path) whose gallery.db is ours."""
-    try:
-        with open(path / FILE, "rb") as stream:
-            is_ours = stream.read(72)[68:] == APPLICATION.to_bytes(4, "big")
-    except OSError:
-        return
-    try:
-        is_marked = OutputFolder(path).kind() is not None
-    except UserError:
-        is_marked = False
-    if is_ours and not is_marked:
-        OutputFolder(path).mark("gallery")
+    folder = OutputFolder(path)
+    with contextlib.suppress(OSError), open(path / FILE, "rb") as stream:
+        if stream.read(72)[68:] == APPLICATION.to_bytes(4, "big"):
+            with contextlib.suppress(UserError):
+                if folder.kind() is not None:
+                    return
+            folder.mark("gallery")
 
 
 def _make(path):
     """Makes an empty gallery.db, whole or not at all."""
     with files.replacing(path) as temporary, contextlib.closing(
-            sqlite3.connect(str(temporary), isolation_level=None)) as made:
-        made.execute(f"PRAGMA application_id = {APPLICATION}")
-        made.execute("PRAGMA journal_mode = WAL")
-        _migrate(made, 0, len(MIGRATIONS))
-
-
-@contextlib.contextmanager
-def _transaction(connection, begin):
-    connection.execute(begin)
-    try:
-        yield
-    except BaseException:
-        with contextlib.suppress(sqlite3.Error):
-            connection.execute("ROLLBACK")
-        raise
-    connection.execute("COMMIT")
+            sqlite3.connect(str(temporary))) as made:
+        made.executescript(f"PRAGMA journal_mode = WAL; BEGIN; {SCHEMA}"
+                           f"PRAGMA application_id = {APPLICATION};"
+                           f"PRAGMA user_version = {VERSION}; COMMIT")
 
 
 # Rows and values
@@ -896,20 +846,6 @@ def read_info(connection):
     except (ValueError, RecursionError) as error:
         raise sqlite3.DatabaseError(one_line(error, 200))
     return info
-
-
-def _read_value(connection, name):
-    row = connection.execute("SELECT value FROM info WHERE name = ?", (name,)).fetchone()
-    return row and json.loads(row[0])
-
-
-def _version(info):
-    return f"{info['id']}-{info['change']}"
-
-
-def _read_faces(connection):
-    """(ids, codes, people) of all faces, by ascending id."""
-    return _columns(connection, "faces", "id", "code", f"coalesce(person, {NOBODY})")
 
 
 def _columns(connection, table, *columns):
@@ -943,33 +879,6 @@ def _as_array(blobs):
     if not np.isfinite(values).all():
         raise sqlite3.DatabaseError("table embeddings: a value is not finite")
     return values
-
-
-def read_calibration(connection, num_bits, trained_names):
-    """What calibrates the threshold of a gallery: see evaluation.threshold.
-
-    Args:
-        connection: of the gallery.
-        num_bits: K.
-        trained_names: set of names of people that the encoder was trained on, or None if unknown.
-
-    Returns:
-        Calibration as a dict, or None.
-    """
-    codes, people, hashes = _columns(connection, "faces", "code", f"coalesce(person, {NOBODY})",
-                                     "hash")
-    known = people != NOBODY
-    codes, people, hashes = codes[known], people[known], hashes[known]
-    probes = _columns(connection, "probes", "code", f"coalesce(person, {NOBODY})")
-    trained = None
-    if trained_names is not None:
-        learned = [person for person, in connection.execute(
-            "SELECT DISTINCT person FROM faces WHERE photograph IS NULL AND person IS NOT NULL")]
-        learned += [person for label, person in connection.execute(
-            "SELECT label, person FROM labels") if label in trained_names]
-        trained = np.isin(people, learned)
-    found = calibrate(codes, people, num_bits, probes, hashes, trained)
-    return found and found._asdict()
 
 
 def below(folder):
@@ -1031,11 +940,9 @@ def check_encoder(path, info):
     for name, digest in info["encoder_files"].items():
         file = path / info["encoder"] / name
         if not file.is_file():
-            raise UserError(f"{file} is missing; index again: python search.py index [RUN] "
-                            f"--images DIR --out {path}")
+            raise UserError(f"{file} is missing; {_index_again(path)}")
         if _sha256(file) != digest:
-            raise UserError(f"{file} is damaged; index again: python search.py index [RUN] "
-                            f"--images DIR --out {path}")
+            raise UserError(f"{file} is damaged; {_index_again(path)}")
 
 
 def open_encoder(path, info):
