@@ -19,7 +19,7 @@ from config import Config
 from methods.method import INPUT_SHAPES
 from methods.table import method_of
 from runtime.errors import UserError
-from runtime.files import check_fields
+from runtime.files import check_fields, replacing_folder
 from runtime.output_folder import OutputFolder
 
 FORMAT = 1
@@ -124,7 +124,7 @@ def export_encoder(run, path):
         pixel_range=list(train.pixel_range), run=str(run.folder.path.resolve()),
         data=provenance[0].get("data") if provenance else None, settings=config.to_dict(),
         provenance=provenance)
-    with out.replacing_folder("saved_model") if run.method.exports_network else \
+    with replacing_folder(out.path / "saved_model") if run.method.exports_network else \
             contextlib.nullcontext() as saved_model:
         projection, more = run.method.export(run, saved_model)
         metadata.update(more)

@@ -184,7 +184,7 @@ def _training_metadata(folder, state, num_parameters):
         state: dict saved with the weights (training.loop.Progress).
         num_parameters: trainable values, centers included.
     """
-    rows = folder.read_history()
+    rows = folder.history.read()
     seconds = sum(row["seconds"] for row in rows) + (state.get("seconds") or 0.0)
     trained = max([int(row["epoch"]) for row in rows] + [state["epoch"]])
     return dict(epoch=state["best_epoch"], trained_epochs=trained, parameters=num_parameters,

@@ -80,7 +80,7 @@ def read_record(path):
     folder = RunFolder(path)
     if not (folder.path / "config.json").is_file():
         return RunRecord({}, [], [])
-    return RunRecord(folder.read_settings(), folder.provenance(), folder.read_history())
+    return RunRecord(folder.read_settings(), folder.provenance(), folder.history.read())
 
 
 def applicable_settings(settings):

@@ -177,10 +177,6 @@ class OutputFolder:
 
     # Writing
 
-    def subfolder(self, name):
-        """Path of a subfolder, as text for TensorFlow."""
-        return str(self.path / name)
-
     def make_subfolder(self, name):
         """Makes a subfolder where it is missing; returns its Path."""
         with writing(self.path / name):
@@ -194,10 +190,6 @@ class OutputFolder:
             with writing(path):
                 path.parent.mkdir(exist_ok=True)
         return files.replacing(path)
-
-    def replacing_folder(self, name):
-        """A context: a temporary path that takes the place of the subfolder `name` at the end."""
-        return files.replacing_folder(self.path / name)
 
     def write_json(self, name, value):
         """Writes `value` to the file `name`, whole or not at all."""

@@ -27,9 +27,10 @@ import sys
 import threading
 from pathlib import Path
 
-from runtime import files, history, provenance, replacement
+from runtime import files, provenance, replacement
 from runtime.errors import UserError
 from runtime.files import check_fields, writing
+from runtime.history import History
 from runtime.output_folder import LOCK, MARKER, OutputFolder, refuse_inside_output
 
 # All that a run's folder holds; --overwrite removes nothing else.
@@ -55,10 +56,14 @@ class RunFolder(OutputFolder):
 
     Args:
         path: the folder.
+
+    Attributes:
+        history: History.
     """
 
     def __init__(self, path):
         super().__init__(path)
+        self.history = History(self.path / "history.csv")
         self._entries = None  # of the provenance, since `begin`
         self._saving = threading.Lock()
 
@@ -320,27 +325,6 @@ class RunFolder(OutputFolder):
         """
         return self.read_json("results.json", _check_results)
 
-    # History
-
-    def append_history(self, row):
-        """Appends one epoch (a dict of numbers; None or "" is an empty cell) to history.csv."""
-        history.append(self.path / "history.csv", row)
-
-    def set_history_value(self, epoch, name, value):
-        """Sets a column of an epoch's row, which may have been empty or missing until now."""
-        history.set_value(self.path / "history.csv", epoch, name, value)
-
-    def read_history(self):
-        """The rows of history.csv as dicts of floats, None for an empty cell.
-
-        A half-written last row is left out. Raises UserError if the file is damaged.
-        """
-        return history.read(self.path / "history.csv")
-
-    def trim_history(self, last_epoch):
-        """Drops rows after `last_epoch`: epochs that a killed run had not saved."""
-        history.trim(self.path / "history.csv", last_epoch)
-
     # Checkpoints
 
     def save_checkpoint(self, name, save, state, best):
@@ -395,7 +379,7 @@ class RunFolder(OutputFolder):
                  if match.group("part") == ".index"}
         # A run killed before its first index has one checkpoint, and at most two rows: the second
         # epoch's comes while the first one's checkpoint is being written.
-        if not index and (len(names) > 1 or (names and len(self.read_history()) > 2)):
+        if not index and (len(names) > 1 or (names and len(self.history.read()) > 2)):
             raise UserError(f"{self.path / 'checkpoints/index.json'} is missing, but there are "
                             f"checkpoints; put it back, or begin another run")
         return "last" in index

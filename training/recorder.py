@@ -44,8 +44,8 @@ class Recorder:
 
     def begin(self, epoch, images_seen, images_total):
         """Starts recording after `epoch` finished epochs."""
-        self.folder.trim_history(epoch)
-        self._events = tf.summary.FileWriter(self.folder.subfolder("tensorboard"))
+        self.folder.history.trim(epoch)
+        self._events = tf.summary.FileWriter(str(self.folder.path / "tensorboard"))
         # TensorBoard then drops what a killed run wrote for later epochs.
         self._events.add_session_log(tf.SessionLog(status=tf.SessionLog.START), epoch + 1)
         self._bar = tqdm(total=images_total, initial=min(images_seen, images_total),
@@ -79,7 +79,7 @@ class Recorder:
         Args:
             row: dict of history.csv's columns; record_evaluation adds mAP.
         """
-        self.folder.append_history(row)
+        self.folder.history.append(row)
         self._add_events(row["epoch"], {
             TAGS.get(name, f"loss/{name}"): value for name, value in row.items()
             if name not in ("epoch", "seconds", "mAP")})
@@ -91,7 +91,7 @@ class Recorder:
             progress: the Progress at which the evaluation was due.
             results: dict of metrics.Evaluation.
         """
-        self.folder.set_history_value(progress.epoch, "mAP", results["mAP"])
+        self.folder.history.set_value(progress.epoch, "mAP", results["mAP"])
         self._add_events(progress.epoch, {TAGS["mAP"]: results["mAP"]})
         unseen = ""
         if "unseen_mAP" in results:

@@ -71,7 +71,7 @@ def open_all(_):
         if name == "network" and not path.exists():
             continue  # a small world
         folder = RunFolder.open(path)
-        folder.read_settings(), folder.provenance(), folder.read_results(), folder.read_history()
+        folder.read_settings(), folder.provenance(), folder.read_results(), folder.history.read()
         assert folder.has_checkpoint() or name != "network"
         with np.load(path / "codes.npz") as arrays:
             assert len(arrays["gallery_codes"])

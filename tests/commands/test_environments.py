@@ -105,7 +105,7 @@ def test_every_variable_is_restored_exactly(crossing):
 
 
 def test_resumes_with_the_same_losses(crossing):
-    theirs, ours = [RunFolder.open(crossing / name).read_history() for name in ("writer", "reader")]
+    theirs, ours = [RunFolder.open(crossing / name).history.read() for name in ("writer", "reader")]
     versions = [entry["tensorflow"][0]
                 for entry in RunFolder.open(crossing / "reader").provenance()]
     assert sorted(versions) == ["1", "2"]  # this run did cross

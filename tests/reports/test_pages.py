@@ -53,7 +53,7 @@ def folder(tmp_path_factory):
             command_line=["python", "main.py", "--run_dir", "x" * 200], end=None,
             ended_by=ended_by)])
         for epoch in range(1, epochs + 1):
-            made.append_history(dict(
+            made.history.append(dict(
                 epoch=epoch, total=3.0 / epoch, quantization=0.1, accuracy=0.1 * epoch, mAP="",
                 images_per_second=9.5, seconds=1.5))
         return made

@@ -25,7 +25,7 @@ def make_run(path, settings=None, **create):
     """A whole, unlocked run of one epoch."""
     folder = RunFolder.create(path, settings or {"seed": 7}, **create)
     folder.begin("1.14.0", "CPU", "digest")
-    folder.append_history(ROW)
+    folder.history.append(ROW)
     save(folder, "epoch_000001")
     folder.write_json("results.json", {"mAP": 0.5})
     folder.write_text("figures/map.png", "a picture")

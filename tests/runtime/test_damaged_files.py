@@ -29,7 +29,7 @@ def make_run(path):
     folder = RunFolder.create(path, {"seed": 7, "learning_rate": 0.001, "method": "dcbh"})
     folder.begin("1.14.0", "CPU", "digest")
     for epoch in (1, 2, 3):
-        folder.append_history({"epoch": epoch, "total": 2.5, "center": 0.5, "accuracy": 0.25,
+        folder.history.append({"epoch": epoch, "total": 2.5, "center": 0.5, "accuracy": 0.25,
                                "images_per_second": 80.5, "seconds": 1.5, "mAP": ""})
     for name, best in (("epoch_000001", True), ("epoch_000002_step_000001", False)):
         folder.save_checkpoint(name, write, STATE, best)
@@ -66,7 +66,7 @@ READERS = [
     lambda path: RunFolder(path).holds_run(), lambda path: RunFolder(path).read_settings(),
     lambda path: [entry["command_line"] for entry in RunFolder(path).provenance()],
     lambda path: RunFolder(path).check_data("digest"),
-    lambda path: [row["epoch"] + row["seconds"] for row in RunFolder(path).read_history()],
+    lambda path: [row["epoch"] + row["seconds"] for row in RunFolder(path).history.read()],
     lambda path: RunFolder(path).has_checkpoint(),
     lambda path: RunFolder(path).checkpoint("best")[1]["best_loss"] + 1,
     lambda path: RunFolder(path).checkpoint("last")[1]["sums"].items(),
@@ -80,10 +80,10 @@ def resume(path):
     folder.lock()
     folder.begin("1.14.0", "CPU", "digest")
     folder.has_checkpoint()
-    folder.trim_history(2)
-    folder.append_history({"epoch": 3, "total": 2, "accuracy": 1, "images_per_second": 1,
+    folder.history.trim(2)
+    folder.history.append({"epoch": 3, "total": 2, "accuracy": 1, "images_per_second": 1,
                            "seconds": 1, "mAP": None})
-    folder.set_history_value(3, "mAP", 0.5)
+    folder.history.set_value(3, "mAP", 0.5)
     folder.save_checkpoint("epoch_000003", lambda prefix: open(prefix + ".index", "w").close(),
                            STATE, True)
     folder.finish("finished")

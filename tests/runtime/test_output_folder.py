@@ -10,7 +10,7 @@ import pytest
 from conftest import ROOT, tree
 
 from runtime.errors import Failed, UserError
-from runtime.files import read_json, replacing, writing
+from runtime.files import read_json, replacing, replacing_folder, writing
 from runtime.output_folder import KINDS, MARKER, OutputFolder, refuse_inside_output
 from runtime.run_folder import RunFolder
 
@@ -164,15 +164,16 @@ def test_leftovers_of_killed_writers_go_and_living_ones_stay(tmp_path):
 def test_a_subfolder_is_replaced_as_a_whole(tmp_path):
     folder = OutputFolder.create(tmp_path / "out", "encoder")
     for content in ("first", "second"):
-        with folder.replacing_folder("saved_model") as temporary:
+        with replacing_folder(folder.path / "saved_model") as temporary:
             (temporary / "variables").mkdir(parents=True)
             (temporary / "variables/weights").write_text(content)
         assert (folder.path / "saved_model/variables/weights").read_text() == content
-    with pytest.raises(Failed), folder.replacing_folder("saved_model") as temporary:
+    with pytest.raises(Failed), replacing_folder(folder.path / "saved_model") as temporary:
         temporary.mkdir()
         (temporary / "half").write_text("third")
         raise OSError(28, "No space left on device")
-    with pytest.raises(UserError), folder.replacing_folder("saved_model/variables/weights/x"):
+    with pytest.raises(UserError), replacing_folder(
+            folder.path / "saved_model/variables/weights/x"):
         pass
     assert set(tree(folder.path)) == {".dcbh.json", "lock", "saved_model", "saved_model/variables",
                                       "saved_model/variables/weights"}

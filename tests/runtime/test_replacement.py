@@ -258,7 +258,7 @@ def test_a_reader_needs_no_right_to_write(public_folder):
     def read():
         folder = RunFolder.open(path)
         assert folder.read_settings() == {"seed": 7} and len(folder.provenance()) == 1
-        assert folder.read_history()[0]["total"] == 2.5 and folder.read_results()["mAP"] == 0.5
+        assert folder.history.read()[0]["total"] == 2.5 and folder.read_results()["mAP"] == 0.5
         assert folder.checkpoint("best")[1] == STATE and folder.has_checkpoint()
         assert RunFolder.open_newest(path).path == path
 
@@ -270,7 +270,7 @@ def test_a_reader_needs_no_right_to_write(public_folder):
     for writer in (lambda: RunFolder.open(path).lock(),
                    lambda: RunFolder.open(path).write_json("results.json", {}),
                    lambda: RunFolder.open(path).begin(None, "CPU", "digest"),
-                   lambda: RunFolder.open(path).append_history(dict(ROW, epoch=2)),
+                   lambda: RunFolder.open(path).history.append(dict(ROW, epoch=2)),
                    lambda: save(RunFolder.open(path), "epoch_000002"),
                    lambda: RunFolder.create(path, {}, overwrite=True),
                    lambda: RunFolder.create(path / "below", {}),

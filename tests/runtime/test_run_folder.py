@@ -45,12 +45,12 @@ def test_a_run_of_an_older_version_goes_on(old_run, monkeypatch):
     folder.begin("2.21.0", "CPU", "digest of now")
     assert folder.has_checkpoint()
     assert folder.checkpoint("last") == (str(old_run / "checkpoints/epoch_000001"), STATE)
-    folder.trim_history(1)
-    folder.append_history(dict(ROW, epoch=2, mAP=""))
+    folder.history.trim(1)
+    folder.history.append(dict(ROW, epoch=2, mAP=""))
     save(folder, "epoch_000002", best=False, epoch=2)
-    folder.set_history_value(2, "mAP", 0.75)
+    folder.history.set_value(2, "mAP", 0.75)
     folder.finish("finished")
-    assert [row["mAP"] for row in folder.read_history()] == [None, 0.75]
+    assert [row["mAP"] for row in folder.history.read()] == [None, 0.75]
     assert [entry["ended_by"] for entry in folder.provenance()] == ["finished", "finished"]
     assert (old_run / "uncommitted.diff").read_text() == "- a line\n"
     assert folder.provenance()[1]["uncommitted_diff"] == "uncommitted_2.diff"
@@ -85,12 +85,12 @@ def test_checkpoints_are_saved_from_another_thread(tmp_path):
     threads = [threading.Thread(target=saves)]
     threads[0].start()
     for number in range(1, 30):
-        folder.append_history(dict(ROW, epoch=number))
+        folder.history.append(dict(ROW, epoch=number))
         folder.write_json("results.json", {"mAP": number})
-        folder.set_history_value(number, "mAP", 0.5)
+        folder.history.set_value(number, "mAP", 0.5)
     threads[0].join()
     assert errors == []
-    assert len(folder.read_history()) == 29
+    assert len(folder.history.read()) == 29
     assert sorted(os.listdir(str(tmp_path / "run/checkpoints"))) == [
         "epoch_000028.data-00000-of-00001", "epoch_000028.index",
         "epoch_000029.data-00000-of-00001", "epoch_000029.index", "index.json"]
@@ -191,39 +191,38 @@ def test_finish_writes_what_another_process_has_damaged(tmp_path):
 def test_history_of_epochs_with_and_without_an_evaluation(tmp_path):
     folder = RunFolder.create(tmp_path / "run", {})
     path = folder.path / "history.csv"
-    assert folder.read_history() == []
-    folder.trim_history(3)
-    folder.set_history_value(1, "mAP", 0.5)
+    assert folder.history.read() == []
+    folder.history.trim(3)
+    folder.history.set_value(1, "mAP", 0.5)
     assert not path.exists()
-    folder.append_history(ROW)  # of a version without the column
-    folder.append_history(dict(ROW, epoch=2, mAP=None))
-    folder.append_history(dict(ROW, epoch=3, mAP=""))
-    folder.set_history_value(2, "mAP", 1 / 3)
-    folder.set_history_value(9, "mAP", 0.5)
+    folder.history.append(ROW)  # of a version without the column
+    folder.history.append(dict(ROW, epoch=2, mAP=None))
+    folder.history.append(dict(ROW, epoch=3, mAP=""))
+    folder.history.set_value(2, "mAP", 1 / 3)
+    folder.history.set_value(9, "mAP", 0.5)
     assert path.read_text() == (
         "epoch,total,hash_classification,accuracy,images_per_second,seconds,mAP\n"
         "1,2.5,2.5,0.25,80.0,1.5,\n2,2.5,2.5,0.25,80.0,1.5,0.3333333333333333\n"
         "3,2.5,2.5,0.25,80.0,1.5,\n")
-    assert [row["mAP"] for row in folder.read_history()] == [None, 1 / 3, None]
-    folder.append_history({name: 4 if name == "epoch" else ROW[name] for name in ROW
+    assert [row["mAP"] for row in folder.history.read()] == [None, 1 / 3, None]
+    folder.history.append({name: 4 if name == "epoch" else ROW[name] for name in ROW
                            if name != "hash_classification"})
     assert path.read_text().endswith("\n4,2.5,,0.25,80.0,1.5,\n")
-    with open(str(path), "a") as stream:
-        stream.write("5,2.5,2")  # a process was killed here
-    assert [row["epoch"] for row in folder.read_history()] == [1, 2, 3, 4]
-    folder.trim_history(2)
-    assert [row["epoch"] for row in folder.read_history()] == [1, 2]
-    with open(str(path), "a") as stream:
-        stream.write("3,2.5")
-    assert [row["epoch"] for row in folder.read_history()] == [1, 2]
-    folder.append_history(dict(ROW, epoch=3))
-    assert [row["epoch"] for row in folder.read_history()] == [1, 2, 3]
-    folder.trim_history(0)
-    assert folder.read_history() == []
-    path.write_text("epoch,to")
-    assert folder.read_history() == []
-    folder.append_history(ROW)
-    assert folder.read_history() == [ROW]
+    folder.history.trim(2)
+    assert [row["epoch"] for row in folder.history.read()] == [1, 2]
+    for damaged in ("5,2.5,2", "2,2.5,2.5,0.25,80.0,1.5,\n", "3,2.5,2.5,0.25,80.0,1.5\n",
+                    "3,2.5,2.5,0.25,80.0,1.5,,\n", "3,2.5,2.5,0.25,,1.5,\n", "3,x,2,0,8,1,\n"):
+        whole = path.read_text()
+        path.write_text(whole + damaged)
+        for use in (folder.history.read, lambda: folder.history.trim(1),
+                    lambda: folder.history.append(ROW)):
+            with pytest.raises(UserError, match="history.csv.*line 4"):
+                use()
+        path.write_text(whole)
+    folder.history.trim(0)
+    assert folder.history.read() == []
+    folder.history.append(ROW)
+    assert folder.history.read() == [ROW]
 
 
 def test_a_checkpoint_that_cannot_be_saved_leaves_the_one_before(tmp_path):
@@ -258,12 +257,12 @@ def test_a_checkpoint_that_cannot_be_saved_leaves_the_one_before(tmp_path):
 def test_a_lost_index_does_not_cost_the_checkpoints(tmp_path):
     folder = RunFolder.create(tmp_path / "run", {})
     for epoch in (1, 2, 3):
-        folder.append_history(dict(ROW, epoch=epoch))
+        folder.history.append(dict(ROW, epoch=epoch))
     save(folder, "epoch_000003")
     (folder.path / "checkpoints/index.json").unlink()
     with pytest.raises(UserError, match="index.json"):
         folder.has_checkpoint()
-    folder.trim_history(2)  # killed while it wrote its first checkpoint beside the second epoch
+    folder.history.trim(2)  # killed while it wrote its first checkpoint beside the second epoch
     assert not folder.has_checkpoint()
     (folder.path / "checkpoints/epoch_000002.index").touch()
     with pytest.raises(UserError, match="index.json"):
