@@ -144,7 +144,7 @@ def calibrate(codes, people, num_bits, probes=None, hashes=None, trained=None):
         source = QUERIES
         if unseen.any():
             strangers, source = outside.sample(np.flatnonzero(unseen)), UNSEEN
-    if not len(gallery.entries.people):
+    if not len(codes):
         return None
     distances, others = gallery.nearest_of_others(strangers, num_bits)
     if not (others != NOBODY).any():
@@ -175,13 +175,6 @@ class _Probes(NamedTuple):
                        None if self.rows is None else chosen)
 
 
-class _Entries(NamedTuple):
-    """Each code of each person once."""
-
-    codes: np.ndarray
-    people: np.ndarray
-
-
 class _Gallery:
     """Labelled faces, and which people share copies."""
 
@@ -192,7 +185,9 @@ class _Gallery:
         keys = np.rec.fromarrays([people[self.order], codes[self.order]], names="person,code")
         first = np.append(True, keys[1:] != keys[:-1]) if len(keys) else np.zeros(0, bool)
         self.starts = np.append(np.flatnonzero(first), len(keys))
-        self.entries = _Entries(np.ascontiguousarray(keys.code[first]), keys.person[first])
+        # Each code of each person once.
+        self.entry_codes = np.ascontiguousarray(keys.code[first])
+        self.entry_people = keys.person[first]
         self.linked = defaultdict(set)  # person -> people who share copies
         for group in self._groups_of_copies():
             for person in group:
@@ -221,7 +216,7 @@ class _Gallery:
         others = np.full(len(probes.codes), NOBODY)
         index = faiss.IndexBinaryFlat(packing.MAX_BITS)
         index.use_heap = False  # counting distances is faster
-        index.add(packing.as_bytes(self.entries.codes))
+        index.add(packing.as_bytes(self.entry_codes))
         again = np.arange(len(probes.codes))
         while len(again):
             distances[again], others[again] = num_bits + 1, NOBODY
@@ -232,13 +227,13 @@ class _Gallery:
 
     def _search(self, index, probes, open_, distances, others):
         """Fills in `distances` and `others` of the probes at the places `open_`."""
-        top, count = 4, len(self.entries.codes)
+        top, count = 4, len(self.entry_codes)
         while len(open_):
             top, left = min(top, count), []
             # faiss allocates `top` rows for each distance of each probe: some 250 MB a block.
             for block in np.array_split(open_, 1 + len(open_) * top // (1 << 19)):
                 apart, rows = index.search(packing.as_bytes(probes.codes[block]), top)
-                people = self.entries.people[rows]
+                people = self.entry_people[rows]
                 other = people != probes.people[block, None]
                 for place, person in enumerate(probes.people[block].tolist()):
                     if person in self.linked:
@@ -276,7 +271,7 @@ class _Gallery:
 
     def _rows_of(self, person):
         """Rows of a person's faces."""
-        first, last = np.searchsorted(self.entries.people, [person, person + 1])
+        first, last = np.searchsorted(self.entry_people, [person, person + 1])
         return self.order[self.starts[first]:self.starts[last]]
 
     def nearest_of_own(self, probes):

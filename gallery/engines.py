@@ -8,8 +8,6 @@ Those run in this process; a server does it in gallery/milvus.py. Codes are the 
 evaluation.packing makes. A row is a code's place in the gallery.
 """
 
-import functools
-import os
 import zlib
 from typing import NamedTuple
 
@@ -27,6 +25,7 @@ SAMPLE_FLIP = 0.02  # share of a stored code's bits that are flipped to make a q
 SCAN = 1 << 22  # codes compared at once where all distances are wanted
 # Fewer comparisons than this are done by one thread: the others cost more than they do.
 THREADED_PAIRS = 1 << 27
+ALL_THREADS = faiss.omp_get_max_threads()  # all cores, unless OMP_NUM_THREADS says otherwise
 MOST_BUCKET_BITS = 16
 # From so many codes on, lists are worth building; until then a query takes milliseconds anyway.
 IVF_ITEMS = 4000000
@@ -159,14 +158,7 @@ def _scan(query, codes):
 
 def set_threads(pairs):
     """Lets faiss use all cores in this thread's calls if there is enough to do."""
-    faiss.omp_set_num_threads(1 if pairs < THREADED_PAIRS else _all_threads())
-
-
-@functools.lru_cache(maxsize=None)
-def _all_threads():
-    """What OpenMP takes by itself: all cores, unless OMP_NUM_THREADS says otherwise."""
-    wanted = os.environ.get("OMP_NUM_THREADS", "").split(",")[0]
-    return int(wanted) if wanted.isdigit() and int(wanted) else os.cpu_count() or 1
+    faiss.omp_set_num_threads(1 if pairs < THREADED_PAIRS else ALL_THREADS)
 
 
 class FlatIndex(Index):

@@ -57,19 +57,14 @@ def open_regular(path, mode="rb", **options):
 
 def regular_opener(path, flags):
     """The `opener` of open_regular, for other classes of files. Raises OSError or UserError."""
-    _refuse_irregular(path, os.stat(path))  # opening a device can do something to it
-    descriptor = os.open(path, flags | getattr(os, "O_NONBLOCK", 0))
-    try:
-        _refuse_irregular(path, os.fstat(descriptor))  # it may have been replaced this moment
-    except BaseException:
-        os.close(descriptor)
-        raise
-    return descriptor
+    _refuse_irregular(path)
+    return os.open(path, flags)
 
 
-def _refuse_irregular(path, status):
-    if not stat.S_ISREG(status.st_mode):
-        kind = "a folder" if stat.S_ISDIR(status.st_mode) else "a pipe, socket or device"
+def _refuse_irregular(path):
+    mode = os.stat(path).st_mode
+    if not stat.S_ISREG(mode):
+        kind = "a folder" if stat.S_ISDIR(mode) else "a pipe, socket or device"
         raise UserError(f"{path} is {kind}; name a file")
 
 
@@ -104,7 +99,7 @@ def replacing(path):
     with writing(path):
         with contextlib.suppress(FileNotFoundError):
             if not os.path.isdir(path):  # which the renaming refuses
-                _refuse_irregular(path, os.stat(path))  # /dev/null must stay what it is
+                _refuse_irregular(path)  # /dev/null must stay what it is
         try:
             yield temporary
             flush(temporary)

@@ -113,10 +113,6 @@ class OutputFolder:
         """Makes the folder count as ours."""
         self.write_json(MARKER, dict(more, kind=kind, version=VERSION))
 
-    def holds_run(self):
-        """Whether a run was begun here; only a RunFolder says so of itself."""
-        return False
-
     def entries(self):
         """Names in the folder, sorted, without what comes before the marker: lock, half a marker.
         """
@@ -166,7 +162,7 @@ class OutputFolder:
         # When this object goes, and at the process's end before Python takes itself apart: the
         # lock's own destructor would then complain on standard error.
         self._lock = weakref.finalize(self, _release, lock, os.getpid())
-        if self.kind() is not None or self.holds_run():
+        if self.kind() is not None:
             files.remove_temporaries(self.path)
 
     def unlock(self):

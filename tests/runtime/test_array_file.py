@@ -151,7 +151,7 @@ REFUSED = {
     "records": with_codes(npy(np.zeros(2, [("a", "i4")]))),
     "dates": with_codes(npy(np.zeros(2, "M8[D]"))),
     "complex numbers": with_codes(npy(np.zeros(2, complex))),
-    "truth values": with_codes(npy(CODES > 0)),
+    "truth values of 2": with_codes(plain("(2,)", "|b1") + b"\1\2"),
     "letters that do not exist": with_codes(plain("(2,)", "<U1") + b"\xff" * 8),
     "swapped letters that do not exist": with_codes(plain("(1,)", ">U1") + b"a\0\0\0"),
     "strings of no length": with_codes(plain("(2,)", "<U0")),

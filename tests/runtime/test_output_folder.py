@@ -29,7 +29,7 @@ def test_a_new_folder_is_marked_and_opens_again(tmp_path, kind):
     again.write_text("report.html", "second")
     assert (path / "report.html").read_text() == "second"
     assert (path / "notes.txt").read_text() == "the user's"
-    assert not again.holds_run() and again.kind() == kind
+    assert again.kind() == kind
 
 
 def test_an_empty_folder_and_one_of_a_killed_start_are_taken(tmp_path):
