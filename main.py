@@ -91,6 +91,8 @@ def parse_command_line(arguments):
     if options.run_dir == "":
         raise UserError("--run_dir is empty; name a folder, or leave it out")
     check_path(options.run_dir)
+    if options.run_dir is not None and not options.resume:
+        RunFolder.check_new(options.run_dir, options.overwrite)
     if options.resume and options.overwrite:
         raise UserError("--resume goes on with a run and --overwrite replaces it: give one of them")
     for name in ("data_dir", "features_of"):  # the run must find them from any working directory

@@ -89,6 +89,14 @@ class RunFolder(OutputFolder):
         return folder
 
     @classmethod
+    def check_new(cls, path, overwrite=False):
+        """Raises UserError if `create` would refuse a folder that is there; writes nothing."""
+        folder = cls(path)
+        refuse_inside_output(path)
+        if os.path.lexists(folder.path):
+            folder._holds_replaceable(overwrite)
+
+    @classmethod
     def create(cls, path, settings, overwrite=False):
         """A new, locked folder at `path` with the settings in it.
 
