@@ -114,12 +114,15 @@ class RunFolder(OutputFolder):
         folder = cls(path)
         refuse_inside_output(path)
         folder.make()
-        folder._holds_replaceable(overwrite)  # first without the lock, which leaves a file
-        OutputFolder.lock(folder)
-        if folder._holds_replaceable(overwrite):
-            folder = folder._replaced_by_new(settings)
-        else:
-            folder._fill(settings)
+        try:
+            folder._holds_replaceable(overwrite)  # first without the lock, which leaves a file
+            OutputFolder.lock(folder)
+            if folder._holds_replaceable(overwrite):
+                folder = folder._replaced_by_new(settings)
+            else:
+                folder._fill(settings)
+        except FileNotFoundError:
+            raise UserError(f"{folder} was replaced by another process this moment")
         folder._note_replaced()
         return folder
 

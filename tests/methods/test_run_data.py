@@ -30,7 +30,7 @@ def load(folder, **values):
 
 
 def raw(folder, name):
-    """(rows, labels) as stored."""
+    """(images, labels) as stored."""
     return data_loader.read_pickle(folder / (name + "_folder_facescrub") / "part1")
 
 
@@ -64,7 +64,7 @@ def test_a_fold_is_left_out_altogether(folder, fold):
             assert split.rows.tolist() == chosen.tolist()
             assert people[split.labels].tolist() == labels[chosen].tolist()
             assert sorted(set(split.labels.tolist())) == list(range(len(people)))
-            pixels = data_loader.channels_last(rows[chosen])
+            pixels = rows[chosen]
             np.testing.assert_allclose(split.images, data_loader.normalise_images(
                 pixels, split.mean, split.std), atol=1e-6)
             np.testing.assert_array_equal(data_loader.displayable(split, slice(None)), pixels)
