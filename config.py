@@ -106,15 +106,15 @@ class Config:
         2, "data set: " + ", ".join(f"{flag} {dataset.title}" for flag, dataset in DATASETS.items())
         + "; or the name of one that prepare.py made")
     data_dir: str = setting(str(ROOT / "data"), "folder that holds the data sets", scope="place")
-    method: str = setting("dcbh", "how codes are made; each method has its own defaults of some "
-                          "other settings, and ignores those that it has no part for")
+    method: str = setting("dcbh", "how codes are made; a method changes the defaults of some other "
+                          "settings, and ignores those that it does not need")
     features_of: Optional[str] = setting(
         None, "folder of the finished run whose network a method that trains none uses",
         scope="place")
     num_bits: int = setting(48, "K, bits of a code; the paper has 12, 24, 36, 48", 1, 64)
     block_length: int = setting(
-        6, "L, descriptor values a block (one block a bit; ddh: 4); with 2, the bits of block "
-        "hashing are always on", 2, 64)
+        6, "L, descriptor values a block (one block a bit; ddh: 4); 2 is too few for block "
+        "hashing, whose bits are then always +1", 2, 64)
     hash_layer: str = setting("block", "layer that turns the descriptor into hash activations "
                               "(ddh: divide_and_encode)")
     multi_scale: bool = setting(

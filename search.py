@@ -128,9 +128,9 @@ def add(arguments):
     parser.add_argument("--images", metavar="DIR", action="append", default=[],
                         help="folder of photographs (default: those it was made of)")
     parser.add_argument("--keep-missing", action="store_true",
-                        help="photographs that are gone go on answering")
-    parser.add_argument("--rehash", action="store_true", help="compare contents also where a "
-                        "file's size and time are the same")
+                        help="keep the faces of photographs that are gone")
+    parser.add_argument("--rehash", action="store_true", help="compare contents even if "
+                        "size and time of a file are the same")
     parser.add_argument("--restore", action="store_true",
                         help="take up photographs again that were removed")
     _add_cache_argument(parser)

@@ -452,6 +452,7 @@ class Follower:
             places = {str(file.path): file.relative if start == "." else f"{start}/{file.relative}"
                       for file in photographs}
             labels = self._labels(places, source)
+            self._note_nested(places.values(), folder)
             for file in photographs:
                 path = str(file.path)
                 with contextlib.suppress(OSError):
@@ -459,6 +460,16 @@ class Follower:
                     found[path] = Found(path, file.size, file.mtime_ns, labels.get(path), other)
             known.update(below_it)
         return found, known
+
+    def _note_nested(self, places, folder):
+        """Says where the people seem to be, if all photographs bear the name of one folder."""
+        parts = [place.split("/") for place in places]
+        if self.people == FOLDERS and all(len(part) > 2 for part in parts) and (
+                len({part[0] for part in parts}) == 1 < len({part[-2] for part in parts})):
+            self.report.notes.append(
+                f"all photographs get the name {parts[0][0]}, the one folder in "
+                f"{one_line(folder)}; if each folder further down is a person, index with --images "
+                f"{one_line(os.path.join(folder, *parts[0][:-2]))}")
 
     def _labels(self, places, source):
         """Labels of people: {path: label}.

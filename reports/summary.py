@@ -135,8 +135,8 @@ def missed_people(codes, takes_embeddings=False):
     missed = 1 - rate.detection
     if missed <= MOST_MISSED:
         return None
-    note = (f"A search by these codes misses {100 * missed:.0f} % of the queries of known people "
-            "if it may name at most 1 % of strangers.")
+    note = (f"At a threshold that names at most 1 % of strangers, these codes miss "
+            f"{100 * missed:.0f} % of the queries of known people.")
     return note if takes_embeddings else (
         f"{note} To search your own photographs no run is needed: python search.py find PHOTO DIR "
         "(docs/search.md).")

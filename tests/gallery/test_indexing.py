@@ -401,3 +401,14 @@ def test_random_changes_then_add_equals_a_fresh_index(tmp_path, operations, with
 @given(st.lists(OPERATION, min_size=500, max_size=500), st.booleans())
 def test_500_random_changes_then_add_equals_a_fresh_index(tmp_path, operations, with_list):
     check_random_changes(operations, with_list, tmp_path / "random")
+
+
+@pytest.mark.parametrize("places, noted", [
+    (["lfw/lfw/Ann/1.png", "lfw/lfw/Bob/1.png"], True),
+    (["Ann/2019/1.png", "Ann/2020/1.png"], True), (["Ann/1.png", "Bob/1.png"], False),
+    (["Ann/2019/1.png", "Bob/2019/1.png"], False)])
+def test_one_folder_above_all_people_is_noted(tmp_path, places, noted):
+    for number, place in enumerate(places):
+        save_photograph(tmp_path / "in" / place, number)
+    report = index_folders(tmp_path / "g", tmp_path / "in")
+    assert any("--images" in note for note in report.notes) == noted
