@@ -94,6 +94,7 @@ class RunFolder(OutputFolder):
         folder = cls(path)
         refuse_inside_output(path)
         if os.path.lexists(folder.path):
+            folder.make()  # it is there: only what is no folder is refused
             folder._holds_replaceable(overwrite)
 
     @classmethod

@@ -56,7 +56,7 @@ def one_process():
     return joint_steps.run_steps(joint_steps.case_config("synchronous"))
 
 
-@pytest.fixture(scope="module", params=[2, pytest.param(3, marks=pytest.mark.slow)])
+@pytest.fixture(scope="module", params=[3, pytest.param(2, marks=pytest.mark.slow)])
 def workers(request, tmp_path_factory):
     return run_workers(request.param, tmp_path_factory.mktemp("workers"))
 
