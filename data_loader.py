@@ -152,8 +152,8 @@ def order_notes(data, name):
     redness = (middle[..., 0] - middle[..., 2]).mean(axis=(1, 2))
     if redness.mean() < BLUE_LIMIT * images.std() and np.mean(redness < 0) > 0.8:
         notes.append(f"the {name} images seem to have red and blue exchanged (BGR, as "
-                     "OpenCV reads images): faces are bluer than red. Turn the channels round "
-                     "before you store them, as x[..., ::-1] does with (n, 32, 32, 3)")
+                     "OpenCV reads images): faces are bluer than red. Reverse the channels "
+                     "before you store them: x[..., ::-1] for (n, 32, 32, 3)")
     mean = images.mean(axis=(0, 3))
     mean -= mean.mean()
     power = np.square(mean).mean()
@@ -164,7 +164,7 @@ def order_notes(data, name):
                 and np.log((mirrored + 1e-3) / (upside_down + 1e-3)) > SYMMETRY_LIMIT):
             notes.append(f"the {name} images seem to lie on their side (rows and columns "
                          "exchanged, or turned): their mean is like itself upside down and unlike "
-                         "its mirror image. x.transpose(0, 2, 1, 3) turns (n, 32, 32, 3) round")
+                         "its mirror image. Mend (n, 32, 32, 3) with x.transpose(0, 2, 1, 3)")
     return notes
 
 
@@ -219,7 +219,7 @@ def read_pickle_folder(folder, dataset):
         pixel_range: (low, high), see ImageSet.
 
     Raises:
-        UserError: missing or empty folder; pixels that are no numbers of an image or of another
+        UserError: missing or empty folder; pixels that are not those of an image or of another
             range than another file's; labels outside 0..C-1; see read_pickle.
     """
     parts, labels, ranges = [], [], []

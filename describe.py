@@ -3,8 +3,8 @@
     python describe.py 2                 by flag: 0, 1 or 2
     python describe.py myfaces           by name, as prepared by prepare.py
 
-A contact sheet, one row a person, is written to contact_sheet_NAME.html in the working directory,
-or to --sheet: look there for wrong faces. A sheet that is there is replaced, other files are not.
+It writes a contact sheet, one row a person, to contact_sheet_NAME.html in the working directory, or
+to --sheet: look there for wrong faces. It replaces an older sheet, but no other file.
 """
 
 import runtime.environment  # noqa: F401  first: says in one line what is not installed
@@ -36,13 +36,14 @@ def check_sheet(path):
             with open_regular(path) as stream:
                 ours = MARK in stream.read(1000)
         if not ours:
-            raise UserError(f"{path} is there and is no contact sheet; name another --sheet")
+            raise UserError(f"{path} exists and is not a contact sheet; name another --sheet")
 
 
 def main(arguments):
     """Describes the data set that the command line names."""
     parser = ArgumentParser(description=__doc__)
-    parser.add_argument("dataset", metavar="DATASET", help="0, 1, 2 or a prepared data set's name")
+    parser.add_argument("dataset", metavar="DATASET",
+                        help="0, 1, 2, or the name of a prepared data set")
     parser.add_argument("--data_dir", default=str(ROOT / "data"), metavar="DIR",
                         help="folder of the data sets (default: %(default)s)")
     parser.add_argument("--sheet", type=Path, metavar="FILE.html",

@@ -3,12 +3,12 @@
     python evaluate.py RUN_DIR                      a run's best checkpoint, also while it trains
     python evaluate.py RUN_DIR --export DIR         its encoder: weights alone, for use elsewhere
     python evaluate.py --codes FILE.npz --out DIR   codes from any source, without TensorFlow
-    python evaluate.py RUN1 RUN2 ... --out DIR      compares runs by the codes they have saved
+    python evaluate.py RUN1 RUN2 ... --out DIR      compares runs by their saved codes
 
 FILE.npz holds gallery_codes and query_codes ([images, num_bits], -1 and +1, or 0 and 1) and
-gallery_labels and query_labels (integers or strings), as a run's codes.npz does. A .mat file with
-the same names works as well, and a folder with one .npy file an array. Definitions:
-docs/evaluation.md.
+gallery_labels and query_labels (integers or strings), like a run's codes.npz. A .mat file with the
+same names works as well, and so does a folder with one .npy file for each array. docs/evaluation.md
+defines the metrics.
 """
 
 import runtime.environment  # noqa: F401  first: says in one line what is not installed
@@ -95,7 +95,7 @@ def parse_command_line(arguments):
     parser.add_argument("--map_at", type=int, default=DEFAULT_MAP_AT, metavar="R",
                         help="R of mAP@R, at least 1 (default: 1000)")
     parser.add_argument("--authors_evaluation", action="store_true",
-                        help="also the mAP that the authors' release would print")
+                        help="also compute the mAP that the authors' release would print")
     options = parser.parse_args(arguments)
     if not 1 <= options.map_at <= MAX_MAP_AT:
         raise UserError(f"--map_at must be a whole number from 1 to {MAX_MAP_AT}")

@@ -1,6 +1,8 @@
-"""Trains DCBH, or what it is compared with, on one data set and evaluates it: python main.py
+"""Trains DCBH, or a method to compare it with, on one data set and evaluates it.
 
-Everything in config.py can be set on the command line (python main.py --help).
+    python main.py --dataset_flag myfaces --recipe tuned
+
+Every setting of config.py is an option.
 """
 
 import runtime.environment  # noqa: F401  first: says in one line what is not installed
@@ -81,7 +83,7 @@ def parse_command_line(arguments):
     parser.add_argument("--run_dir", help=f"folder of the run (default: {RUNS_DIR}/DATASET_KBITS_"
                                           "seedS, or the next free number)")
     parser.add_argument("--resume", action="store_true",
-                        help="go on with the run in run_dir (default: the newest of that name)")
+                        help="continue the run in run_dir (default: the newest of that name)")
     parser.add_argument("--overwrite", action="store_true", help="replace the run in run_dir")
     add_setting_arguments(parser, Config, defaults=stated_defaults(arguments), choices=dict(
         method=METHODS, hash_layer=HASH_LAYERS))
@@ -94,7 +96,7 @@ def parse_command_line(arguments):
     if options.run_dir is not None and not options.resume:
         RunFolder.check_new(options.run_dir, options.overwrite)
     if options.resume and options.overwrite:
-        raise UserError("--resume goes on with a run and --overwrite replaces it: give one of them")
+        raise UserError("--resume continues a run and --overwrite replaces it: give one of them")
     for name in ("data_dir", "features_of"):  # the run must find them from any working directory
         if given.get(name):
             given[name] = os.path.abspath(given[name])

@@ -1,4 +1,4 @@
-"""Photographs -> a data set that main.py trains on: data/NAME.
+"""Makes a data set that main.py trains on, data/NAME, from photographs.
 
     python prepare.py --source folder --images DIR --name myfaces
     python main.py --dataset_flag myfaces
@@ -18,13 +18,13 @@ Sources:
                  several; cropped to the central half. How the authors of DDH chose their frames is
                  not known.
 
-Links are followed once; hidden folders, folders of other programs (such as @eaDir) and what this
-program wrote are passed over and counted.
+It follows links once. It passes over hidden folders, folders of other programs (such as @eaDir) and
+what this program wrote, and counts them.
 
 The data set holds train/ and test/ (pickles as the release reads them), labels.txt (people by
 label), manifest.json (counts, crop, options), images.csv (every photograph: where it went or why it
 was left out) and near_duplicates.csv; with --unseen also unseen_gallery/, unseen_queries/ and
-unseen_labels.txt of people who are kept out of training. docs/data.md says more.
+unseen_labels.txt, of people who are kept out of training. More: docs/data.md.
 """
 
 import runtime.environment  # noqa: F401  first: says in one line what is not installed
@@ -70,11 +70,12 @@ def parse_command_line(arguments):
     crops = ", ".join(f"{source} {crop}" for source, crop in sorted(DEFAULT_CROPS.items()))
     published = ", ".join(source for source in SOURCES if source != "folder")
     parser = ArgumentParser(description=__doc__)
-    parser.add_argument("--source", required=True, choices=SOURCES)
-    parser.add_argument("--images", required=True, type=path, metavar="DIR")
-    parser.add_argument("--name", required=True, help="of the data set, for --dataset_flag")
+    parser.add_argument("--source", required=True, choices=SOURCES, help="see above")
+    parser.add_argument("--images", required=True, type=path, metavar="DIR",
+                        help="folder of the photographs")
+    parser.add_argument("--name", required=True, help="name of the data set, for --dataset_flag")
     parser.add_argument("--labels", type=path, metavar="FILE.csv",
-                        help="who is on which photograph (columns file, identity; commas, "
+                        help="who is in which photograph (columns file, identity; commas, "
                              "semicolons or tabs)")
     parser.add_argument("--lists", nargs="+", type=path, metavar="FILE", help="FaceScrub's lists")
     parser.add_argument("--verify_sha256", action="store_true",
@@ -83,10 +84,10 @@ def parse_command_line(arguments):
         "detect: find faces, align them by eyes, nose and mouth; box: the source's box or "
         f"--crop_box; none: the whole photograph (default: {crops})"))
     parser.add_argument("--faces", choices=CHOICES, default=CHOICES[0],
-                        help="with --crop detect, of several faces: the largest, all, or only "
-                             "photographs that have just one (default: %(default)s)")
+                        help="with --crop detect, which faces to take: the largest, all, or only "
+                             "those that are alone in a photograph (default: %(default)s)")
     parser.add_argument("--margin", type=float, default=0.0, metavar="F",
-                        help="with --crop detect: added on each side, as a share of the template "
+                        help="with --crop detect: margin on each side, as a share of the template "
                              "(default: %(default)s)")
     parser.add_argument("--crop_box", metavar="X1,Y1,X2,Y2",
                         help="pixels to keep of every photograph, with --crop box")
@@ -102,18 +103,20 @@ def parse_command_line(arguments):
                         help="people with fewer are left out (default: one more than "
                              f"--test_images, or 2; {published}: twice --test_images)")
     parser.add_argument("--drop_near_duplicates", action="store_true",
-                        help="of images of one person whose perceptual hashes differ in "
-                             f"{NEAR_BITS} of 64 bits or fewer, keep the first")
+                        help="keep only the first of a person's images whose perceptual hashes "
+                             f"differ in at most {NEAR_BITS} of 64 bits")
     parser.add_argument("--embedding", action="store_true",
                         help="also store 128 floats a face by dlib's network, for the methods "
                              "embedding, embedding_itq and embedding_dcbh")
     parser.add_argument("--unseen", type=float, default=0.0, metavar="F",
-                        help="share of the people, such as 0.25, that is kept out of training, to "
+                        help="share of the people to keep out of training, such as 0.25, to "
                              "evaluate codes of people never seen (default: nobody)")
-    parser.add_argument("--seed", type=int, default=0, help="of the split and the file order (0)")
+    parser.add_argument("--seed", type=int, default=0,
+                        help="seed of the split and the file order (default: %(default)s)")
     parser.add_argument("--data_dir", type=path, default=ROOT / "data", metavar="DIR",
                         help="where the data set goes (default: %(default)s)")
-    parser.add_argument("--workers", type=int, default=os.cpu_count(), help="threads (all cores)")
+    parser.add_argument("--workers", type=int, default=os.cpu_count(),
+                        help="threads (default: as many as cores)")
     parser.add_argument("--overwrite", action="store_true", help="replace a data set of this name")
     options = parser.parse_args(arguments)
     check_options(options)
@@ -133,7 +136,7 @@ def check_options(options):
         raise UserError(f"--unseen is {options.unseen:g}; it is a share of the people, at least 0 "
                         "and below 1")
     if (options.source == "facescrub") != bool(options.lists):
-        raise UserError("--lists goes with --source facescrub, which needs it")
+        raise UserError("--source facescrub needs --lists, and no other source takes it")
     if options.labels and options.source != "folder":
         raise UserError("--labels goes with --source folder")
     check_crop_options(options)
@@ -196,7 +199,7 @@ def main(arguments):
 
 
 def print_summary(options, made):
-    """Says what became of the photographs, and whether the data set is ready to train."""
+    """Says what happened to the photographs, and whether the data set is ready to train."""
     counts = made.manifest
     print(f"{made.folder}: {counts['num_identities']} people, {counts['num_train']} training and "
           f"{counts['num_test']} test images of {len(made.outcomes)}")
@@ -206,7 +209,7 @@ def print_summary(options, made):
               f"gallery images and {queries} queries")
     for note in made.notes:
         print(f"  note: {note}")
-    print(f"  what became of every photograph: {made.folder / 'images.csv'}")
+    print(f"  what happened to every photograph: {made.folder / 'images.csv'}")
     if options.size != IMAGE_SIZE:
         print("\n".join(made.problems))
         return
@@ -216,7 +219,7 @@ def print_summary(options, made):
         problems=description.problems + made.problems))))
     if made.manifest["protocol"]:
         print(f"This follows {made.manifest['protocol']}'s protocol: main.py trains "
-              f"{dataset.epochs} epochs by default; --epochs asks for fewer.")
+              f"{dataset.epochs} epochs by default; set --epochs for fewer.")
     default = options.data_dir.resolve() == (ROOT / "data").resolve()
     data_dir = "" if default else f" --data_dir {shlex.quote(str(options.data_dir))}"
     print(f"See who is who:  python describe.py {options.name}{data_dir}")

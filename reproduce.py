@@ -3,13 +3,12 @@
     python reproduce.py                                the paper's data sets and ORL
     python reproduce.py --datasets orl --epochs 10     a grid for a laptop
     python reproduce.py --dry_run                      the cells, and how long they will take
-    python reproduce.py --paper                        the paper's tables, as far as they are run
+    python reproduce.py --paper                        the paper's tables from finished runs
 
 Each cell is a run of main.py, in OUT/DATASET/METHOD/KBITS_seedS, or KBITS_seedS_unseenI with
 --unseen_splits. The same command again skips finished cells and resumes interrupted ones; another
-command with the same --out adds its cells to the tables. Settings of config.py that do not differ
-from cell to cell can be given, for all cells. Results: OUT/tables.md, tables.csv, figures/ and
-report.html.
+command with the same --out adds its cells to the tables. Settings of config.py that are the same
+in all cells are options, too. Results: OUT/tables.md, tables.csv, figures/ and report.html.
 """
 
 import runtime.environment  # noqa: F401  first: says in one line what is not installed
@@ -33,24 +32,25 @@ def parse_command_line(arguments):
     parser.add_argument("--datasets", nargs="+", metavar="FLAG",
                         help="flags or names of data sets (default: 0 1 2)")
     parser.add_argument("--methods", nargs="+", default=list(grid.GRID_METHODS), metavar="NAME",
-                        help=f"default: all of {', '.join(grid.GRID_METHODS)}")
+                        help=f"methods (default: all): {', '.join(grid.GRID_METHODS)}")
     parser.add_argument("--bits", nargs="+", type=int, default=list(grid.PAPER_BITS), metavar="K",
                         help="code lengths (default: 12 24 36 48)")
     parser.add_argument("--seeds", nargs="+", type=int, default=[0, 1, 2], metavar="S",
-                        help="default: 0 1 2")
+                        help="seeds (default: 0 1 2)")
     parser.add_argument("--unseen_splits", nargs="+", type=int, choices=range(FOLDS), metavar="I",
                         help="folds of people to keep out of training, one in each run: 0 1 2 3 "
                              "(default: everybody is in the training set)")
-    parser.add_argument("--out", default="runs/grid", metavar="DIR", help="default: runs/grid")
+    parser.add_argument("--out", default="runs/grid", metavar="DIR",
+                        help="folder for runs and tables (default: runs/grid)")
     parser.add_argument("--jobs", type=int, default=1,
-                        help="cells at a time, each on a GPU of its own; CUDA_VISIBLE_DEVICES "
-                             "chooses the GPUs (default: 1)")
+                        help="cells to run at a time, each on a GPU of its own; "
+                             "CUDA_VISIBLE_DEVICES chooses the GPUs (default: 1)")
     plans = parser.add_mutually_exclusive_group()
     plans.add_argument("--dry_run", action="store_true",
                        help="list the cells with estimated times, and train nothing")
     plans.add_argument("--paper", action="store_true",
                        help="print the paper's tables (two data sets, four code lengths) with the "
-                            "finished runs in --out, and what the rest takes; train nothing")
+                            "finished runs in --out, and the time for the rest; train nothing")
     add_setting_arguments(parser, Config, leave_out=grid.VARIED)
     options = parser.parse_args(arguments)
     for name in options.methods:

@@ -1,21 +1,20 @@
-"""Searches a gallery of faces: index my photographs, who is this, show me.
+"""Finds faces in your photographs, and says whose they are.
 
-    python search.py find PHOTO DIR                         which photographs of DIR show this face
-    python search.py index --images DIR --out GALLERY       photographs, or a folder for each person
+    python search.py find PHOTO DIR                         photographs of DIR that show its faces
+    python search.py index --images DIR --out GALLERY       makes a gallery of photographs
     python search.py index RUN --images DIR --out GALLERY   the same, with the codes of a run
-    python search.py index RUN --gallery --out GALLERY      the run's own images
-    python search.py add GALLERY [--images DIR]             what is new, changed, moved or gone
-    python search.py rename GALLERY OLD NEW                 a person; also makes one of two
+    python search.py index RUN --gallery --out GALLERY      the run's own training images
+    python search.py add GALLERY [--images DIR]             updates it from its folders
+    python search.py rename GALLERY OLD NEW                 renames a person, or merges two
     python search.py name GALLERY --id 7 8 NAME             says who some faces are
     python search.py remove GALLERY --id 7 --name NAME --file PATH
-    python search.py info GALLERY [--left-out] [--check]    what it holds, and its threshold
-    python search.py query GALLERY PHOTO [more | folder]    who is this
+    python search.py info GALLERY [--left-out] [--check]    its contents, and its threshold
+    python search.py query GALLERY PHOTO [more | folder]    who is in these photographs
     python search.py serve [GALLERY | RUN]                  a page for your browser
 
-For your own photographs no run is needed: faces are compared by a network that others trained
-(faces/embedding.py). RUN is a run's folder; where query, info and serve want a GALLERY, a RUN
-stands for a gallery of its own images, which is made if need be. Each command has its own --help.
-More: docs/search.md.
+Your own photographs need no run: faces are compared by a network that others trained
+(faces/embedding.py). RUN is a run's folder. query, info and serve also take a RUN, and make a
+gallery of its own images if there is none. Each command has its own --help. More: docs/search.md.
 """
 
 import runtime.environment  # noqa: F401  first: says in one line what is not installed
@@ -26,6 +25,7 @@ import hashlib
 import math
 import os
 import sys
+import textwrap
 from pathlib import Path
 
 from gallery import answers, contact_sheet, indexing, people, questions
@@ -42,8 +42,9 @@ LEAST_FOUND = 3  # photographs that find shows also where none is near enough
 
 def find(arguments):
     """Shows which photographs of a folder show the faces of a photograph."""
-    parser = _parser("find", "Finds the faces of a photograph on those of a folder. The first time "
-                             "it makes a gallery of DIR in a cache folder, later it updates that.")
+    parser = _parser("find", "Finds the photographs of a folder that show the faces of a "
+                             "photograph. The first time, it makes a gallery of DIR in a cache "
+                             "folder; later, it updates that.")
     parser.add_argument("photographs", metavar="PHOTO", nargs="+",
                         help="photographs, or folders of them")
     parser.add_argument("folder", metavar="DIR", help="folder of photographs to search, with all "
@@ -79,21 +80,21 @@ def _cached_gallery(folder):
     digest = hashlib.sha256(os.fsencode(real)).hexdigest()[:8]
     path = Path(cache, "dcbh", f"{os.path.basename(real)[:100]}-{digest}")
     with files.writing(path):
-        path.parent.mkdir(0o700, parents=True, exist_ok=True)  # faces are nobody else's business
+        path.parent.mkdir(0o700, parents=True, exist_ok=True)  # private
     return path
 
 
 def index(arguments):
     """Makes a gallery of photographs, or of a run's own images."""
-    parser = _parser("index", "Makes a gallery. In a gallery of the same run it replaces all.")
+    parser = _parser("index", "Makes a gallery, or makes one of the same run again.")
     parser.add_argument("run", metavar="RUN", nargs="?", help="folder of a run with trained "
                         "weights (default: none, which is best for your own photographs)")
     parser.add_argument("--images", metavar="DIR", action="append", default=[],
                         help="folder of photographs, or of a folder for each person; repeatable")
-    parser.add_argument("--gallery", action="store_true", help="the run's own training images")
-    parser.add_argument("--out", metavar="GALLERY", help="folder of the gallery (default, of the "
-                        f"run's own images alone: RUN{indexing.SUFFIX})")
-    _add_cache_argument(parser, "; of the data sets, if it has moved since the run was trained")
+    parser.add_argument("--gallery", action="store_true", help="index the run's training images")
+    parser.add_argument("--out", metavar="GALLERY", help="folder of the gallery (default for "
+                        f"--gallery alone: RUN{indexing.SUFFIX})")
+    _add_cache_argument(parser, "; name it if it has moved since the run was trained")
     parser.add_argument("--compute_dtype", choices=("float32", "bfloat16"),
                         help="type to encode in (default: the run's own)")
     _add_faces_arguments(parser, "folders", "auto")
@@ -120,10 +121,10 @@ def index(arguments):
 
 
 def add(arguments):
-    """Brings a gallery to the state of its folders."""
-    parser = _parser("add", "Adds photographs that are new, reads again those that have changed, "
-                            "follows those that were moved or renamed, and removes those that are "
-                            "gone.")
+    """Updates a gallery from its folders."""
+    parser = _parser("add", "Updates a gallery from its folders: adds new photographs, reads "
+                            "changed ones again, follows moved and renamed ones, and removes "
+                            "those that are gone.")
     parser.add_argument("gallery", metavar="GALLERY", help="folder of the gallery")
     parser.add_argument("--images", metavar="DIR", action="append", default=[],
                         help="folder of photographs (default: those it was made of)")
@@ -132,7 +133,7 @@ def add(arguments):
     parser.add_argument("--rehash", action="store_true", help="compare contents even if "
                         "size and time of a file are the same")
     parser.add_argument("--restore", action="store_true",
-                        help="take up photographs again that were removed")
+                        help="add photographs again that were removed")
     _add_cache_argument(parser)
     _add_faces_arguments(parser)
     _add_engine_arguments(parser)
@@ -149,10 +150,10 @@ def add(arguments):
 def rename(arguments):
     """Gives a person another name."""
     parser = _parser("rename", "Gives a person another name. If that is another person's, the two "
-                               "become one. Folders of the old name go on meaning the same person.")
+                               "become one. Folders of the old name still mean the same person.")
     parser.add_argument("gallery", metavar="GALLERY", help="folder of the gallery")
     parser.add_argument("old", metavar="OLD", help="name of the person")
-    parser.add_argument("new", metavar="NEW", help="another name")
+    parser.add_argument("new", metavar="NEW", help="new name")
     options = parser.parse_args(arguments)
     done = people.rename(options.gallery, options.old, options.new)
     print(f"{one_line(options.old)} {'and' if done.merged else 'is now'} {one_line(done.name)}"
@@ -165,7 +166,7 @@ def name(arguments):
     parser.add_argument("gallery", metavar="GALLERY", help="folder of the gallery")
     # Not nargs="+": the ids would take the name, too.
     parser.add_argument("rest", metavar="--id ID [ID ...] NAME", nargs="*",
-                        help="ids of faces, and the name, of a person new or known")
+                        help="ids of faces, and the name of a new or known person")
     ids = [place for place, text in enumerate(arguments) if text == "--id"]
     options = parser.parse_args([text for text in arguments if text != "--id"])
     if len(ids) != 1 or len(options.rest) < 2:
@@ -183,7 +184,7 @@ def remove(arguments):
     parser = _parser("remove", "Removes faces, with their thumbnails and names.")
     parser.add_argument("gallery", metavar="GALLERY", help="folder of the gallery")
     parser.add_argument("--id", type=int, nargs="+", default=[], help="ids of faces")
-    parser.add_argument("--name", nargs="+", default=[], help="people")
+    parser.add_argument("--name", nargs="+", default=[], help="names of people")
     parser.add_argument("--file", nargs="+", default=[], help="photographs, or folders of them")
     _add_engine_arguments(parser)
     options = parser.parse_args(arguments)
@@ -198,14 +199,14 @@ def remove(arguments):
 
 def info(arguments):
     """Says what a gallery holds, and how well its threshold is known."""
-    parser = _parser("info", "What a gallery holds, and the curve behind its threshold.")
+    parser = _parser("info", "Says what a gallery holds, and shows the curve behind its threshold.")
     parser.add_argument("gallery", metavar="GALLERY", help="folder of a gallery or a run")
     parser.add_argument("--far", type=float, default=answers.DEFAULT_RATE, metavar="RATE",
                         help="share of strangers that may be named (default: %(default)s)")
     parser.add_argument("--left-out", action="store_true",
                         help="list the files of its folders that gave no face, and why")
-    parser.add_argument("--check", action="store_true", help="read everything, and say whether it "
-                                                             "is as it was written")
+    parser.add_argument("--check", action="store_true", help="read everything, and check that "
+                                                             "nothing is damaged")
     options = parser.parse_args(arguments)
     _check_far(options.far)
     with _gallery(options.gallery) as gallery:
@@ -218,19 +219,19 @@ def info(arguments):
                 files = f" ({count} files)" if count != 1 else ""
                 print(f"{one_line(path)}{files}: {one_line(reason)}")
         if options.check:
-            print("all of it is as it was written")
+            print("nothing is damaged")
 
 
 def query(arguments):
-    """Says who is on photographs, and shows the nearest faces."""
-    parser = _parser("query", "Every face of every photograph is a query of its own.")
+    """Says who is in photographs, and shows the nearest faces."""
+    parser = _parser("query", "Says who is in photographs. Every face is a query of its own.")
     parser.add_argument("gallery", metavar="GALLERY", help="folder of a gallery or a run")
     parser.add_argument("photographs", metavar="PHOTO", nargs="+",
                         help="photographs, or folders of them")
     parser.add_argument("--top", type=int, metavar="N",
                         help="nearest faces to show (default: 10; with --radius all within it)")
-    parser.add_argument("--radius", type=float, metavar="R", help="only those within this distance "
-                        "(of the embeddings, 0 to 2, if the gallery has some)")
+    parser.add_argument("--radius", type=float, metavar="R", help="only faces within this distance "
+                        "(from 0 to 2 if the gallery has embeddings, else in bits)")
     parser.add_argument("--vote", type=int, default=answers.VOTERS, metavar="N",
                         help="nearest faces that vote for the name (default: %(default)s)")
     _add_threshold_arguments(parser)
@@ -261,12 +262,13 @@ def _answer(gallery, judge, index, options, text, least=0):
 
 def serve(arguments):
     """Serves a page that searches a gallery."""
-    parser = _parser("serve", "A page on this machine that searches a gallery.")
+    parser = _parser("serve", "Serves a page that searches a gallery.")
     parser.add_argument("gallery", metavar="GALLERY", nargs="?",
                         help="folder of a gallery or a run (default: the newest run in runs/)")
     parser.add_argument("--host", default="127.0.0.1", help="address to listen on (default: "
                         "%(default)s, this machine alone); with another one a token is needed")
-    parser.add_argument("--port", type=int, default=8000, help="default: %(default)s; 0: any")
+    parser.add_argument("--port", type=int, default=8000,
+                        help="port to listen on (default: %(default)s; 0: any free port)")
     parser.add_argument("--public_url", metavar="https://NAME", help="address under which a proxy "
                         "shows the page to others; a token is needed then")
     _add_threshold_arguments(parser)
@@ -391,54 +393,55 @@ def main(arguments):
 
 
 def _parser(name, description):
-    return ArgumentParser(prog="search.py " + name, description=description)
+    return ArgumentParser(prog="search.py " + name, description=textwrap.fill(description, 80))
 
 
 def _add_faces_arguments(parser, people=None, faces=None):
-    """Adds what says who is on photographs; None: the default is what the gallery was made with."""
+    """Adds what says who is in photographs; None: the default is what the gallery was made with."""
     parser.add_argument("--people", metavar="SOURCE", default=people,
                         help="where names come from: folders (below DIR, a folder for each "
-                             "person), none, or a list, FILE.csv (file, identity) (default: %s)"
-                             % (people or "as before"))
+                             "person), none, or a list, FILE.csv (file, identity) (default: "
+                             f"{people or 'as before'})")
     parser.add_argument("--faces", choices=indexing.FACES, default=faces,
-                        help="of a photograph with several: auto takes the largest where its "
-                             "person is known, else all (default: %s)" % (faces or "as before"))
+                        help="which of several faces to take: auto takes the largest if the "
+                             "photograph's person is known, else all (default: "
+                             f"{faces or 'as before'})")
 
 
 def _add_output_arguments(parser):
     parser.add_argument("--sheet", metavar="FILE.html", help="contact sheet, one file; a PNG of "
                                                              "the same name goes beside it")
-    parser.add_argument("--json", metavar="FILE.json", help="all as JSON; - prints it alone")
-    parser.add_argument("--csv", metavar="FILE.csv", help="the rows as CSV; - prints it alone")
-    parser.add_argument("--copy", metavar="DIR", help="copies the photographs found; a new folder")
+    parser.add_argument("--json", metavar="FILE.json", help="answers as JSON; - prints this alone")
+    parser.add_argument("--csv", metavar="FILE.csv", help="answers as CSV; - prints this alone")
+    parser.add_argument("--copy", metavar="DIR", help="new folder to copy the photographs found to")
     parser.add_argument("--overwrite", action="store_true",
-                        help="replace files that this program has not written")
+                        help="also replace files that this program did not write")
 
 
 def _add_cache_argument(parser, more=""):
-    parser.add_argument("--data_dir", metavar="DIR", help="folder where prepare.py keeps what it "
-                        f"finds in photographs, which is not done again{more}")
+    parser.add_argument("--data_dir", metavar="DIR", help="folder of the data sets, where "
+                        f"prepare.py keeps what it found, so that nothing is found twice{more}")
 
 
 def _add_threshold_arguments(parser):
     parser.add_argument("--far", type=float, default=answers.DEFAULT_RATE, metavar="RATE",
                         help="share of strangers that may be named (default: %(default)s)")
     parser.add_argument("--threshold", type=float, metavar="D",
-                        help="distance up to which a face is named, instead of --far (of "
-                             "embeddings: about 0.06)")
+                        help="distance up to which a face is named, instead of --far (for "
+                             "embeddings about 0.06)")
 
 
 def _add_codes_argument(parser):
-    parser.add_argument("--codes_alone", action="store_true", help="compare codes alone, also "
-                        "where the gallery has embeddings of its faces")
+    parser.add_argument("--codes_alone", action="store_true", help="compare codes alone, even "
+                        "if the gallery has embeddings of its faces")
 
 
 def _add_engine_arguments(parser, use="how codes will be compared (default: auto, by size and "
                                       "bits)"):
     parser.add_argument("--engine", choices=["auto"] + list(ENGINES) + [MILVUS], default="auto",
                         help=use)
-    parser.add_argument("--uri", metavar="HOST:PORT", help="of --engine milvus; https:// before "
-                        "it for TLS. A token is taken from the variable MILVUS_TOKEN")
+    parser.add_argument("--uri", metavar="HOST:PORT", help="address of the Milvus server; "
+                        "https:// before it for TLS. The variable MILVUS_TOKEN holds its token")
     parser.add_argument("--ca", metavar="FILE.pem", help="certificate of the server's authority")
 
 

@@ -160,5 +160,5 @@ def follow(workers, data_dir):
     except Interrupted as stop:
         sys.exit(128 + stop.signal_number)
     except LostWorker as error:
-        raise LostWorker(f"{error}; what worker 0 has saved stays; to go on: the same command with "
-                         "--resume")
+        raise LostWorker(f"{error}; what worker 0 has saved stays; to continue: the same command "
+                         "with --resume")

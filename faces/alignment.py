@@ -64,7 +64,7 @@ def align(image, landmarks, size, margin):
         margin: see template.
 
     Returns:
-        uint8 [size, size, 3]. Beyond the photograph its outermost pixels go on.
+        uint8 [size, size, 3]. Outside the photograph its edge pixels are repeated.
 
     Raises:
         ValueError: the landmarks coincide.

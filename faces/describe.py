@@ -40,7 +40,7 @@ def describe(dataset):
     lines += _folder_lines(dataset) + _crop_lines(dataset.crop)
     problems = []
     if dataset.num_identities == 1:
-        problems.append("there is one person alone: nobody to tell them apart from")
+        problems.append("there is only one person, so nobody to tell apart")
     problems += _split_problems(dataset, ("training", "test"), (train, test), lines)
     problems += _duplicate_problems(dataset, train, test, lines)
     if dataset.unseen:
@@ -152,7 +152,7 @@ def _duplicate_problems(dataset, train, test, lines):
         lines.append(f"  {len(near)} pairs of images of different people look nearly the same: "
                      + "; ".join(title.of(pair) for pair in near[:3].tolist())
                      + "; ..." * (len(near) > 3)
-                     + ". Look whether they show one photograph")
+                     + ". Check whether they show one photograph")
     return problems
 
 

@@ -32,11 +32,11 @@ THRESHOLDS = (0.6, 0.7, 0.9)
 # The mean (root of squares) by which landmarks may miss their places in the template once they are
 # aligned, as a share of the template's side.
 MOST_MISS = 0.12
-# Which side of a photograph is up is asked where its best face scores less than SURE_SCORE: the
-# networks find faces on their head, too, and see eyes above the mouth there, but with lower scores.
-# Below DOUBTFUL_SCORE the other three sides are tried in full; above it, the last network alone
-# looks at the best face turned. A face of another side must score LEAST_TURNED_SCORE, and its score
-# must lack a TIMES_SURER-th of what the upright one lacks to 1. docs/data.md has what came of it.
+# If the best face of a photograph scores below SURE_SCORE, the photograph may lie on its side or
+# upside down: the networks find such faces, too, but misplace landmarks and score them lower. Below
+# DOUBTFUL_SCORE the photograph is searched in all three turns; above it, the last network alone
+# scores the best face turned. A turned face must score LEAST_TURNED_SCORE, and lack at most a
+# TIMES_SURER-th of what the upright one lacks to 1. docs/data.md has the results.
 SURE_SCORE, DOUBTFUL_SCORE, LEAST_TURNED_SCORE, TIMES_SURER = 0.999, 0.98, 0.95, 3
 # Border that is put around a photograph in which no face was found, a share of its longer side.
 BORDER = 0.15
@@ -164,7 +164,7 @@ class FaceDetector:
         return sorted(found, key=lambda face: -face.area)
 
     def _better_turn(self, image, face):
-        """Quarters to turn an image by until the last network is surer of its face: (), or one."""
+        """Quarter turns after which the last network scores an image's face higher: (), or one."""
         square = _squares(np.array([face.box + (0,)], float))[:, :4]
         batch = _cut_out(image, np.trunc(square).astype(int), 48)
         # The networks take x before y, so that a quarter counterclockwise is one clockwise here.

@@ -112,9 +112,9 @@ def read_text(path):
     try:
         text = content.decode(encoding) if encoding else _decode_lines(content)
     except ValueError as error:
-        raise UserError(f"{path} is no text: {error}")
+        raise UserError(f"{path} is not text: {error}")
     if "\0" in text:
-        raise UserError(f"{path} is no text: it has NUL characters")
+        raise UserError(f"{path} is not text: it has NUL characters")
     return text.lstrip("\ufeff")
 
 

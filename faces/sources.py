@@ -93,7 +93,7 @@ def find_photos(source, images, lists=(), labels_file=None):
     notes += walker.notes(left_out)
     if not photos:
         raise UserError(f"--images {images}: no photographs for --source {source} "
-                        f"(prepare.py --help says how they must lie)"
+                        f"(prepare.py --help shows the layout)"
                         + "".join(f"; {note}" for note in notes))
     _check_names(photos)
     passed_over = Counter()
@@ -152,8 +152,8 @@ def _refuse_nested(files, images, depth):
                     and len(_folders(files, (name,))) > 1 for name, depths in tops.items()):
         people = _folders(files, (next(iter(tops)),))
         places = " or ".join(str(images / name) for name in tops)
-        raise UserError(f"--images {images}: {_some_names(tops)} are no people; the "
-                        f"people seem to be the folders in there ({_some_names(people)}): name "
+        raise UserError(f"--images {images}: {_some_names(tops)} are not people; the "
+                        f"people seem to be the folders below ({_some_names(people)}): name "
                         f"--images {places}")
 
 
@@ -257,9 +257,9 @@ def _facescrub_entries(path):
         rows = list(csv.reader(io.StringIO(labels.read_text(path), newline=""),
                                delimiter="\t", quoting=csv.QUOTE_NONE))
     except csv.Error as error:
-        raise UserError(f"{path} is no FaceScrub list: {error}")
+        raise UserError(f"{path} is not a FaceScrub list: {error}")
     if not rows or rows[0] != FACESCRUB_COLUMNS:
-        raise UserError(f"{path} is no FaceScrub list: its first line must be "
+        raise UserError(f"{path} is not a FaceScrub list: its first line must be "
                         f"{' '.join(FACESCRUB_COLUMNS)}, with tabs")
     for number, row in enumerate(rows[1:], 2):
         if not row:
@@ -280,7 +280,7 @@ def _check_names(photos):
     """Raises UserError for a person whom labels.txt could not keep as one line of UTF-8."""
     for person in dict.fromkeys(photo.person for photo in photos):
         if not person.isprintable():  # control characters, and bytes that are no UTF-8
-            raise UserError(f"the name {person!r} has control characters or bytes that are no "
+            raise UserError(f"the name {person!r} has control characters or bytes that are not "
                             "UTF-8; rename its folder")
 
 
@@ -296,7 +296,7 @@ def _double_names(photos):
             forms = {unicodedata.normalize("NFC", name) for name in names}
             shown = names if len(forms) == len(names) else [
                 f"{name} ({ascii(name)})" for name in names]
-            notes.append(f"{' and '.join(shown)} are taken for {len(names)} people although their "
-                         "names differ in case, blanks or Unicode form alone; join their folders "
-                         "if they are one")
+            notes.append(f"{' and '.join(shown)} count as {len(names)} people, although their "
+                         "names differ only in case, blanks or Unicode form; merge their folders "
+                         "if they are one person")
     return notes

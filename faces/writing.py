@@ -128,7 +128,7 @@ def check_replaceable(target, overwrite):
     if not os.path.lexists(target):
         return notes
     if not os.path.isfile(target / MANIFEST) or target.is_symlink():
-        raise UserError(f"{target} exists and is no data set of prepare.py; choose another --name")
+        raise UserError(f"{target} exists and is not prepare.py's data set; choose another --name")
     if not overwrite:
         raise UserError(f"{target} exists; choose another --name, or --overwrite it"
                         + "".join(f" ({note})" for note in notes))

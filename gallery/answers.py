@@ -496,8 +496,8 @@ def check_replaceable(path):
         with files.reading(path), open(path, "rb") as stream:
             mark = stream.read(1000)
     if MARKS[path.suffix] not in mark:
-        raise UserError(f"{path} is there already, and this program has not written it; name "
-                        "another file, or add --overwrite")
+        raise UserError(f"{path} exists, and this program did not write it; name another file, or "
+                        "add --overwrite")
 
 
 def write_file(path, data):

@@ -402,7 +402,7 @@ def open_index(gallery, engine=None):
         raise UserError(f"{gallery.path} is empty; python search.py add puts photographs into it")
     engine = engine or gallery.info["engine"] or choose_engine(len(gallery), gallery.num_bits)
     if engine not in ENGINES:
-        raise UserError(f"{engine!r:.80} is no engine; valid values: {', '.join(ENGINES)}")
+        raise UserError(f"{engine!r:.80} is not an engine; valid values: {', '.join(ENGINES)}")
     if engine == IvfIndex.name:
         return IvfIndex.open(gallery.path / LISTS, gallery.codes, gallery.num_bits)
     return build_index(engine, gallery.codes, gallery.num_bits)

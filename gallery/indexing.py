@@ -1,8 +1,8 @@
 """Photographs, or a run's own images -> a gallery; and how a gallery follows its folders.
 
 A photograph is known by its path, size and time; where those have changed, by its content. So one
-that was moved or renamed keeps its faces and gets the name of its new place, and one that is gone
-stops answering.
+that was moved or renamed keeps its faces and gets its name from the new folder. One that is gone is
+removed.
 """
 
 import contextlib
@@ -97,7 +97,7 @@ class Found(NamedTuple):
 
 
 class Reading(NamedTuple):
-    """What became of a file: its faces, or the reason why there are none."""
+    """The result for a file: its faces, or the reason why there are none."""
 
     found: Found
     faces: list
@@ -345,15 +345,15 @@ def _remove_old_form(path):
 
 def add(path, folders=(), faces=None, engine=None, people=None, keep_missing=False, rehash=False,
         restore=False, data_dir=None):
-    """Brings a gallery to the state of its folders.
+    """Updates a gallery from its folders.
 
     Args:
         path: of the gallery.
         folders: of photographs; by default those that the gallery was made of.
         faces, engine, people: see index; by default as the gallery was made.
-        keep_missing: whether photographs that are gone go on answering.
+        keep_missing: whether to keep photographs that are gone.
         rehash: whether to compare contents also where a file's size and time are the same.
-        restore: whether to take up photographs that were removed.
+        restore: whether to add photographs again that were removed.
         data_dir: see index_photographs.
 
     Returns:
@@ -443,8 +443,8 @@ class Follower:
                 self.report.counts["left alone"] += len(below_it)
                 self.report.notes.append(
                     f"{one_line(folder)} is missing or holds no photographs: the "
-                    f"{len(below_it)} that were there are left alone (is its disk not mounted? "
-                    f"python search.py remove {self.writer.path} --file removes them)")
+                    f"{len(below_it)} that were there are left alone; mount its disk, or remove "
+                    f"them: python search.py remove {self.writer.path} --file FOLDER")
                 continue
             self.report.notes += walker.notes(left_out)
             self._note_left_out(folder, left_out)

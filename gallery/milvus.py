@@ -91,8 +91,8 @@ class Server:
         with _refusals(f"the server at {self._uri}"):
             if not self._is_complete(name, gallery):
                 raise UserError(
-                    f"the server at {self._uri} does not hold {gallery.path} as it is now; run: "
-                    f"python search.py add {gallery.path} --engine milvus --uri {self._uri}")
+                    f"the server at {self._uri} does not hold the current codes of {gallery.path}; "
+                    f"run: python search.py add {gallery.path} --engine milvus --uri {self._uri}")
             # What was released is loaded again. Python 3.7's pymilvus has no public name for it.
             load = getattr(self._client, "load_collection", None) or self._client._load
             load(name, timeout=BUILD_SECONDS)

@@ -25,7 +25,7 @@ class Naming(NamedTuple):
 def rename(path, old, new):
     """Gives a person another name; two people become one if the name is another person's.
 
-    Folders and lists that call the person by the old name go on meaning the same person.
+    Folders and lists that call the person by the old name still mean the same person.
 
     Args:
         path: of the gallery.
@@ -142,7 +142,7 @@ def _checked_ids(writer, ids):
     for face in ids:
         if not -2 ** 63 <= face < 2 ** 63 or not writer.rows(
                 "SELECT 1 FROM faces WHERE id = ?", face):
-            raise UserError(f"{writer.path} holds no face of id {face}")
+            raise UserError(f"{writer.path} holds no face with the id {face}")
     return ids
 
 
@@ -158,7 +158,7 @@ def _person(writer, typed):
     names = Names(name for name, in writer.rows("SELECT name FROM people ORDER BY name"))
     found = names.find(typed) if typed.strip() else None
     if found is None:
-        raise UserError(f"{writer.path} knows nobody by the name {one_line(typed, 60)!r}: "
+        raise UserError(f"{writer.path} holds nobody of the name {one_line(typed, 60)!r}: "
                         f"{_difference(names, typed)}")
     return writer.rows("SELECT id FROM people WHERE name = ?", found)[0][0], found
 

@@ -404,7 +404,7 @@ class _Handler(tornado.web.RequestHandler):
             if error.code == "too_large":
                 self._finish_error(413, error.detail)
             else:
-                self._finish_error(415, "this is no photograph that can be read, or a damaged one")
+                self._finish_error(415, "this is not a readable photograph")
         except UserError as error:
             self._finish_error(503, str(error))
         except NotThere as error:

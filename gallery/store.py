@@ -314,7 +314,7 @@ class Gallery:
         if not rows:
             raise KeyError(face_id)
         if not rows[0][0].startswith((b"\x89PNG", b"\xff\xd8")):
-            raise _damaged(self.path / FILE, f"the thumbnail of face {face_id} is no image")
+            raise _damaged(self.path / FILE, f"the thumbnail of face {face_id} is not an image")
         return rows[0][0]
 
     def embeddings_of(self, rows):
@@ -711,7 +711,7 @@ def check_folder(path):
     kind = OutputFolder(path).kind() if (path / MARKER).exists() else None
     if kind not in ("gallery", None):
         raise UserError(f"{path} is not a gallery but holds a {kind}")
-    raise UserError(f"{path} is no gallery: it has no {FILE}; {_index_again(path)}")
+    raise UserError(f"{path} is not a gallery: it has no {FILE}; {_index_again(path)}")
 
 
 @contextlib.contextmanager
@@ -771,8 +771,8 @@ def _connect(path, write=False):
                 if immutable or write:
                     raise
                 if log.exists() and log.stat().st_size:
-                    raise Failed(f"{path} has changes that were not finished, and its folder "
-                                 "cannot be written; copy the folder elsewhere")
+                    raise Failed(f"{path} has unfinished changes, and its folder cannot be "
+                                 "written; copy the folder elsewhere")
             except BaseException:
                 connection.close()
                 raise
@@ -782,7 +782,7 @@ def _check_schema(connection, path):
     """Raises UserError unless a file has our tables and nothing else."""
     version = connection.execute("PRAGMA user_version").fetchone()[0]
     if connection.execute("PRAGMA application_id").fetchone()[0] != APPLICATION:
-        raise _damaged(path, "it is no gallery")
+        raise _damaged(path, "it is not a gallery")
     if version != VERSION:
         raise _damaged(path, "another version of this program made it")
     if _tables(connection) != _expected_tables():

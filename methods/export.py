@@ -179,7 +179,7 @@ def _check_saved_model(path):
     for entry in sorted(path.rglob("*")):
         inside = entry.relative_to(path).as_posix()
         if not entry.is_dir() and not SAVED_MODEL_FILE.fullmatch(inside):
-            raise UserError(f"{entry} is no file of an export, which replaces all of {path}; move "
+            raise UserError(f"{entry} is not part of an export, which replaces all of {path}; move "
                             "it away or name another folder")
 
 
@@ -209,6 +209,6 @@ def _check_metadata(value):
     pixel_range = value["pixel_range"]
     if len(pixel_range) != 2 or not all(type(end) in (int, float) for end in pixel_range) or (
             not pixel_range[0] < pixel_range[1]):
-        raise ValueError("its 'pixel_range' is no pair of numbers that ascend")
+        raise ValueError("its 'pixel_range' is not an ascending pair of numbers")
     if value["std"] < 0:
         raise ValueError("its 'std' is negative")

@@ -265,7 +265,7 @@ def open_trained_run(config, dataset, digest=None, used_by=None):
                    "another run, or give that value")
     starts = folder.provenance()
     if not starts or starts[-1].get("ended_by") != "finished":
-        refuse("this run is not finished; go on with python main.py --resume --run_dir "
+        refuse("this run is not finished; continue it with python main.py --resume --run_dir "
                f"{config.features_of}")
     if digest is not None and starts[0].get("data") not in (None, digest):
         refuse("it was trained on other data than there is now under its name; train it again")

@@ -83,7 +83,7 @@ class Method(abc.ABC):
     def check(self, config):
         """Raises UserError if settings contradict the method."""
         if config.features_of is not None and not self.needs_features_of:
-            raise UserError(f"features_of means nothing to method {config.method}; leave it out")
+            raise UserError(f"method {config.method} does not use features_of; leave it out")
         meaningless = [name for name in PIXEL_SETTINGS if getattr(config, name)]
         if self.takes_embeddings and self.trains and meaningless:
             raise UserError(f"method {config.method} takes embeddings, which have no mirror image: "

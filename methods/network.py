@@ -161,8 +161,8 @@ class NetworkMethod(Method):
 
 @contextlib.contextmanager
 def _telling_what_is_saved(run, workers):
-    """Adds to a LostWorker or Interrupted what is saved, and how to go on from there."""
-    resume = f"to go on: python main.py --resume --run_dir {run.folder}{workers.how_to_start}"
+    """Adds to a LostWorker or Interrupted what is saved, and how to continue from there."""
+    resume = f"to continue: python main.py --resume --run_dir {run.folder}{workers.how_to_start}"
     try:
         yield
     except Interrupted as stop:

@@ -119,7 +119,7 @@ def read_projection(folder, size, num_bits):
     """
     projection = Projection(**read_arrays(folder.path / "projection.npz", Projection._fields))
     if projection.columns.shape != (size, num_bits) or projection.mean.shape != (size,):
-        raise UserError(f"{folder}/projection.npz is not what encoder.json says; export again")
+        raise UserError(f"{folder}/projection.npz does not match encoder.json; export again")
     return projection
 
 

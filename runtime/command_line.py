@@ -82,8 +82,7 @@ def check_output():
     """Raises Failed if standard output is lost: for a command whose answer is what it prints."""
     sys.stdout.flush()
     if getattr(sys.stdout, "lost", None):
-        raise Failed(f"standard output cannot be written: {sys.stdout.lost}; the answer is "
-                     f"lost")
+        raise Failed(f"standard output cannot be written: {sys.stdout.lost}; the answer is lost")
 
 
 def _protect_output():

@@ -33,8 +33,8 @@ def visible_devices(jobs, option="--jobs"):
         return deque([None] * jobs)
     devices = visible.split(",") if visible is not None else [str(gpu) for gpu in range(count)]
     if min(count, len(devices)) < jobs:
-        raise UserError("%s is %d but TensorFlow finds %d GPUs; one process on each is the most "
-                        "that helps" % (option, jobs, min(count, len(devices))))
+        raise UserError(f"{option} is {jobs}, but TensorFlow finds {min(count, len(devices))} "
+                        "GPUs; use at most one process for each")
     return deque(devices[:jobs])
 
 

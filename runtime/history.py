@@ -70,7 +70,7 @@ class History:
                 raise ValueError("its last line is not whole")
         except (csv.Error, ValueError) as error:
             raise UserError(f"{self.path} is damaged: line {reader.line_num}: {error}; repair it, "
-                            f"or move the file away to go on without it")
+                            f"or move the file away to continue without it")
         return rows
 
     def _write(self, rows):

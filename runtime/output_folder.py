@@ -147,7 +147,7 @@ class OutputFolder:
         with writing(self.path):
             before = os.stat(self.path)
             if os.path.lexists(path) and not is_empty_file(path):
-                raise UserError(f"{path} is no lock of this program; move it away")
+                raise UserError(f"{path} is not a lock of this program; move it away")
             # Not bound to a thread: one may write to the folder, and another release it.
             lock = filelock.FileLock(path, timeout=0, thread_local=False)
             try:

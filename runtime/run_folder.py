@@ -191,9 +191,9 @@ class RunFolder(OutputFolder):
         if kind is None:
             if has_config and os.path.isdir(self.path / "checkpoints"):
                 raise UserError(f"{self} holds a run of an older version, without {MARKER}, and is "
-                                f"not replaced; go on with --resume, move it away, or name another "
-                                f"--run_dir")
-            raise UserError(f"{self} holds something that is no run ({names[0]}); name another "
+                                "not replaced; continue it with --resume, move it away, or name "
+                                "another --run_dir")
+            raise UserError(f"{self} holds something that is not a run ({names[0]}); name another "
                             f"--run_dir")
         if kind != "run":
             raise UserError(f"{self} holds no run but another output ({kind}); name another "
@@ -202,7 +202,7 @@ class RunFolder(OutputFolder):
             return False  # killed before its settings were written
         if not overwrite:
             raise UserError(
-                f"{self} already holds a run; add --resume to go on with it, --overwrite to "
+                f"{self} already holds a run; add --resume to continue it, --overwrite to "
                 f"replace it, or name another --run_dir" if has_config else
                 f"{self} holds a run without its config.json; add --overwrite to replace it, or "
                 f"name another --run_dir")
@@ -253,7 +253,7 @@ class RunFolder(OutputFolder):
 
     def _where_the_old_run_is(self):
         """What to add to a message that there is no run here; empty if none was replaced."""
-        return "".join(f"; the run that was there is in {path}: rename it to go on with it"
+        return "".join(f"; the run that was there is in {path}: rename it to continue it"
                        for path in self._replaced()[-1:])
 
     def _note_replaced(self):

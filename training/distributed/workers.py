@@ -150,7 +150,7 @@ class Supervisor:
         elif code == LOST:
             pass  # worker 0 has printed which worker it lost
         elif index == 0:
-            _say(f"worker 0 {_ending(first)}; its last checkpoint stays; to go on: the same "
+            _say(f"worker 0 {_ending(first)}; its last checkpoint stays; to continue: the same "
                  "command with --resume")
         else:
             _say(f"worker {index} {_ending(first)} before training began; start again")
