@@ -65,11 +65,11 @@ def open_set_results(seen, unseen):
     The unknown people are the known unknown in O1, the unknown unknown in O2, and both in O3.
 
     Args:
-        seen: Codes or Floats of the seen people.
+        seen: Codes or Floats of the people in training.
         unseen: those of the unseen people, of which only the queries count.
 
     Returns:
-        Dict of plain values for results.json; empty if there are fewer than three seen people.
+        Dict of plain values for results.json; empty if fewer than three people are in training.
     """
     people = np.unique(seen.gallery_labels)
     if len(people) < SEEN_PARTS:

@@ -51,7 +51,7 @@ def unseen_results(codes, unseen_codes):
     """The entries of results.json on unseen people: those who are not in training.
 
     Args:
-        codes: Codes or Floats of the seen people.
+        codes: Codes or Floats of the people in training.
         unseen_codes: those of the unseen people.
 
     Returns:

@@ -329,11 +329,11 @@ def found_text(gallery, judge, result):
     perhaps = judge.comparison.perhaps()
     tiers = [[item for item in shown.values() if low < item[0] <= high] for low, high in (
         (-1, judge.threshold), (judge.threshold, perhaps), (max(judge.threshold, perhaps), 2))]
-    lines = [f"{title(result)}: on {len(tiers[0]) or 'no'} photograph{'s' * (len(tiers[0]) > 1)}"]
+    lines = [f"{title(result)}: in {len(tiers[0]) or 'no'} photograph{'s' * (len(tiers[0]) > 1)}"]
     if result.same:
         lines.append("  " + same_line(result))
     for heading, items in zip((
-            None, f"  perhaps on these (one face of somebody else is as near as "
+            None, "  perhaps in these (one face of somebody else is to be expected within "
             f"{number_text(perhaps)}):", "  the nearest others, most likely of other people:"),
             tiers):
         lines += [heading] if items and heading else []

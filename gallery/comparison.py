@@ -80,9 +80,9 @@ class ByCodes:
                           for one, other, count in self.calibration.closest
                           if one in names and other in names)
         return (f"even distance 0 names {self.calibration.false_accept_rate(0):.3g} of strangers, "
-                f"more than the {rate:.3g} that may be" + (
-                    f"; most often it takes one of these for the other: {pairs}; if they are one "
-                    "person, join them with python search.py rename" if pairs else "")
+                f"more than the {rate:.3g} allowed" + (
+                    f"; it most often confuses {pairs}; if two of these are one person, merge "
+                    "them with python search.py rename" if pairs else "")
                 + f"; else codes of {self.gallery.num_bits} bits are too short")
 
     def caution(self, rate):
@@ -93,9 +93,9 @@ class ByCodes:
                 f"{self.calibration.source}")
 
     def strangers(self, distance):
-        """The Rate of strangers that a threshold names; None where that is not known.
+        """The Rate of strangers that a threshold names; None if it is not known.
 
-        Its low end is None where that was not measured.
+        Its low end is None if it was not measured.
         """
         if self.calibration is None:
             return None

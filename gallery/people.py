@@ -158,7 +158,7 @@ def _person(writer, typed):
     names = Names(name for name, in writer.rows("SELECT name FROM people ORDER BY name"))
     found = names.find(typed) if typed.strip() else None
     if found is None:
-        raise UserError(f"{writer.path} holds nobody of the name {one_line(typed, 60)!r}: "
+        raise UserError(f"{writer.path} holds nobody named {one_line(typed, 60)!r}: "
                         f"{_difference(names, typed)}")
     return writer.rows("SELECT id FROM people WHERE name = ?", found)[0][0], found
 

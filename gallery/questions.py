@@ -75,7 +75,7 @@ def query_photographs(gallery, index, judge, paths, top, radius=None, least=0):
                 for number, (face, code) in enumerate(zip(faces, codes), 1)]
     if not found:
         path, reason = unread[0]
-        others = f"; nor has any other of the {len(unread)} photographs a face"
+        others = f"; no face in the other {len(unread) - 1} photographs either"
         raise UserError(f"{one_line(path)}: {reason}{others * (len(unread) > 1)}")
     return found, unread
 

@@ -99,7 +99,7 @@ class FeatureMethod(Method):
 
     @abc.abstractmethod
     def codes(self, run, seen, unseen, metadata):
-        """The Codes or Floats of people seen, and those of people never seen (or None).
+        """The Codes or Floats of people in training, and those of people never seen (or None).
 
         Args:
             run: a Run.
