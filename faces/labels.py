@@ -1,4 +1,4 @@
-"""Lists that people write (who is on which photograph), and names that people type.
+"""Lists that people write (who is in which photograph), and names that people type.
 
     for line in read_labels(path): line.number, line.file, line.identity
     names = Names(file.relative for file in files)

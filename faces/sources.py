@@ -32,7 +32,7 @@ class Photo(NamedTuple):
 
     Attributes:
         path: Path of the file.
-        person: str, name of who is on it.
+        person: str, name of who is in it.
         box: (left, top, right, bottom) in pixels where the source says the face is, or None.
         group: str, photographs of one video share it; else empty.
         sha256: str, what the file's hash must be, or None.
@@ -68,7 +68,7 @@ def find_photos(source, images, lists=(), labels_file=None):
         source: "folder", "lfw", "facescrub" or "youtube_faces".
         images: Path of the folder.
         lists: Paths of FaceScrub's lists.
-        labels_file: Path of a list (faces.labels.read_labels) that says who is on a photograph of
+        labels_file: Path of a list (faces.labels.read_labels) that says who is in a photograph of
             "folder"; None if folders say it.
 
     Returns:

@@ -333,7 +333,7 @@ def found_text(gallery, judge, result):
     if result.same:
         lines.append("  " + same_line(result))
     for heading, items in zip((
-            None, "  perhaps in these (one face of somebody else is to be expected within "
+            None, "  perhaps in these (one face of somebody else is expected within "
             f"{number_text(perhaps)}):", "  the nearest others, most likely of other people:"),
             tiers):
         lines += [heading] if items and heading else []

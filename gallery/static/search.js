@@ -107,7 +107,7 @@ async function nameFace() {
       method: "POST", body: JSON.stringify({name: element("face-person").value}),
       headers: {"Content-Type": "application/json"}});
     element("face").close();
-    say("Face " + face.id + " is " + named.identity + " now.");
+    say("Face " + face.id + " is now " + named.identity + ".");
     await showAbout();
     await browse(browsed);
     await searchAgain();
@@ -236,7 +236,7 @@ async function search(photograph) {
     shown = found.faces.map((face, number) => Object.assign(face, {
       title: photograph.name + (count > 1 ? ", face " + (number + 1) + " of " + count : "")}));
     showResults();
-    say(count === 0 ? "No face was found on " + photograph.name + "." :
+    say(count === 0 ? "No face was found in " + photograph.name + "." :
       count === 1 ? "One face was searched." : count + " faces were searched.", count === 0);
     if (threshold !== null) await searchAgain();
   } catch (error) {
@@ -285,7 +285,7 @@ function explainThreshold() {
   if (distance === null) {
     element("meaning").textContent = "Nobody is named: " + about.why_nobody + ".";
   } else if (!curve) {
-    element("meaning").textContent = "How many strangers that names is not known.";
+    element("meaning").textContent = "It is not known how many strangers that names.";
   } else {
     const [named, most, missed] =
       curve.points[Math.min(place, curve.points.length - 1)];
