@@ -362,9 +362,11 @@ def test_served_by_a_process(run, own, tmp_path):
     # Without a name it is the newest run that is served.
     (tmp_path / "runs").mkdir()
     os.symlink(str(run), str(tmp_path / "runs" / "orl"))
-    server = subprocess.Popen(command("search.py", "serve", "--port", "0"), cwd=str(tmp_path),
-                              stdout=subprocess.PIPE, stderr=subprocess.PIPE,
-                              universal_newlines=True)
+    # A background job ignores SIGINT, and so would its children.
+    server = subprocess.Popen(
+        command("search.py", "serve", "--port", "0"), cwd=str(tmp_path), stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE, universal_newlines=True,
+        preexec_fn=lambda: signal.signal(signal.SIGINT, signal.default_int_handler))
     try:
         assert str(own) in server.stdout.readline()
         port = int(re.search(r"http://127\.0\.0\.1:(\d+)/$", server.stdout.readline()).group(1))
