@@ -116,9 +116,6 @@ class Index:
         for start in range(0, len(self.codes), SCAN):
             yield start, _scan(query, self.codes[start:start + SCAN])
 
-    def close(self):
-        """Frees what is held outside this process."""
-
 
 def measured_recall(index, top=SAMPLE_TOP, count=SAMPLE):
     """Recall of an engine against exact search, on stored codes with some bits flipped.
