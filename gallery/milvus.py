@@ -56,6 +56,8 @@ class Server:
         with _refusals(f"the server at {self._uri} cannot be reached"):
             self._client = self._pymilvus.MilvusClient(
                 uri=self._uri, token=token or "", timeout=CONNECT_SECONDS, **options)
+            # The client may reuse an earlier connection, which says nothing of the server today.
+            self._client.list_collections(timeout=CONNECT_SECONDS)
 
     def close(self):
         """Ends the connection."""
