@@ -28,7 +28,16 @@ import sys
 import textwrap
 from pathlib import Path
 
-from gallery import answers, contact_sheet, indexing, people, questions
+from gallery import (
+    answers,
+    contact_sheet,
+    following,
+    indexing,
+    output_files,
+    people,
+    questions,
+    texts,
+)
 from gallery.engines import ENGINES, IvfIndex, choose_engine, open_index
 from gallery.store import Gallery
 from runtime import files
@@ -60,7 +69,7 @@ def find(arguments):
             raise UserError(f"{one_line(photograph)} is not there")
     path = _cached_gallery(options.folder)
     quiet = "-" in (options.json, options.csv)
-    report = indexing.index_photographs(path, [options.folder], "all", people=indexing.NO_PEOPLE,
+    report = indexing.index_photographs(path, [options.folder], "all", people=following.NO_PEOPLE,
                                         data_dir=options.data_dir)
     with Gallery.open(path) as gallery:
         if not quiet:
@@ -70,12 +79,12 @@ def find(arguments):
         _check_distances(gallery, options)
         judge = answers.Judge(gallery, options.far, options.threshold)
         options.radius = max(judge.threshold, judge.comparison.perhaps())
-        _answer(gallery, judge, open_index(gallery), options, answers.found_text, LEAST_FOUND)
+        _answer(gallery, judge, open_index(gallery), options, texts.found_text, LEAST_FOUND)
 
 
 def _cached_gallery(folder):
     """Path of the gallery that find keeps of a folder."""
-    real = indexing.real_folder(folder)
+    real = following.real_folder(folder)
     cache = os.environ.get("XDG_CACHE_HOME") or os.path.join(os.path.expanduser("~"), ".cache")
     digest = hashlib.sha256(os.fsencode(real)).hexdigest()[:8]
     path = Path(cache, "dcbh", f"{os.path.basename(real)[:100]}-{digest}")
@@ -139,7 +148,7 @@ def add(arguments):
     _add_engine_arguments(parser)
     options = parser.parse_args(arguments)
     server = _server(options)
-    report = indexing.Report()
+    report = following.Report()
     if not server or options.images or _has_sources(options.gallery):  # else uploading is enough
         report = indexing.add(options.gallery, options.images, options.faces,
                               _own_engine(options), options.people, options.keep_missing,
@@ -191,7 +200,7 @@ def remove(arguments):
     if not options.id and not options.name and not options.file:
         raise UserError("name what to remove: --id, --name or --file")
     server = _server(options)
-    report = indexing.Report()
+    report = following.Report()
     report.counts["faces removed"] = people.remove(options.gallery, options.id, options.name,
                                                    options.file)
     _report_change(options.gallery, report, server)
@@ -213,7 +222,7 @@ def info(arguments):
         if options.check:
             gallery.check()
         index = open_index(gallery) if len(gallery) else None
-        print(answers.gallery_text(gallery, answers.Judge(gallery, options.far), index))
+        print(texts.gallery_text(gallery, answers.Judge(gallery, options.far), index))
         if options.left_out:
             for path, reason, count in gallery.left_out():
                 files = f" ({count} files)" if count != 1 else ""
@@ -247,7 +256,7 @@ def query(arguments):
                               options.codes_alone)
         index = server.open_index(gallery) if server else open_index(gallery,
                                                                      _own_engine(options))
-        _answer(gallery, judge, index, options, answers.table)
+        _answer(gallery, judge, index, options, texts.table)
 
 
 def _answer(gallery, judge, index, options, text, least=0):
@@ -307,13 +316,13 @@ def _check_query(options):
         if path and not (path.endswith(ending) or (path == "-" and name != "sheet")):
             raise UserError(f"--{name} is {path}; its name must end in {ending}")
         if path and path != "-" and not options.overwrite:
-            answers.check_replaceable(path)
+            output_files.check_replaceable(path)
     if options.sheet and not options.overwrite:
-        answers.check_replaceable(_picture(options))
+        output_files.check_replaceable(_picture(options))
     if options.json == "-" and options.csv == "-":
         raise UserError("--json - and --csv - would both be printed; name a file for one of them")
     if options.copy is not None:
-        answers.check_copy_folder(options.copy)
+        output_files.check_copy_folder(options.copy)
 
 
 def _check_threshold(options):
@@ -345,16 +354,16 @@ def _write_results(gallery, judge, found, unread, index, options, text):
     """Prints and writes the results of a query; copies come last."""
     for path, reason in unread:
         print(f"{one_line(path)}: {reason}", file=sys.stderr)
-    as_json = answers.to_json(gallery, judge, found, unread)
-    as_csv = answers.to_csv(gallery, found)
+    as_json = texts.to_json(gallery, judge, found, unread)
+    as_csv = texts.to_csv(gallery, found)
     if options.json == "-":
         print(as_json, end="")
     elif options.csv == "-":
         print(as_csv, end="")
     else:
-        print(answers.decision_line(gallery, judge, index))
-        if judge.threshold is not None and answers.rate_line(judge):
-            print(answers.rate_line(judge))
+        print(texts.decision_line(gallery, judge, index))
+        if judge.threshold is not None and texts.rate_line(judge):
+            print(texts.rate_line(judge))
         if judge.caution():
             print(f"caution: {judge.caution()}")
         for result in found:
@@ -362,15 +371,15 @@ def _write_results(gallery, judge, found, unread, index, options, text):
     is_alone = "-" in (options.json, options.csv)
     for path, data in ((options.json, as_json), (options.csv, as_csv)):
         if path and path != "-":
-            answers.write_file(path, data)
+            output_files.write_file(path, data)
     if options.sheet:
-        answers.write_file(options.sheet, contact_sheet.html(gallery, judge, found))
-        answers.write_file(_picture(options), contact_sheet.png(gallery, found))
+        output_files.write_file(options.sheet, contact_sheet.html(gallery, judge, found))
+        output_files.write_file(_picture(options), contact_sheet.png(gallery, found))
         if not is_alone:
             print(f"\ncontact sheet: {options.sheet}, {_picture(options)}")
     failed = []
     if options.copy is not None:
-        copied, failed = answers.copy_matches(gallery, found, options.copy)
+        copied, failed = output_files.copy_matches(gallery, found, options.copy)
         if not is_alone:
             print(f"\ncopied {copied} files to {options.copy}")
     check_output()
@@ -436,8 +445,7 @@ def _add_codes_argument(parser):
                         "if the gallery has embeddings of its faces")
 
 
-def _add_engine_arguments(parser, use="how codes will be compared (default: auto, by size and "
-                                      "bits)"):
+def _add_engine_arguments(parser, use="how codes will be compared (default: auto, by size)"):
     parser.add_argument("--engine", choices=["auto"] + list(ENGINES) + [MILVUS], default="auto",
                         help=use)
     parser.add_argument("--uri", metavar="HOST:PORT", help="address of the Milvus server; "
@@ -482,10 +490,9 @@ def _report_change(path, report, server):
     with Gallery.open(path) as gallery:
         print(f"{path}: {len(gallery)} faces, {len(gallery.names)} people")
         if server:
-            print(answers.engine_line(gallery, server.upload(gallery)))
-        elif (gallery.info["engine"] or choose_engine(
-                len(gallery), gallery.num_bits)) == IvfIndex.name:
-            print(answers.engine_line(gallery, open_index(gallery)))
+            print(texts.engine_line(gallery, server.upload(gallery)))
+        elif (gallery.info["engine"] or choose_engine(len(gallery))) == IvfIndex.name:
+            print(texts.engine_line(gallery, open_index(gallery)))
 
 
 if __name__ == "__main__":

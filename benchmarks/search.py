@@ -85,8 +85,6 @@ def measure_engines(sizes, num_bits, names):
         codes, queries = clustered(size, num_bits, 1), clustered(1000, num_bits, 2)
         exact = None
         for name in names:
-            if name == "buckets" and num_bits > engines.MOST_BUCKET_BITS:
-                continue
             before, started = resident_mib(), time.process_time()
             index = engines.build_index(name, codes, num_bits)
             built, memory = time.process_time() - started, resident_mib() - before
@@ -209,7 +207,7 @@ def detecting_gallery(run, count):
     Yields:
         (Gallery, photographs a second, photographs with a face, list of photographs' bytes).
     """
-    from gallery.indexing import Follower, Report
+    from gallery.following import Follower, Report
     from gallery.store import Gallery, Writer
     from methods.export import Encoder, export_encoder
     from methods.run import open_run
@@ -336,7 +334,7 @@ def main():
     parser.add_argument("what", choices=("engines", "gallery", "photographs", "load", "milvus"))
     parser.add_argument("values", nargs="+", help="numbers of codes, or a run")
     parser.add_argument("--bits", type=int, default=48)
-    parser.add_argument("--engines", nargs="+", default=["flat", "buckets", "ivf"])
+    parser.add_argument("--engines", nargs="+", default=["flat", "ivf"])
     parser.add_argument("--photographs", type=int, default=300)
     parser.add_argument("--seconds", type=float, default=60)
     parser.add_argument("--uri")

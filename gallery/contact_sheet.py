@@ -8,7 +8,7 @@ from PIL import Image, ImageDraw, ImageFont
 from PIL.PngImagePlugin import PngInfo
 
 from faces.photographs import decode_photograph
-from gallery import answers as texts
+from gallery import output_files, texts
 from runtime.pages import data_url, render
 
 TEMPLATE = Path(__file__).resolve().parent / "templates" / "contact_sheet.html"
@@ -67,7 +67,7 @@ def png(gallery, results):
                   gallery.thumbnail(gallery.ids[row]),
                   [gallery.name(row) or "-", f"distance {texts.number_text(distance)}"])
     buffer, mark = io.BytesIO(), PngInfo()
-    mark.add_text("Software", texts.MARKS[".png"].decode())
+    mark.add_text("Software", output_files.MARKS[".png"].decode())
     sheet.save(buffer, "PNG", pnginfo=mark)
     return buffer.getvalue()
 

@@ -1,6 +1,5 @@
 """The engines of search: the nearest codes of a gallery, ties in the order of rows.
 
-    buckets   up to 16 bits: a table of all codes; exact
     flat      faiss, every code compared; exact
     ivf       faiss, inverted lists: a part of the codes compared; for millions and more
 
@@ -26,7 +25,6 @@ SCAN = 1 << 22  # codes compared at once where all distances are wanted
 # Fewer comparisons than this are done by one thread: the others cost more than they do.
 THREADED_PAIRS = 1 << 27
 ALL_THREADS = faiss.omp_get_max_threads()  # all cores, unless OMP_NUM_THREADS says otherwise
-MOST_BUCKET_BITS = 16
 # From so many codes on, lists are worth building; until then a query takes milliseconds anyway.
 IVF_ITEMS = 4000000
 GOOD_RECALL = 0.999
@@ -177,65 +175,6 @@ class FlatIndex(Index):
         return Neighbours(*(np.concatenate(part) for part in zip(*parts)))
 
 
-class BucketIndex(Index):
-    """Codes of up to 16 bits: for each of the 2^K codes the rows that have it."""
-
-    name = "buckets"
-
-    def __init__(self, codes, num_bits):
-        super().__init__(codes, num_bits)
-        if num_bits > MOST_BUCKET_BITS:
-            raise UserError(f"the engine buckets takes codes of up to {MOST_BUCKET_BITS} bits, "
-                            f"not {num_bits}; choose flat")
-        keys = self._keys(codes)
-        self._rows = np.argsort(keys, kind="mergesort")  # stable: rows ascend in a bucket
-        self._sizes = np.bincount(keys, minlength=1 << num_bits)
-        self._starts = np.cumsum(self._sizes) - self._sizes
-        masks = np.arange(1 << num_bits)
-        weights = packing.distances(masks.astype(np.uint64), np.uint64(0))
-        self._masks = [masks[weights == weight] for weight in range(num_bits + 1)]
-
-    def _keys(self, codes):
-        """The first K bits of codes as int64 numbers below 2^K."""
-        first = packing.as_bytes(codes)[:, :2].astype(np.int64)
-        return (first[:, 0] * 256 + first[:, 1]) >> (MOST_BUCKET_BITS - self.num_bits)
-
-    def _search(self, queries, top):
-        keys, origin = np.unique(self._keys(queries), return_inverse=True)
-        distances = np.empty((len(keys), top), np.int32)
-        rows = np.empty((len(keys), top), np.int64)
-        have = np.zeros(len(keys), np.int64)
-        for distance, masks in enumerate(self._masks):
-            open_ = np.flatnonzero(have < top)
-            # Blocks, so that queries x masks stays small.
-            for block in np.array_split(open_, 1 + len(open_) * len(masks) // (1 << 22)):
-                self._collect(keys, block, masks, distance, distances, rows, have)
-            if not len(open_):
-                break
-        return Neighbours(distances[origin.reshape(-1)], rows[origin.reshape(-1)])
-
-    def _collect(self, keys, block, masks, distance, distances, rows, have):
-        """Adds the rows at one distance to the results of a block of queries."""
-        if not len(block):
-            return
-        top = rows.shape[1]
-        buckets = keys[block, None] ^ masks
-        sizes = np.minimum(self._sizes[buckets], (top - have[block])[:, None])
-        owners = np.repeat(np.arange(len(block)), sizes.sum(axis=1))
-        sizes, starts = sizes.ravel(), self._starts[buckets].ravel()
-        inside = np.arange(sizes.sum()) - np.repeat(np.cumsum(sizes) - sizes, sizes)
-        found = self._rows[np.repeat(starts, sizes) + inside]
-        order = np.lexsort((found, owners))
-        owners, found = owners[order], found[order]
-        counts = np.bincount(owners, minlength=len(block))
-        places = np.arange(len(found)) - np.repeat(np.cumsum(counts) - counts, counts)
-        places += have[block][owners]
-        good = places < top
-        rows[block[owners[good]], places[good]] = found[good]
-        distances[block[owners[good]], places[good]] = distance
-        have[block] = np.minimum(have[block] + counts, top)
-
-
 class IvfIndex(Index):
     """faiss' inverted lists: codes are grouped around centers; some groups are searched.
 
@@ -375,13 +314,11 @@ def _nearest_centers(codes, centers):
         for start in range(0, len(codes), SCAN)])
 
 
-ENGINES = {kind.name: kind for kind in (BucketIndex, FlatIndex, IvfIndex)}
+ENGINES = {kind.name: kind for kind in (FlatIndex, IvfIndex)}
 
 
-def choose_engine(num_items, num_bits):
-    """Name of the engine that suits a gallery's size and its codes."""
-    if num_bits <= MOST_BUCKET_BITS:
-        return BucketIndex.name
+def choose_engine(num_items):
+    """Name of the engine that suits a gallery's size."""
     return FlatIndex.name if num_items < IVF_ITEMS else IvfIndex.name
 
 
@@ -393,13 +330,13 @@ def open_index(gallery, engine=None):
         engine: one of ENGINES; by default the gallery's own, or the one that suits.
 
     Raises:
-        UserError: the gallery is empty, or the engine does not take its codes.
+        UserError: the gallery is empty.
     """
     if not len(gallery):
         raise UserError(f"{gallery.path} is empty; python search.py add puts photographs into it")
-    engine = engine or gallery.info["engine"] or choose_engine(len(gallery), gallery.num_bits)
-    if engine not in ENGINES:
-        raise UserError(f"{engine!r:.80} is not an engine; valid values: {', '.join(ENGINES)}")
+    engine = engine or gallery.info["engine"]
+    if engine not in ENGINES:  # none was chosen, or a gallery of an older version names its own
+        engine = choose_engine(len(gallery))
     if engine == IvfIndex.name:
         return IvfIndex.open(gallery.path / LISTS, gallery.codes, gallery.num_bits)
     return build_index(engine, gallery.codes, gallery.num_bits)

@@ -40,7 +40,7 @@ def rename(path, old, new):
     new = _checked_name(new)
     with Writer(path) as writer:
         person, old = _person(writer, old)
-        count = len(_faces_of(writer, person))
+        count = len(_faces_of(writer, person)) if new != old else 0
         other = writer.rows("SELECT id FROM people WHERE name = ?", new)
         if other and other[0][0] != person:
             _merge(writer, person, other[0][0])

@@ -13,7 +13,7 @@ from config import EMBEDDING_SIZE
 from evaluation import packing
 from evaluation.nearest import unit_vectors
 from faces.photographs import PhotographError, decode_photograph, open_photograph, quiet_pillow
-from gallery import answers, people
+from gallery import people, texts
 from gallery.answers import MOST_TOP, Judge
 from gallery.engines import Index
 from gallery.questions import check_embedder, encoder_input, find_faces, is_more_than_a_face
@@ -117,7 +117,7 @@ class Searcher:
                 "num_bits": gallery.num_bits, "engine": state.index.name if state.index else "none",
                 "threshold": judge.threshold, "step": judge.comparison.step,
                 "decided_by": judge.comparison.name, "why_nobody": judge.why_nobody(),
-                "rate": judge.rate, "rate_text": answers.rate_line(judge),
+                "rate": judge.rate, "rate_text": texts.rate_line(judge),
                 "caution": judge.caution(), "curve": curve, "page": PAGE}
 
     def people(self):
@@ -238,7 +238,7 @@ def _neighbours(state, code, offset=0, count=PAGE, threshold=None):
         judge = state.judge.with_threshold(threshold)
         if embedding is None and judge.comparison.name == "embeddings":
             raise ValueError("the face's embedding is missing")
-        answer = answers.answer_dict(state.gallery, judge.answer(
+        answer = texts.answer_dict(state.gallery, judge.answer(
             state.index, packed, min(offset + count, total), embedding=embedding))
     answer["neighbours"] = answer["neighbours"][offset:]
     return dict(answer, code=code, offset=offset, total=total)
@@ -293,7 +293,7 @@ def _face(gallery, face_id):
 
 
 def _as_dict(face):
-    return {"id": face.id, "identity": face.name, "place": face.place, "file": face.photograph}
+    return {"id": face.id, "person": face.name, "place": face.place, "file": face.photograph}
 
 
 def _row_of(gallery, face_id):

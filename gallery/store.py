@@ -396,6 +396,7 @@ class Writer:
         self.path = _path_of(path)
         _mark_again(self.path)
         if make:
+            _refuse_old_form(self.path)
             self.folder = OutputFolder.create(self.path, "gallery")
         else:
             check_folder(self.path)
@@ -706,12 +707,18 @@ def check_folder(path):
         raise UserError(f"{path}: no such gallery; python search.py index makes one")
     if (path / FILE).is_file():
         return
-    if (path / "gallery.json").is_file():
-        raise UserError(f"{path} is a gallery of an older version; {_index_again(path)}")
+    _refuse_old_form(path)
     kind = OutputFolder(path).kind() if (path / MARKER).exists() else None
     if kind not in ("gallery", None):
         raise UserError(f"{path} is not a gallery but holds a {kind}")
     raise UserError(f"{path} is not a gallery: it has no {FILE}; {_index_again(path)}")
+
+
+def _refuse_old_form(path):
+    """Raises UserError for a gallery (a Path) that an older version wrote into other files."""
+    if (path / "gallery.json").is_file() and not (path / FILE).is_file():
+        raise UserError(f"{path} is a gallery of an older version; remove it, then "
+                        + _index_again(path))
 
 
 @contextlib.contextmanager
@@ -733,7 +740,12 @@ def _damaged(path, why):
 
 
 def _index_again(folder):
-    return f"index again: python search.py index [RUN] --images DIR --out {folder}"
+    run = "[RUN] "  # of a gallery whose encoder is damaged, too
+    for path in sorted(folder.glob("encoder*/encoder.json")):
+        with contextlib.suppress(UserError, AttributeError, TypeError):
+            run = files.read_json(path).get("run")
+            run = f"{one_line(run, 200)} " if run else ""
+    return f"index again: python search.py index {run}--images DIR --out {folder}"
 
 
 def _status(path):

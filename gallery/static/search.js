@@ -64,12 +64,12 @@ function faceButton(face, lines, className) {
   const button = make("button", undefined, "face " + (className || ""));
   button.type = "button";
   button.dataset.id = face.id;
-  button.title = [face.identity, face.place].filter(Boolean).join(", ");
+  button.title = [face.person, face.place].filter(Boolean).join(", ");
   const image = make("img");
   image.src = "/api/faces/" + face.id + "/thumbnail";
-  image.alt = face.identity || "a face without a name";
+  image.alt = face.person || "a face without a name";
   image.loading = "lazy";
-  button.append(image, make("b", face.identity || "–"));
+  button.append(image, make("b", face.person || "–"));
   for (const line of lines) button.append(make("span", line));
   button.append(fileName(face));
   button.addEventListener("click", () => showFace(face));
@@ -81,9 +81,9 @@ function faceButton(face, lines, className) {
 function showFace(face) {
   const image = element("face-image");
   chosen = face;
-  element("face-name").textContent = face.identity || "A face without a name";
+  element("face-name").textContent = face.person || "A face without a name";
   element("face-place").textContent = face.place;
-  element("face-person").value = face.identity || "";
+  element("face-person").value = face.person || "";
   sayOfFace("");
   image.alt = "the photograph, with a frame around the face";
   image.onerror = () => {
@@ -107,7 +107,7 @@ async function nameFace() {
       method: "POST", body: JSON.stringify({name: element("face-person").value}),
       headers: {"Content-Type": "application/json"}});
     element("face").close();
-    say("Face " + face.id + " is now " + named.identity + ".");
+    say("Face " + face.id + " is now " + named.person + ".");
     await showAbout();
     await browse(browsed);
     await searchAgain();
@@ -249,7 +249,7 @@ async function searchFace(id) {
   try {
     const found = await ask("/api/faces/" + id + "/neighbours?" + parameters(0));
     if (question !== asked) return;
-    found.title = (found.identity || "A face without a name") + ", " + lastPart(found.place);
+    found.title = (found.person || "A face without a name") + ", " + lastPart(found.place);
     shown = [found];
     showResults();
     say("Faces like the one chosen.");

@@ -26,7 +26,7 @@ from evaluation import packing
 from evaluation.strangers import measured_strangers
 from faces import cropping, embedding
 from faces.embedding_network import WEIGHTS_BYTES
-from gallery import comparison, indexing, questions, store
+from gallery import comparison, following, indexing, questions, store
 from gallery.answers import Judge
 from gallery.engines import open_index
 from gallery.searcher import Searcher
@@ -61,7 +61,7 @@ def stand_in():
 def setting(monkeypatch, tmp_path):
     patch = stand_in()
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
-    monkeypatch.setattr(indexing, "DATA_DIR", str(tmp_path / "data"))
+    monkeypatch.setattr(following, "DATA_DIR", str(tmp_path / "data"))
     yield
     patch.undo()
 
@@ -403,7 +403,7 @@ def test_indexing_heals_damage(tmp_path, name):
     folder, path = album(tmp_path / "a"), tmp_path / "g"
     index(folder, path)
     (path / name).write_bytes(b"x")
-    with pytest.raises(UserError, match=r"index again: python search.py index \[RUN\] --images"):
+    with pytest.raises(UserError, match=r"index again: python search.py index (\[RUN\] )?--images"):
         answer_of(path, folder / "p0" / "0.png")
     index(folder, path)
     assert len(assert_whole(path)[0]) == 20
@@ -424,7 +424,7 @@ def test_the_page_asks_by_embedding(tmp_path):
     more = searcher.neighbours(face["code"], offset=5, count=5)["neighbours"]
     assert more == face["neighbours"][5:10]
     like = searcher.neighbours_of(7)["neighbours"]
-    assert like[0]["id"] == 7 and {item["identity"] for item in like[:5]} == {"p1"}
+    assert like[0]["id"] == 7 and {item["person"] for item in like[:5]} == {"p1"}
     for code in (face["code"][:16], face["code"][:-2], face["code"][:-4] + "007e"):  # infinite
         with pytest.raises(ValueError):
             searcher.neighbours(code)
@@ -477,9 +477,9 @@ KILLED = """
 import os, signal, sys
 sys.path[:0] = {paths}
 import test_find
-from gallery import indexing
+from gallery import following, indexing
 test_find.stand_in()
-indexing.COMMITTED, indexing.AHEAD = 5, 1
+following.COMMITTED, following.AHEAD = 5, 1
 class Killing(test_find.StandIn):
     def embed(self, photograph, faces):
         if test_find.StandIn.made == 12:

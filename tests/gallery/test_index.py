@@ -9,7 +9,6 @@ from evaluation import packing
 from evaluation.codes import signs
 from gallery import engines
 from gallery.engines import measured_recall
-from runtime.errors import UserError
 
 LENGTHS = (12, 16, 24, 36, 48, 64)
 
@@ -30,9 +29,7 @@ def naive(gallery, queries):
 
 
 def every_engine(codes, num_bits):
-    names = [name for name in engines.ENGINES
-             if name != "buckets" or num_bits <= engines.MOST_BUCKET_BITS]
-    return [engines.build_index(name, codes, num_bits) for name in names]
+    return [engines.build_index(name, codes, num_bits) for name in engines.ENGINES]
 
 
 @pytest.mark.parametrize("num_bits", LENGTHS)
@@ -104,13 +101,10 @@ def test_lists_that_hold_too_few_codes_are_searched_exactly():
     np.testing.assert_array_equal(found.distances, naive(gallery, gallery[:4])[0])
 
 
-def test_engine_follows_size_and_bits():
-    assert engines.choose_engine(10 ** 8, 12) == "buckets"
-    assert engines.choose_engine(280, 48) == "flat"
-    assert engines.choose_engine(10 ** 7, 48) == "ivf"
+def test_engine_follows_size():
+    assert engines.choose_engine(280) == "flat"
+    assert engines.choose_engine(10 ** 7) == "ivf"
     assert engines.num_lists_for(10 ** 7) == 4096
-    with pytest.raises(UserError):
-        engines.build_index("buckets", packing.pack(clustered(5, 24)), 24)
 
 
 @pytest.mark.parametrize("num_bits", (1, 7, 12, 48, 64))

@@ -443,8 +443,8 @@ def test_a_face_is_named(own_client):
                               **{"Content-Type": kind})
 
     status, _, face = name(7, '{"name": " Zo\u00eb "}'.encode())
-    assert status == 200 and face["id"] == 7 and face["identity"] == "Zo\u00eb"
-    assert own_client.ask("/api/faces?offset=7&count=1")[2]["faces"][0]["identity"] == "Zo\u00eb"
+    assert status == 200 and face["id"] == 7 and face["person"] == "Zo\u00eb"
+    assert own_client.ask("/api/faces?offset=7&count=1")[2]["faces"][0]["person"] == "Zo\u00eb"
     assert "Zo\u00eb" in own_client.ask("/api/people")[2]["names"]
     for body in (b"", b"{", b"[]", b"{}", b'{"name": 3}', b'{"name": "  "}', b"\xff",
                  b"[" * 9000):

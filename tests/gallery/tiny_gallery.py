@@ -10,7 +10,7 @@ from PIL import Image
 
 from evaluation import packing
 from evaluation.codes import signs
-from gallery.indexing import Follower, Report
+from gallery.following import Follower, Report
 from gallery.questions import thumbnail_of
 from gallery.store import Gallery, Writer
 

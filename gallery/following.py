@@ -1,0 +1,556 @@
+"""How a gallery follows its folders: what is new, changed, moved and gone.
+
+A photograph is known by its path, size and time; where those have changed, by its content. So one
+that was moved or renamed keeps its faces and gets its name from the new folder. One that is gone is
+removed.
+"""
+
+import contextlib
+import hashlib
+import os
+from collections import Counter, deque
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+from typing import NamedTuple, Optional
+
+from PIL import Image
+from tqdm import tqdm
+
+from config import Config
+from evaluation import packing
+from faces import walker
+from faces.duplicates import perceptual_hash
+from faces.labels import Names, read_labels
+from faces.photographs import PhotographError, open_photograph, quiet_pillow
+from faces.reading import one_thread_a_call
+from gallery.questions import (
+    FaceCache,
+    check_embedder,
+    encoder_input,
+    find_faces,
+    find_photographs,
+    is_more_than_a_face,
+)
+from gallery.store import below, clean_name
+from runtime.errors import UserError, one_line
+
+BATCH = 256  # faces encoded at once
+AHEAD = 64  # photographs that are read before their faces are encoded
+COMMITTED = 1000  # photographs after which what was read is safe
+DATA_DIR = Config().data_dir  # where prepare.py keeps what it finds in photographs
+SHOWN = 20  # photographs that are looked at before a run without a crop takes them for faces
+FOLDERS, NO_PEOPLE = "folders", "none"  # where names come from; else a list's path
+
+
+class Report:
+    """What a change did.
+
+    Attributes:
+        counts: {text: int}, in the order in which they are said.
+        notes: lines for people.
+    """
+
+    def __init__(self):
+        self.counts = Counter()
+        self.notes = []
+
+    def note_examples(self, count, what, examples):
+        """Adds a note on so many things, with a few of them."""
+        if count:
+            shown = "; ".join(one_line(example, 200) for example in examples[:3])
+            self.notes.append(f"{what} ({count}): {shown}{'; ...' * (count > 3)}")
+
+
+class Found(NamedTuple):
+    """A photograph's file as it lies on the disk: see store.Photograph."""
+
+    path: str
+    size: int
+    time: int
+    label: Optional[str]
+    other_disk: int
+
+
+class Reading(NamedTuple):
+    """The result for a file: its faces, or the reason why there are none."""
+
+    found: Found
+    faces: list
+    reason: str
+    sha256: bytes
+
+
+class Kept(NamedTuple):
+    """What somebody said of a photograph that is read again: numbers of faces that were removed,
+    and {number: person} of those named by hand."""
+
+    removed: str = ""
+    by_hand: dict = {}
+
+
+class Follower:
+    """One comparison of a gallery with its folders.
+
+    Args:
+        writer: store.Writer.
+        report: Report, to which it adds.
+        open_encoder: function that gives the encoder, called where there is something to encode.
+        in_steps: whether what was read is committed in between.
+        keep_missing, rehash, restore: see add.
+        data_dir: see index_photographs.
+    """
+
+    def __init__(self, writer, report, open_encoder, in_steps=True, keep_missing=False,
+                 rehash=False, restore=False, data_dir=None):
+        self.writer, self.report, self.open_encoder = writer, report, open_encoder
+        report.counts.update(new=0, changed=0, moved=0, gone=0)  # which are said in any case
+        self.in_steps, self.keep_missing = in_steps, keep_missing
+        self.rehash, self.restore = rehash, restore
+        self.data_dir = Path(data_dir or DATA_DIR)
+        self.faces, self.people = writer.info["faces"], writer.info["people"]
+        self.lines = [] if self.people in (FOLDERS, NO_PEOPLE) else read_labels(Path(self.people))
+        self.unmatched = {}  # number of a line -> how it differs, or None where it is found
+        self.kept = {}  # path -> Kept
+        self.fresh = []  # contents that were read or moved: sha256
+
+    def follow(self, folders):
+        """Walks folders (real paths; empty: the sources) and changes what is different."""
+        old = [os.fsdecode(path) for path, in self.writer.rows("SELECT path FROM sources")]
+        if not old and not folders:
+            raise UserError(f"{self.writer.path} was made without photographs; name some with "
+                            "--images")
+        sources = outermost(old + folders)
+        found, known = self._walk(folders or sources, sources, old)
+        if not folders or set(folders) == set(sources):
+            self._note_labels(found)
+        set_sources(self.writer, sources)
+        gone = {path: photograph for path, photograph in known.items() if path not in found}
+        dirty = self._compare(found, known)
+        dirty = self._move(dirty, known, gone)
+        self._remove_gone(gone, sources)
+        self._read(dirty)
+        self._note_shared()
+
+    def _walk(self, folders, sources, old):
+        """What lies below folders, and what the gallery knows there.
+
+        Returns:
+            (found, known): {path: Found} and {path: store.Photograph}, less what lies below folders
+            that are missing or empty.
+        """
+        found, known = {}, {}
+        for folder in outermost(folders):
+            source = next(source for source in sources if _is_inside(folder, source))
+            below_it = {photograph.path: photograph for photograph in self.writer.photographs(
+                *_where(folder))}
+            photographs, left_out = [], []
+            if folder not in old and not below_it:
+                photographs, left_out = find_photographs(folder)
+            elif os.path.isdir(folder):
+                photographs, left_out = walker.walk(Path(folder))
+            if not photographs:
+                self.report.counts["left alone"] += len(below_it)
+                self.report.notes.append(
+                    f"{one_line(folder)} is missing or holds no photographs: the "
+                    f"{len(below_it)} that were there are left alone; mount its disk, or remove "
+                    f"them: python search.py remove {self.writer.path} --file FOLDER")
+                continue
+            self.report.notes += walker.notes(left_out)
+            self._note_left_out(folder, left_out)
+            device, start = os.stat(source).st_dev, os.path.relpath(folder, source)
+            places = {str(file.path): file.relative if start == "." else f"{start}/{file.relative}"
+                      for file in photographs}
+            labels = self._labels(places, source)
+            self._note_nested(places.values(), folder)
+            for file in photographs:
+                path = str(file.path)
+                with contextlib.suppress(OSError):
+                    other = int(os.stat(file.path).st_dev != device)
+                    found[path] = Found(path, file.size, file.mtime_ns, labels.get(path), other)
+            known.update(below_it)
+        return found, known
+
+    def _note_nested(self, places, folder):
+        """Says where the people seem to be, if all photographs bear the name of one folder."""
+        parts = [place.split("/") for place in places]
+        if self.people == FOLDERS and all(len(part) > 2 for part in parts) and (
+                len({part[0] for part in parts}) == 1 < len({part[-2] for part in parts})):
+            self.report.notes.append(
+                f"all photographs get the name {parts[0][0]}, the one folder in "
+                f"{one_line(folder)}; if each folder further down is a person, index with --images "
+                f"{one_line(os.path.join(folder, *parts[0][:-2]))}")
+
+    def _labels(self, places, source):
+        """Labels of people: {path: label}.
+
+        Args:
+            places: {path: place below the source, with "/" between the parts}.
+            source: its real path.
+        """
+        if self.people == NO_PEOPLE:
+            return {}
+        if self.people == FOLDERS:
+            return {path: clean_name(place.split("/")[0])
+                    for path, place in places.items() if "/" in place}
+        by_place = {place: path for path, place in places.items()}
+        names, labels = Names(by_place, source), {}
+        for line in self.lines:
+            place = names.find(line.file)
+            if place is None:
+                self.unmatched.setdefault(line.number, names.difference(line.file))
+                continue
+            self.unmatched[line.number] = None
+            label = labels.setdefault(by_place[place], clean_name(line.identity))
+            if label != clean_name(line.identity):
+                raise UserError(f"{self.people}, line {line.number}: {line.file} is both {label} "
+                                f"and {line.identity}; keep one of the lines")
+        return labels
+
+    def _note_labels(self, found):
+        """Says which lines of the list name no photograph, and which photographs have no line."""
+        differences = [difference for difference in self.unmatched.values() if difference]
+        for kind in dict.fromkeys(kind for kind, _ in differences):
+            texts = [text for other, text in differences if other == kind]
+            self.report.note_examples(len(texts), f"files that {self.people} names {kind}", texts)
+        unnamed = [path for path, file in found.items() if file.label is None]
+        if self.lines:
+            self.report.note_examples(len(unnamed), f"photographs that {self.people} does not name",
+                                      unnamed)
+
+    def _note_left_out(self, folder, left_out):
+        """Keeps what is left out, for `info --left-out`; only where it has changed."""
+        rows = {os.fsencode(f"{folder}/{item.relative}"): (item.reason, item.count)
+                for item in left_out}
+        where, values = below(folder)
+        if rows != {path: tuple(rest) for path, *rest in self.writer.rows(
+                f"SELECT path, reason, count FROM left_out WHERE {where}", *values)}:
+            self.writer.run(f"DELETE FROM left_out WHERE {where}", *values)
+            for path, (reason, count) in rows.items():
+                self.writer.run("INSERT OR REPLACE INTO left_out VALUES (?, ?, ?)",
+                                path, reason, count)
+
+    def _compare(self, found, known):
+        """Files what is known under its label; returns the Founds that are new or have changed."""
+        dirty = []
+        for path, file in found.items():
+            photograph = known.get(path)
+            if photograph is None:
+                was_removed = not self.restore and self.writer.rows(
+                    "SELECT 1 FROM removed_photographs WHERE path = ? AND size = ? AND time = ?",
+                    self.writer.salted(os.fsencode(path)), file.size, file.time)
+                if was_removed and not self.rehash:
+                    self.report.counts["removed earlier"] += 1
+                else:
+                    dirty.append(file)
+            elif self.rehash or (photograph.size, photograph.time) != (file.size, file.time):
+                dirty.append(file)
+            elif not self._file(photograph, file, dirty):
+                self.report.counts["unchanged"] += 1
+        return dirty
+
+    def _file(self, photograph, file, dirty):
+        """Files a photograph, whose content is the same, under its place and label.
+
+        Where another choice of faces follows from the label, it goes to `dirty`, to be read again.
+
+        Returns:
+            Whether anything but size and time has changed.
+        """
+        if photograph.found > 1 and self._takes_all(photograph.label) != self._takes_all(
+                file.label):
+            self._set_aside(photograph, file.path)
+            dirty.append(file)
+            return True
+        new = (file.path, file.size, file.time, file.label, file.other_disk)
+        old = (photograph.path, photograph.size, photograph.time, photograph.label,
+               photograph.other_disk)
+        if new != old:
+            self.writer.run(
+                "UPDATE photographs SET path = ?, size = ?, time = ?, label = ?, other_disk = ? "
+                "WHERE id = ?", os.fsencode(file.path), *new[1:], photograph.id)
+        if file.label != photograph.label:
+            person = self.writer.person(file.label)
+            self.writer.faces_changed(self.writer.run(
+                "UPDATE faces SET person = ? WHERE photograph = ? AND by_hand = 0 AND number = 0",
+                person, photograph.id).rowcount)
+            self.fresh.append(photograph.sha256)
+            if file.path == photograph.path:
+                self.report.counts["relabelled"] += 1
+        return new[0] != old[0] or file.label != photograph.label
+
+    def _takes_all(self, label):
+        return self.faces == "all" or (self.faces == "auto" and label is None)
+
+    def _set_aside(self, photograph, path):
+        """Removes a photograph that is read again, and keeps what people have said of it."""
+        self.kept[path] = Kept(photograph.removed, dict(self.writer.rows(
+            "SELECT number, person FROM faces WHERE photograph = ? AND by_hand = 1",
+            photograph.id)))
+        self.writer.remove_photographs([photograph.id])
+
+    def _move(self, dirty, known, gone):
+        """Files photographs that lie elsewhere now, or were only touched.
+
+        Args:
+            dirty: Founds that are new or have changed.
+            known, gone: {path: store.Photograph}; what was moved leaves `gone`.
+
+        Returns:
+            The Founds that have to be read.
+        """
+        hashed = self._hash([file for file in dirty if self.rehash or self.writer.rows(
+            "SELECT 1 FROM photographs WHERE size = ? LIMIT 1", file.size)])
+        contents = {file.path: hashed.get(file.path) for file in dirty}
+        free = {}  # sha256 -> photographs whose content is not at their path any more
+        for sha256 in set(hashed.values()):
+            for photograph in self.writer.photographs("sha256 = ?", sha256):
+                path = photograph.path
+                is_there = (contents[path] == sha256 if path in contents
+                            else path in known and path not in gone or (
+                                path not in known and os.path.lexists(path)))
+                if not is_there:
+                    free.setdefault(sha256, deque()).append(photograph)
+        rest, moves = [], []
+        for file in dirty:
+            photograph, sha256 = known.get(file.path), contents[file.path]
+            if photograph is not None and photograph.sha256 == sha256:
+                moves.append((photograph, file))  # to where it is
+            elif free.get(sha256):
+                moves.append((free[sha256].popleft(), file))
+            else:
+                rest.append(file)
+        moving = {photograph.id for photograph, _ in moves}
+        changed = [known[file.path] for file in dirty
+                   if file.path in known and known[file.path].id not in moving]
+        self.report.counts["changed"] += sum(file.path in known for file in rest)
+        self.report.counts["new"] += sum(file.path not in known for file in rest)
+        self.writer.remove_photographs([photograph.id for photograph in changed])
+        for photograph, file in moves:  # two may change places
+            if photograph.path != file.path:
+                self.writer.run("UPDATE photographs SET path = ? WHERE id = ?",
+                                b"\0%d" % photograph.id, photograph.id)
+        for photograph, file in moves:
+            gone.pop(photograph.path, None)
+            if photograph.path != file.path:
+                self.report.counts["moved"] += 1
+            if not self._file(photograph, file, rest):
+                self.report.counts["unchanged"] += 1
+        return rest
+
+    def _hash(self, found):
+        """{path: sha256} of files, by several threads; those that cannot be read are left out."""
+        with ThreadPoolExecutor(os.cpu_count()) as pool:
+            digests = pool.map(digest_of, [file.path for file in found])
+            return {file.path: digest for file, digest in zip(found, tqdm(
+                digests, total=len(found), unit=" photographs", desc="comparing", disable=None))
+                if digest}
+
+    def _remove_gone(self, gone, sources):
+        """Removes photographs that are not on the disk any more."""
+        unmounted = [path for path, photograph in gone.items()
+                     if photograph.other_disk and not _is_mounted(path, sources)]
+        if unmounted:
+            self.report.counts["left alone"] += len(unmounted)
+            self.report.note_examples(len(unmounted), "photographs left alone, whose disk is not "
+                                      "mounted", unmounted)
+        lost = [photograph.id for path, photograph in gone.items() if path not in set(unmounted)]
+        if self.keep_missing:
+            self.report.counts["missing, kept"] += len(lost)
+        else:
+            self.report.counts["gone"] += len(lost)
+            self.writer.remove_photographs(lost)
+
+    def _read(self, found):
+        """Reads photographs, finds and encodes their faces, and adds them."""
+        if not found:
+            return
+        encoder = self.open_encoder()
+        check_embedder(encoder.metadata)
+        if encoder.metadata["crop"] is None:
+            _check_cut_out([file.path for file in found[:SHOWN]], self.writer.info["run"])
+        waiting, count = [], 0
+        with FaceCache(self.data_dir, encoder.metadata) as cache:
+            for reading in tqdm(_read_ahead(found, encoder.metadata, cache), total=len(found),
+                                unit=" photographs", desc="indexing", disable=None):
+                waiting.append(reading)
+                if sum(len(reading.faces) for reading in waiting) >= BATCH:
+                    self._add(encoder, waiting)
+                    waiting = []
+                count += 1
+                if self.in_steps and count % COMMITTED == 0:
+                    self._add(encoder, waiting)
+                    waiting = []
+                    self.writer.commit(go_on=True)
+        self._add(encoder, waiting)
+
+    def _add(self, encoder, readings):
+        """Encodes the faces of some Readings and adds them."""
+        chosen = [(reading, [(number, face) for number, face in enumerate(reading.faces)
+                             if (number == 0 or self._takes_all(reading.found.label))
+                             and str(number) not in self._kept(reading).removed.split(",")])
+                  for reading in readings]
+        faces = [face for _, some in chosen for _, face in some]
+        codes = iter(packing.pack(encoder.encode(encoder_input(faces, encoder.metadata)))
+                     if faces else ())
+        for reading, some in chosen:
+            self._add_photograph(reading, [(number, face, next(codes)) for number, face in some])
+
+    def _kept(self, reading):
+        return self.kept.get(reading.found.path, Kept())
+
+    def _add_photograph(self, reading, faces):
+        """Adds a photograph with some of its faces: (number, face, code)."""
+        file, kept = reading.found, self._kept(reading)
+        path = os.fsencode(file.path)
+        if self.restore:
+            self.writer.run("DELETE FROM removed_photographs WHERE path = ? OR content = ?",
+                            self.writer.salted(path), self.writer.salted(reading.sha256))
+        elif self.writer.rows("SELECT 1 FROM removed_photographs WHERE content = ?",
+                              self.writer.salted(reading.sha256)):
+            self.writer.keep_out(path, reading.sha256, file.size, file.time)
+            self.report.counts["new"] -= 1
+            self.report.counts["removed earlier"] += 1
+            return
+        self.writer.run("DELETE FROM removed_photographs WHERE path = ?", self.writer.salted(path))
+        if reading.reason:
+            self.report.counts[reading.reason.split(":")[0]] += 1
+        for condition in ("turned", "incomplete"):
+            if any(getattr(face, condition) for face in reading.faces):
+                self.report.counts[f"{condition}, and read"] += 1
+        self.report.counts["faces"] += len(faces)
+        photograph = self.writer.add_photograph(
+            file.path, reading.sha256, file.size, file.time, file.label, file.other_disk,
+            len(reading.faces), reading.reason)
+        self.writer.run("UPDATE photographs SET removed = ? WHERE id = ? AND removed != ?",
+                        kept.removed, photograph, kept.removed)
+        for number, face, code in faces:
+            added = self.writer.add_face(
+                photograph, number, self.writer.person(file.label) if number == 0 else None, code,
+                perceptual_hash(Image.fromarray(face.pixels)), face.thumbnail, face.box,
+                face.embedding)
+            if number in kept.by_hand:
+                self.writer.run("UPDATE faces SET person = (SELECT id FROM people WHERE id = ?), "
+                                "by_hand = 1 WHERE id = ?", kept.by_hand[number], added)
+        self.fresh.append(reading.sha256)
+
+    def _note_shared(self):
+        """Says which contents of those that came lie in two people's folders."""
+        shared = []
+        for sha256 in dict.fromkeys(self.fresh):
+            people = {self.writer.person(photograph.label): photograph
+                      for photograph in self.writer.photographs(
+                          "sha256 = ? AND label IS NOT NULL AND reason = ''", sha256)}
+            if len(people) > 1:
+                shared.append(" and ".join(f"{photograph.path} ({photograph.label})"
+                                           for photograph in people.values()))
+        self.report.note_examples(len(shared), "photographs filed under two people", shared)
+
+
+def real_folder(path):
+    """The real path of a folder that somebody typed. Raises UserError if it is empty."""
+    if not str(path).strip():
+        raise UserError("--images names nothing; name a folder of photographs")
+    return os.path.realpath(path)
+
+
+def outermost(folders):
+    """Folders less those inside others, each once: names come from the place below the outermost.
+
+    Args:
+        folders: real paths, str.
+    """
+    folders = list(dict.fromkeys(folders))
+    return [folder for folder in folders if not any(
+        other != folder and _is_inside(folder, other) for other in folders)]
+
+
+def set_sources(writer, sources):
+    """Notes the folders (real paths) that a gallery is made of."""
+    if set(sources) != {os.fsdecode(path) for path, in writer.rows("SELECT path FROM sources")}:
+        writer.run("DELETE FROM sources")
+        for source in sources:
+            writer.run("INSERT INTO sources VALUES (?)", os.fsencode(source))
+
+
+def _is_inside(folder, other):
+    return folder == other or folder.startswith(other.rstrip("/") + "/")
+
+
+def _where(folder):
+    where, values = below(folder)
+    return (where, *values)
+
+
+def people_source(people):
+    """Where names come from: FOLDERS, NO_PEOPLE, or the whole path of a list.
+
+    Raises:
+        UserError: it is none of these.
+    """
+    if people in (FOLDERS, NO_PEOPLE):
+        return people
+    if not os.path.isfile(people):
+        raise UserError(f"--people is {one_line(people, 80)!r}; it must be {FOLDERS}, {NO_PEOPLE} "
+                        "or a list (file, identity)")
+    return os.path.abspath(people)
+
+
+def _is_mounted(path, sources):
+    """Whether the disk of a missing photograph, another one than its source's, is there."""
+    source = next((source for source in sources if _is_inside(path, source)), None)
+    while not os.path.isdir(path):
+        path = os.path.dirname(path)
+    return source is None or os.stat(path).st_dev != os.stat(source).st_dev
+
+
+def digest_of(path):
+    """The sha256 of a file, bytes; None if it cannot be read."""
+    try:
+        digest = hashlib.sha256()
+        with open(path, "rb") as stream:
+            for chunk in iter(lambda: stream.read(1 << 20), b""):
+                digest.update(chunk)
+        return digest.digest()
+    except OSError:
+        return None
+
+
+def _check_cut_out(paths, run):
+    """Raises UserError if most of some images show more than a face that was cut out."""
+    wide = 0
+    for path in paths:
+        with contextlib.suppress(PhotographError), quiet_pillow():
+            wide += is_more_than_a_face(open_photograph(Path(path)))
+    if 2 * wide > len(paths):
+        raise UserError(
+            f"run {one_line(run)} takes each image for a face, but these are photographs that show "
+            f"more ({wide} of the first {len(paths)}); index them without a run: python search.py "
+            "index --images DIR --out GALLERY")
+
+
+def _read_ahead(found, metadata, cache):
+    """Yields Readings in order; a few are read ahead, by threads."""
+    waiting = deque()
+    with quiet_pillow(), one_thread_a_call(), ThreadPoolExecutor(os.cpu_count()) as pool:
+        try:
+            for file in found:
+                waiting.append(pool.submit(_read, file, metadata, cache))
+                if len(waiting) >= AHEAD:
+                    yield waiting.popleft().result()
+            while waiting:
+                yield waiting.popleft().result()
+        finally:
+            for future in waiting:
+                future.cancel()
+
+
+def _read(found, metadata, cache):
+    try:
+        photograph = open_photograph(Path(found.path))
+        faces = find_faces(photograph, metadata, cache)
+        reason = "incomplete, no face found" if photograph.incomplete else "no face found"
+        return Reading(found, faces, "" if faces else reason,
+                       bytes.fromhex(photograph.sha256))
+    except PhotographError as error:
+        reason = "too large" if error.code == "too_large" else "no whole image"
+        return Reading(found, [], f"{reason}: {error.detail}", digest_of(found.path) or b"")

@@ -1,0 +1,250 @@
+"""Answers as text: for people, as JSON, and as CSV."""
+
+import csv
+import io
+import json
+
+import numpy as np
+
+from gallery.answers import Judge, percent
+from gallery.comparison import CANDIDATES
+from gallery.engines import SAMPLE
+from runtime.errors import one_line
+
+COLUMNS = ("query", "face", "verdict", "rank", "id", "person", "file", "distance", "cosine",
+           "probably")
+
+
+def number_text(distance):
+    """A distance as text: whole, or with three decimals."""
+    return f"{distance:.3f}" if isinstance(distance, (float, np.floating)) else str(distance)
+
+
+def verdict_line(verdict):
+    """A Verdict in one line."""
+    nearest, threshold = number_text(verdict.nearest), verdict.threshold
+    threshold = "" if threshold is None else f", threshold {number_text(threshold)}"
+    if verdict.probable:
+        name, count, of, first, last = verdict.probable
+        return (f"probably {one_line(name, 60)}: {count} of the {of} nearest faces, distances "
+                f"{number_text(first)} to {number_text(last)}; not named, since {verdict.reason}"
+                f"{threshold}")
+    if verdict.name is None:
+        return f"unknown ({verdict.reason}; nearest distance {nearest}{threshold})"
+    others = ", ".join(f"{one_line(name, 60)} {votes:g}" for name, votes in verdict.votes[1:4])
+    return (f"{one_line(verdict.name, 60)} ({100 * verdict.support:.0f} % of the nearest faces' "
+            f"votes{'; also ' + others if others else ''}; nearest distance {nearest}{threshold})")
+
+
+def rate_line(judge):
+    """How many strangers the threshold names, in one line; empty where that is not known."""
+    found = judge.strangers()
+    if found is None:
+        return ""
+    interval = f"at most {percent(found.high)}" if found.low is None else (
+        f"{percent(found.low)} to {percent(found.high)}")
+    return (f"threshold {number_text(judge.threshold)} names {percent(found.rate)} of strangers "
+            f"({interval}, with 95 % confidence); {judge.comparison.source()}")
+
+
+def same_line(result):
+    """That a query is a photograph of the gallery, in one line; empty where it is none."""
+    if not result.same:
+        return ""
+    return "this very photograph is in the gallery: " + ", ".join(
+        one_line(path, 200) for path in result.same[:3])
+
+
+def title(result):
+    """What a result is about, for people."""
+    several = f", face {result.number} of {result.count}" if result.count > 1 else ""
+    return one_line(result.photograph) + several
+
+
+def table(gallery, judge, result):  # noqa: ARG001  as found_text
+    """One result as text for people."""
+    answer = result.answer
+    cosines = answer.nearest.cosines
+    rows = [("rank", "person", "cosine", "distance", "id", "file")]
+    for rank, (face, bits) in enumerate(
+            zip(found_faces(gallery, answer), answer.nearest.bits), 1):
+        cosine = "" if cosines is None else number_text(cosines[rank - 1])
+        rows.append((str(rank), one_line(face.name or "-", 40), cosine, str(bits), str(face.id),
+                     one_line(face.place, 200)))
+    if cosines is None:
+        rows = [row[:2] + row[3:] for row in rows]
+    widths = [max(len(row[column]) for row in rows) for column in range(len(rows[0]) - 1)]
+    lines = [title(result), "  " + verdict_line(answer.verdict)]
+    if result.same:
+        lines.append("  " + same_line(result))
+    if len(rows) == 1:
+        return "\n".join(lines + ["  no face within the radius"])
+    for rank, name, *numbers, place in rows:
+        cells = [rank.rjust(widths[0]), name.ljust(widths[1])] + [
+            text.rjust(width) for text, width in zip(numbers, widths[2:])]
+        lines.append(f"  {'  '.join(cells)}  {place}")
+    if answer.more_ties:
+        lines.append(f"  {answer.more_ties} more at distance {answer.distances[-1]}")
+    return "\n".join(lines)
+
+
+def found_text(gallery, judge, result):
+    """On which photographs of the gallery a face was found, as text for people."""
+    answer, shown = result.answer, {}
+    for face, distance in zip(found_faces(gallery, answer), answer.distances):
+        shown.setdefault(face.photograph, (distance, face))
+    perhaps = judge.comparison.perhaps()
+    tiers = [[item for item in shown.values() if low < item[0] <= high] for low, high in (
+        (-1, judge.threshold), (judge.threshold, perhaps), (max(judge.threshold, perhaps), 2))]
+    lines = [f"{title(result)}: in {len(tiers[0]) or 'no'} photograph{'s' * (len(tiers[0]) > 1)}"]
+    if result.same:
+        lines.append("  " + same_line(result))
+    for heading, items in zip((
+            None, "  perhaps in these (one face of somebody else is expected within "
+            f"{number_text(perhaps)}):", "  the nearest others, most likely of other people:"),
+            tiers):
+        lines += [heading] if items and heading else []
+        lines += [f"  {number_text(distance)}  {one_line(face.place, 200)}"
+                  for distance, face in items]
+    return "\n".join(lines)
+
+
+def found_faces(gallery, answer):
+    """The store.Faces of an Answer. Raises KeyError if one was removed since."""
+    return gallery.faces(gallery.ids[answer.rows])
+
+
+def engine_line(gallery, index):
+    """Which engine compares codes, and how well it finds what an exact search finds."""
+    recall = "exact" if index.exact else f"recall {index.recall:.4f} on a sample of {SAMPLE}"
+    return (f"{len(gallery)} faces, codes of {gallery.num_bits} bits; engine {index.name}, "
+            f"{recall}")
+
+
+def decision_line(gallery, judge, index):
+    """What compares faces, and what decides."""
+    if judge.comparison.name == "codes":
+        return engine_line(gallery, index)
+    if gallery.embeddings is not None:
+        return f"{len(gallery)} faces; the embeddings of all of them are compared"
+    return f"{engine_line(gallery, index)}; then the embeddings of the nearest {CANDIDATES}"
+
+
+def gallery_text(gallery, judge, index):
+    """What a gallery is, and the curve behind its threshold.
+
+    Args:
+        gallery: gallery.store.Gallery.
+        judge: Judge.
+        index: gallery.engines.Index, or None of an empty gallery.
+    """
+    info = gallery.info
+    crop = (info["crop"] or {}).get("method", "none")
+    empty = gallery.count("photographs", "reason != ''")
+    lines = [f"{gallery.path}: {len(gallery)} faces, {len(gallery.names)} people, "
+             f"{gallery.count('photographs')} photographs ({empty} without a face)"]
+    lines += [f"  of {one_line(source)}" for source in gallery.sources()]
+    left_out = sum(count for _, _, count in gallery.left_out()) - empty
+    if left_out:
+        lines.append(f"{left_out} other files were left out; --left-out lists them")
+    run = f" of run {one_line(info['run'])}" if info["run"] else ", without a run"
+    lines.append(f"made by {one_line(info['method'], 40)}{run}: {info['num_bits']} bits, crop "
+                 f"{one_line(crop, 40)}")
+    if index is not None:
+        lines.append(f"{decision_line(gallery, judge, index)}; {len(np.unique(gallery.codes))} "
+                     "distinct codes")
+    return "\n".join(lines + [threshold_text(gallery, judge)])
+
+
+def threshold_text(gallery, judge):
+    """The curve behind a gallery's threshold as a table, and the threshold taken from it."""
+    if judge.comparison.name == "embeddings":
+        return _public_threshold_text(gallery, judge)
+    calibration = gallery.calibration
+    if calibration is None:
+        return "nobody is named: " + Judge(gallery, codes_alone=True).why_nobody()
+    lines = [judge.comparison.source(),
+             "distance  strangers named  at most (95 %)  known people missed"]
+    for distance, count in enumerate(calibration.accepted):
+        missed = calibration.miss_rate(distance)
+        missed = "-" if missed is None else f"{100 * missed:.2f}%"
+        lines.append(f"{distance:8d}  {100 * calibration.false_accept_rate(distance):14.2f}%  "
+                     f"{100 * calibration.highest_rate(distance):13.2f}%  {missed:>18}"
+                     + "  <- threshold" * (distance == judge.threshold))
+        if count > calibration.probes / 2:
+            break
+    if judge.threshold is None:
+        lines.append("nobody is named: " + judge.why_nobody())
+    if judge.caution():
+        lines.append(judge.caution())
+    return "\n".join(lines)
+
+
+def _public_threshold_text(gallery, judge):
+    """threshold_text of a gallery with embeddings: also for ten times as many faces."""
+    comparison, count = judge.comparison, len(gallery)
+    head = ("distance", f"strangers named by {count} faces", "95 % interval",
+            f"by {10 * count} faces", "people found by 1 face", "by 9 faces")
+    rows = [head]
+    steps = np.arange(int(comparison.farthest / 0.005) + 1) * 0.005
+    for distance in sorted({*steps[steps >= 0.03].tolist(), judge.threshold}):
+        named, more = comparison.strangers(distance), comparison.of_size(distance, 10 * count)
+        found = comparison.found(distance)
+        rows.append((number_text(distance), percent(named.rate),
+                     f"{percent(named.low)} to {percent(named.high)}", percent(more.rate),
+                     percent(found[0]), percent(found[-1])
+                     + "  <- threshold" * (distance == judge.threshold)))
+    widths = [max(len(row[column]) for row in rows) for column in range(len(head) - 1)]
+    return "\n".join([f"strangers: {comparison.source()}"] + ["  ".join(
+        [text.rjust(width) for text, width in zip(row, widths)] + [row[-1]]) for row in rows])
+
+
+# JSON and CSV
+
+
+def to_json(gallery, judge, results, unread):
+    """All results as a JSON text.
+
+    Args:
+        gallery: gallery.store.Gallery.
+        judge: the Judge that gave them.
+        results: list of Results.
+        unread: list of (photograph, reason) without a face.
+    """
+    value = dict(
+        gallery=str(gallery.path), num_bits=gallery.num_bits, faces=len(gallery),
+        caution=judge.caution(), decided_by=judge.comparison.name,
+        strangers_named=judge.strangers() and judge.strangers()._asdict(), queries=[dict(
+            photograph=result.photograph, face=result.number, faces=result.count,
+            box=list(result.face.box), same=list(result.same),
+            **answer_dict(gallery, result.answer)) for result in results],
+        without_face=[dict(photograph=path, reason=reason) for path, reason in unread])
+    return json.dumps(value, indent=1) + "\n"
+
+
+def answer_dict(gallery, answer):
+    """An Answer as plain values. Raises KeyError if one of its faces was removed since."""
+    cosines = answer.nearest.cosines
+    return dict(
+        verdict=answer.verdict.to_dict(), more_ties=answer.more_ties,
+        neighbours=[dict(rank=rank, id=face.id, person=face.name, file=face.photograph,
+                         place=face.place, box=list(face.box), distance=int(bits),
+                         cosine=None if cosines is None else round(float(cosines[rank - 1]), 4))
+                    for rank, (face, bits) in enumerate(
+                        zip(found_faces(gallery, answer), answer.nearest.bits), 1)])
+
+
+def to_csv(gallery, results):
+    """All results as a CSV text, a row a neighbour."""
+    stream = io.StringIO()
+    writer = csv.writer(stream, lineterminator="\n")
+    writer.writerow(COLUMNS)
+    for result in results:
+        verdict = result.answer.verdict
+        for item in answer_dict(gallery, result.answer)["neighbours"]:
+            writer.writerow([
+                result.photograph, result.number, verdict.name or "unknown", item["rank"],
+                item["id"], item["person"] or "", item["place"], item["distance"],
+                "" if item["cosine"] is None else item["cosine"],
+                verdict.probable.name if verdict.probable else ""])
+    return stream.getvalue()
