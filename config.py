@@ -240,12 +240,13 @@ class Config:
         return self.num_bits * self.block_length
 
 
-def find_dataset(flag, data_dir):
+def find_dataset(flag, data_dir, setting="dataset_flag"):
     """The Dataset of a flag, or of a name in the table or of a prepared data set in data_dir.
 
     Args:
         flag: int or str; a text of digits stands for its number.
         data_dir: folder that holds the data sets.
+        setting: what the message calls the flag.
 
     Raises:
         UserError: there is none; the message lists what there is.
@@ -266,7 +267,7 @@ def find_dataset(flag, data_dir):
                     f"{flag}, or prepare again"
     published = ", ".join(f"{number} ({dataset.title})" for number, dataset in DATASETS.items())
     prepared = ", ".join(prepared_names(data_dir)) or "none (prepare.py makes them)"
-    raise UserError(f"dataset_flag is {flag!r:.80}; valid values: {published}; prepared in "
+    raise UserError(f"{setting} is {flag!r:.80}; valid values: {published}; prepared in "
                     f"{data_dir}: {prepared}{aside}")
 
 

@@ -19,7 +19,7 @@ from pathlib import Path
 from config import ROOT, find_dataset
 from faces.contact_sheet import contact_sheet
 from faces.describe import describe, report_lines
-from runtime.command_line import ArgumentParser, run_command
+from runtime.command_line import ArgumentParser, path, run_command
 from runtime.errors import UserError
 from runtime.files import open_regular, reading, replacing
 
@@ -46,18 +46,18 @@ def main(arguments):
                         help="0, 1, 2, or the name of a prepared data set")
     parser.add_argument("--data_dir", default=str(ROOT / "data"), metavar="DIR",
                         help="folder of the data sets (default: %(default)s)")
-    parser.add_argument("--sheet", type=Path, metavar="FILE.html",
+    parser.add_argument("--sheet", type=path, metavar="FILE.html",
                         help="where the contact sheet goes (default: contact_sheet_NAME.html in "
                              "the working directory)")
     options = parser.parse_args(arguments)
-    dataset = find_dataset(options.dataset, options.data_dir)
-    path = Path.cwd() / (options.sheet or f"contact_sheet_{dataset.name}.html")
-    check_sheet(path)  # before the long work
+    dataset = find_dataset(options.dataset, options.data_dir, "DATASET")
+    sheet = Path.cwd() / (options.sheet or f"contact_sheet_{dataset.name}.html")
+    check_sheet(sheet)  # before the long work
     description, train, test = describe(dataset)
-    with replacing(path) as temporary:
+    with replacing(sheet) as temporary:
         temporary.write_text(contact_sheet(dataset, train, test), encoding="utf-8")
     print("\n".join(report_lines(description)))
-    print(f"contact sheet: {path}")
+    print(f"contact sheet: {sheet}")
 
 
 if __name__ == "__main__":

@@ -99,9 +99,6 @@ def parse_command_line(arguments):
     options = parser.parse_args(arguments)
     if not 1 <= options.map_at <= MAX_MAP_AT:
         raise UserError(f"--map_at must be a whole number from 1 to {MAX_MAP_AT}")
-    for name in ("codes", "out", "export", "data_dir"):
-        if getattr(options, name) == "":
-            raise UserError(f"--{name} is empty; name a folder or file, or leave it out")
     if bool(options.codes) == bool(options.run_dir):
         raise UserError("name either run folders or --codes FILE.npz; --help says more")
     if options.codes and not options.out:

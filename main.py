@@ -90,8 +90,6 @@ def parse_command_line(arguments):
     add_setting_arguments(parser, WorkerSettings)
     options = parser.parse_args(arguments)
     given = setting_values(options, Config)
-    if options.run_dir == "":
-        raise UserError("--run_dir is empty; name a folder, or leave it out")
     check_path(options.run_dir)
     if options.run_dir is not None and not options.resume:
         RunFolder.check_new(options.run_dir, options.overwrite)

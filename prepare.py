@@ -31,12 +31,10 @@ import runtime.environment  # noqa: F401  first: says in one line what is not in
 
 # isort: split
 
-import argparse
 import os
 import re
 import shlex
 import signal
-from pathlib import Path
 
 from config import DATASET_NAME, DATASETS, IMAGE_SIZE, ROOT, find_dataset
 from faces.cropping import CHOICES, CROPS
@@ -52,17 +50,10 @@ from faces.preparation import (
     prepare_dataset,
 )
 from faces.splits import MOST_TEST_IMAGES
-from runtime.command_line import ArgumentParser, run_command
+from runtime.command_line import ArgumentParser, path, run_command
 from runtime.errors import UserError
 
 WHOLE_NUMBER = re.compile(r"[0-9]{1,9}\Z")
-
-
-def path(text):
-    """A Path of the command line: an empty one would mean the working directory."""
-    if not text.strip():
-        raise argparse.ArgumentTypeError("the path is empty")
-    return Path(text)
 
 
 def parse_command_line(arguments):

@@ -161,7 +161,7 @@ def make_cells(out, datasets, methods, bits, seeds, given, unseen_splits=(None,)
             network that is neither among the methods nor trained.
     """
     data_dir = given.get("data_dir", Config.data_dir)
-    names = [find_dataset(flag, data_dir).name for flag in datasets]
+    names = [find_dataset(flag, data_dir, "--datasets").name for flag in datasets]
     if len(set(names)) < len(names):
         raise UserError("--datasets names a data set twice")
     methods = sorted(methods, key=lambda name: GRID_METHODS[name].method.needs_features_of)

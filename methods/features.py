@@ -23,7 +23,7 @@ from methods.method import (
     run_metadata,
 )
 from methods.network import BestNetwork, open_network, save_network
-from methods.projection import read_projection
+from methods.projection import check_count, read_projection
 from model import BACKBONES
 from runtime.errors import UserError
 from runtime.run_folder import RunFolder
@@ -134,6 +134,11 @@ class ProjectedFeatures(FeatureMethod):
     def __init__(self, title, fit):
         super().__init__(title)
         self.fit = fit
+
+    def start_up(self, run):
+        """See Method."""
+        check_count(self.fit, len(run.train.labels), run.config.num_bits)
+        super().start_up(run)
 
     def codes(self, run, seen, unseen, metadata):
         """See FeatureMethod."""

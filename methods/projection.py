@@ -47,6 +47,13 @@ class Projection(NamedTuple):
             yield (flat[start:start + CHUNK] - self.mean).dot(self.columns)
 
 
+def check_count(fit, count, num_bits):
+    """Raises UserError if a fit cannot have so many bits of so many training images."""
+    if fit is not fit_lsh and count <= num_bits:
+        raise UserError(f"num_bits is {num_bits}; {count} training images allow at most "
+                        f"{count - 1}: set num_bits, or add photographs")
+
+
 def fit_lsh(images, num_bits, seed):
     """Locality-sensitive hashing by random hyperplanes through the mean (Charikar, STOC 2002).
 
@@ -64,9 +71,7 @@ def fit_pcah(images, num_bits, seed=None):  # noqa: ARG001  every fit takes a se
         UserError: there are no more than K images.
     """
     flat = images.reshape(len(images), -1)
-    if len(flat) <= num_bits:
-        raise UserError(f"num_bits is {num_bits}; {len(flat)} training images allow at most "
-                        f"{len(flat) - 1}: set num_bits, or add photographs")
+    check_count(fit_pcah, len(flat), num_bits)
     mean = flat.mean(axis=0, dtype=np.float64)
     if len(flat) <= flat.shape[1]:
         _, _, rows = np.linalg.svd(flat - mean, full_matrices=False)
@@ -134,6 +139,10 @@ class ProjectionMethod(Method):
     def __init__(self, title, fit, inputs="images"):
         super().__init__(title, inputs=inputs)
         self.fit = fit
+
+    def start_up(self, run):
+        """See Method."""
+        check_count(self.fit, len(run.train.labels), run.config.num_bits)
 
     def make_codes(self, run, evaluate, workers=None):
         """See Method."""

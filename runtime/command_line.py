@@ -7,6 +7,7 @@ import os
 import re
 import signal
 import sys
+from pathlib import Path
 
 from runtime.errors import Failed, UserError, one_line
 from runtime.files import FAILURES
@@ -97,12 +98,28 @@ def _protect_output():
         setattr(sys, name, _LossyStream(stream))
 
 
+def path(text):
+    """The type of an argument that is a path."""
+    return Path(_text(text))
+
+
+def _text(text):
+    """The type of all other texts: an empty one means nothing, and as a path the working folder."""
+    if not text.strip():
+        raise argparse.ArgumentTypeError("the text is empty")
+    return text
+
+
 class ArgumentParser(argparse.ArgumentParser):
-    """An argument parser whose refusals are UserErrors, and that takes no shortened options."""
+    """An argument parser whose refusals are UserErrors.
+
+    It takes no shortened options and no empty texts.
+    """
 
     def __init__(self, **options):
         super().__init__(allow_abbrev=False, formatter_class=argparse.RawDescriptionHelpFormatter,
                          **options)
+        self.register("type", None, _text)  # of arguments that name no type
         # argparse knows -1 and -.5 as values, but takes -1e-3 for an option.
         self._negative_number_matcher = re.compile(r"-(\d+\.?\d*|\.\d+)([eE][+-]?\d+)?\Z")
 

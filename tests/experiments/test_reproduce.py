@@ -379,8 +379,8 @@ def test_the_papers_tables(stubbed, capsys):
     (["--unseen_split", "1"], ["unseen_split"]),  # an axis
     (["--jobs", "0"], ["--jobs is 0"]),
     (["--bits", "12", "65"], ["num_bits is 65"]),
-    (["--datasets", "7"], ["dataset_flag is '7'"]),
-    (["--datasets", "\u00b2"], ["dataset_flag is '\u00b2'"]),
+    (["--datasets", "7"], ["--datasets is '7'"]),
+    (["--datasets", "\u00b2"], ["--datasets is '\u00b2'"]),
     (["--datasets", "2", "orl"], ["--datasets names a data set twice"]),
     (["--weight_decay", "0.001"], ["--weight_decay"]),  # the methods vary it
     (["--num_bits", "12"], ["--num_bits"]),
