@@ -33,6 +33,7 @@ from gallery.questions import (
 )
 from gallery.store import below, clean_name
 from runtime.errors import UserError, one_line
+from runtime.files import open_regular
 
 BATCH = 256  # faces encoded at once
 AHEAD = 64  # photographs that are read before their faces are encoded
@@ -507,11 +508,11 @@ def digest_of(path):
     """The sha256 of a file, bytes; None if it cannot be read."""
     try:
         digest = hashlib.sha256()
-        with open(path, "rb") as stream:
+        with open_regular(path) as stream:
             for chunk in iter(lambda: stream.read(1 << 20), b""):
                 digest.update(chunk)
         return digest.digest()
-    except OSError:
+    except (OSError, UserError):
         return None
 
 

@@ -22,7 +22,7 @@ def check_replaceable(path):
     if path.is_file() and not path.is_symlink():
         with files.reading(path), open(path, "rb") as stream:
             mark = stream.read(1000)
-    if MARKS[path.suffix] not in mark:
+    if not any(path.name.endswith(ending) and ours in mark for ending, ours in MARKS.items()):
         raise UserError(f"{path} exists, and this program did not write it; name another file, or "
                         "add --overwrite")
 

@@ -816,7 +816,7 @@ def _expected_tables():
 def _mark_again(path):
     """Replaces the missing or damaged marker of a folder (a Path) whose gallery.db is ours."""
     folder = OutputFolder(path)
-    with contextlib.suppress(OSError), open(path / FILE, "rb") as stream:
+    with contextlib.suppress(OSError, UserError), files.open_regular(path / FILE) as stream:
         if stream.read(72)[68:] == APPLICATION.to_bytes(4, "big"):
             with contextlib.suppress(UserError):
                 if folder.kind() is not None:

@@ -87,10 +87,19 @@ def check_output():
 
 
 def _protect_output():
-    """Standard output and error never raise: a lost line of text must not lose a result."""
+    """Standard output and error never raise: a lost line of text must not lose a result.
+
+    Where the shell closed one (`>&-`), the next file that is opened would get its number, and with
+    it what libraries print.
+    """
+    while True:
+        number = os.open(os.devnull, os.O_RDWR)  # the lowest that is free
+        if number > 2:
+            os.close(number)
+            break
     for name in ("stdout", "stderr"):
         stream = getattr(sys, name)
-        if stream is None:  # the shell closed it: `>&-`
+        if stream is None:
             stream = open(os.devnull, "w")
         elif hasattr(stream, "reconfigure"):
             # Names may hold what the terminal's encoding lacks, or bytes that are no text.
