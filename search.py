@@ -229,6 +229,7 @@ def info(arguments):
                 print(f"{one_line(path)}{files}: {one_line(reason)}")
         if options.check:
             print("nothing is damaged")
+    check_output()
 
 
 def query(arguments):

@@ -19,8 +19,8 @@ from config import Config
 from methods.method import INPUT_SHAPES
 from methods.table import method_of
 from runtime.errors import UserError
-from runtime.files import check_fields, replacing_folder
-from runtime.output_folder import OutputFolder
+from runtime.files import check_fields, replacing_folder, writing
+from runtime.output_folder import OutputFolder, json_bytes, npz_bytes
 
 FORMAT = 1
 # What a SavedModel of ours consists of, below saved_model/.
@@ -124,16 +124,20 @@ def export_encoder(run, path):
         pixel_range=list(train.pixel_range), run=str(run.folder.path.resolve()),
         data=provenance[0].get("data") if provenance else None, settings=config.to_dict(),
         provenance=provenance)
-    with replacing_folder(out.path / "saved_model") if run.method.exports_network else \
-            contextlib.nullcontext() as saved_model:
+    with contextlib.ExitStack() as parts:  # written beside the old ones, renamed at the end
+        description = parts.enter_context(out.replacing("encoder.json"))
+        saved_model = parts.enter_context(replacing_folder(
+            out.path / "saved_model")) if run.method.exports_network else None
         projection, more = run.method.export(run, saved_model)
         metadata.update(more)
-        # What can fail is done: an encoder that was there has stayed whole so far. From here until
-        # the new one is whole, there is none.
-        out.remove("encoder.json")
+        with writing(out.path / "encoder.json"):
+            description.write_bytes(json_bytes(metadata))
         if projection is not None:
-            out.write_arrays("projection.npz", **projection._asdict())
-    out.write_json("encoder.json", metadata)
+            parts.enter_context(out.replacing("projection.npz")).write_bytes(
+                npz_bytes(projection._asdict()))
+        # What can fail is done: an encoder that was there has stayed whole so far. From here until
+        # the last part, encoder.json, is renamed, there is none.
+        out.remove("encoder.json")
     return metadata
 
 

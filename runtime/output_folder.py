@@ -189,7 +189,8 @@ class OutputFolder:
 
     def write_json(self, name, value):
         """Writes `value` to the file `name`, whole or not at all."""
-        self.write_text(name, json.dumps(value, indent=1, allow_nan=False) + "\n")
+        with self.replacing(name) as temporary:
+            temporary.write_bytes(json_bytes(value))
 
     def write_text(self, name, text):
         """Writes the file `name`, whole or not at all; what is no Unicode is escaped."""
@@ -211,10 +212,8 @@ class OutputFolder:
 
     def write_arrays(self, name, **arrays):
         """Writes an .npz file, whole or not at all."""
-        buffer = io.BytesIO()  # on a full disk zipfile would complain on standard error
-        np.savez_compressed(buffer, **arrays)
         with self.replacing(name) as temporary:
-            temporary.write_bytes(buffer.getbuffer())
+            temporary.write_bytes(npz_bytes(arrays))
 
     def remove(self, name):
         """Removes the file `name`, if it is there."""
@@ -236,6 +235,18 @@ class OutputFolder:
             UserError: the file is missing, damaged, or refused by `check`.
         """
         return files.read_json(self.path / name, check)
+
+
+def json_bytes(value):
+    """The content of a JSON file."""
+    return (json.dumps(value, indent=1, allow_nan=False) + "\n").encode()
+
+
+def npz_bytes(arrays):
+    """The content of an .npz file of arrays, a dict by name."""
+    buffer = io.BytesIO()  # on a full disk zipfile would complain on standard error
+    np.savez_compressed(buffer, **arrays)
+    return buffer.getbuffer()
 
 
 def refuse_inside_output(path):

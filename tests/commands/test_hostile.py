@@ -2,9 +2,13 @@
 
 import subprocess
 import sys
+from importlib import import_module
 
 import pytest
 from conftest import ROOT
+from hostile_cases import NAME_OPTIONS
+
+from runtime.errors import UserError
 
 
 def try_cases(*options, seconds):
@@ -13,6 +17,16 @@ def try_cases(*options, seconds):
         stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=subprocess.STDOUT,
         universal_newlines=True, timeout=seconds)
     assert process.returncode == 0, process.stdout
+
+
+@pytest.mark.parametrize("command, arguments", [
+    option for option in NAME_OPTIONS if option[0] != "encoder"], ids=str)
+def test_an_empty_text_is_refused_and_its_option_named(command, arguments):
+    option = arguments[arguments.index("?") - 1]
+    for empty in ("", " "):
+        with pytest.raises(UserError) as refusal:
+            import_module(command).main([argument.replace("?", empty) for argument in arguments])
+        assert option in str(refusal.value) or not option.startswith("--")
 
 
 def test_a_sample_without_tensorflow():

@@ -287,6 +287,7 @@ def test_bad_input_changes_nothing(run, own, tmp_path):
     (tmp_path / "empty").mkdir()
     (tmp_path / "full").mkdir()
     (tmp_path / "full" / "precious").write_text("x")
+    (tmp_path / ".json").write_text("x")
     gallery = str(own)
     for arguments, named in (
             (["query", gallery, str(text)], text), (["query", gallery, "missing.jpg"], "missing"),
@@ -295,6 +296,7 @@ def test_bad_input_changes_nothing(run, own, tmp_path):
             (["query", gallery, good, "--top", "0"], "--top"),
             (["query", gallery, good, "--far", "0"], "--far"),
             (["query", gallery, good, "--json", good], "--json"),
+            (["query", gallery, good, "--json", str(tmp_path / ".json")], ".json"),
             (["query", gallery, good, "--copy", str(tmp_path / "full")], "full"),
             (["query", gallery, good, "--uri", "localhost:1"], "--uri"),
             (["index", str(run)], "--images"),
@@ -306,9 +308,9 @@ def test_bad_input_changes_nothing(run, own, tmp_path):
             (["index", str(run), "--gallery", "--out", str(run)], run),
             (["remove", gallery, "--name", "Eve"], "Eve"), (["remove", gallery], "--id"),
             (["remove", gallery, "--file", ""], "--file"),
-            (["remove", gallery, "--name", ""], "nobody"),
+            (["remove", gallery, "--name", ""], "--name"),
             (["index", str(run), "--images", "", "--out", str(tmp_path / "g")], "--images"),
-            (["add", gallery, "--images", ""], "--images"), (["info", ""], "empty"),
+            (["add", gallery, "--images", ""], "--images"), (["info", ""], "GALLERY"),
             (["query", gallery, good, "--copy", ""], "--copy"),
             (["index", str(run), "--images", str(tmp_path), "--people", "x", "--out",
               str(tmp_path / "g")], "--people"),

@@ -120,6 +120,15 @@ def test_an_emptied_gallery_says_so(gallery):
 # Damage, and galleries from elsewhere
 
 
+def test_a_pipe_in_the_place_of_the_file_is_not_waited_for(gallery):
+    gallery.close()
+    os.unlink(str(gallery.path / "gallery.db"))
+    os.mkfifo(str(gallery.path / "gallery.db"))
+    for change in (lambda: people.remove(gallery.path, ids=[1]), lambda: opened(gallery)):
+        with pytest.raises(UserError):
+            change()
+
+
 def test_damage_is_named_and_an_index_heals_it(tmp_path):
     lib = save_photograph(tmp_path / "lib" / "Ann" / "1.png", 1).parents[1]
     index_folders(tmp_path / "g", lib)

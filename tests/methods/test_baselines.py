@@ -2,7 +2,7 @@
 
 import numpy as np
 import pytest
-from conftest import run_script
+from conftest import assert_refused, run_script
 from scipy.stats import ortho_group
 
 from evaluation import metrics
@@ -87,6 +87,8 @@ def test_more_bits_than_components_are_refused():
 
 def test_a_run_of_a_baseline(faces_dir):
     words = ("--dataset_flag", 1, "--data_dir", "data", "--method", "itq", "--num_bits", 8)
+    assert_refused(run_script("main.py", *words[:-1], 30, cwd=faces_dir), "num_bits", 29)
+    assert not (faces_dir / "runs").exists()
     process = run_script("main.py", *words, cwd=faces_dir)
     assert process.returncode == 0 and process.stderr == "", process.stderr
     run_dir = faces_dir / "runs/facescrub_itq_8bits_seed0"
