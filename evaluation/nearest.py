@@ -6,7 +6,7 @@ of codes has found. Both give the same distances. Needs numpy alone.
 
 import numpy as np
 
-FACES_AT_ONCE = 1 << 14  # faces of the gallery compared at once: bounds memory
+MOST_DISTANCES = 1 << 24  # held at once: bounds memory
 
 
 def unit_vectors(embeddings):
@@ -35,22 +35,18 @@ def nearest(queries, gallery, count):
         (rows, distances): int64 and float32 [Q, min(count, n)]: rows of the gallery and their
         cosine distances (1 - cosine, 0..2), the nearest first, equal ones by row.
     """
-    rows, distances = np.empty((len(queries), 0), np.int64), np.empty((len(queries), 0), np.float32)
-    for start in range(0, len(gallery), FACES_AT_ONCE):
-        block = 1 - queries.dot(gallery[start:start + FACES_AT_ONCE].T)  # [Q, faces of the block]
-        # Only `count` of a block can be answers. Faces as far as the last of them stay, so that the
-        # order of equal distances does not depend on the blocks.
-        if block.shape[1] > count:
-            limit = np.partition(block, count - 1, axis=1)[:, count - 1].max()
-            chosen = np.flatnonzero((block <= limit).any(axis=0))
-            block = block[:, chosen]
-        else:
-            chosen = np.arange(block.shape[1])
-        distances = np.concatenate([distances, block], axis=1)
-        rows = np.concatenate([rows, np.broadcast_to(start + chosen, block.shape)], axis=1)
-        order = np.argsort(distances, axis=1, kind="stable")[:, :count]
-        distances = np.take_along_axis(distances, order, axis=1)
-        rows = np.take_along_axis(rows, order, axis=1)
+    count = min(count, len(gallery))
+    rows = np.empty((len(queries), count), np.int64)
+    distances = np.empty((len(queries), count), np.float32)
+    step = max(1, MOST_DISTANCES // max(len(gallery), 1))
+    for start in range(0, len(queries), step):
+        block = 1 - queries[start:start + step].dot(gallery.T)  # [queries of the block, n]
+        for place, apart in enumerate(block, start):
+            # All faces as far as the last one stay, so that of equal ones the first are taken.
+            chosen = np.arange(len(apart)) if count == len(apart) else np.flatnonzero(
+                apart <= np.partition(apart, count - 1)[count - 1])
+            order = np.argsort(apart[chosen], kind="stable")[:count]
+            rows[place], distances[place] = chosen[order], apart[chosen[order]]
     return rows, distances
 
 

@@ -167,8 +167,8 @@ class Judge:
                 f" for {percent(self.rate)} of strangers" if self.calibrated else "")
         if reason:
             return Verdict(None, 0.0, [], nearest, self.threshold, reason, self._probable(found))
-        rows, distances, weights = self.comparison.voters(index, code, embedding, self.voters,
-                                                       self.threshold)
+        rows, distances, weights = self.comparison.voters(index, code, found, self.voters,
+                                                          self.threshold)
         votes = {}
         for person, weight, distance in zip(self.gallery.people[rows].tolist(), weights,
                                             distances):

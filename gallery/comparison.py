@@ -127,22 +127,27 @@ class ByCodes:
         bits, rows, more = index.nearest(code, count)
         return Nearest(rows, bits, None, more)
 
-    def voters(self, index, code, embedding, count, threshold):
+    def voters(self, index, code, found, count, threshold):
         """Those of the nearest `count` faces that lie within a threshold.
 
         Where the last of the nearest tie with more faces, those share the votes that are left, so
         that no order inside a tie plays a part.
 
+        Args:
+            index, code: see nearest.
+            found: Nearest, at least `count`.
+            count, threshold: see above.
+
         Returns:
             (rows, distances, weights): int64, int32 and float64 [n].
         """
-        first = index.search(np.array([code], np.uint64), count)
-        last = int(first.distances[0, -1])
+        first = found.first(count)
+        last = int(first.bits[-1])
         distances, rows = index.within(code, min(last, threshold))
         certain = np.count_nonzero(distances < last)
         tied = np.count_nonzero(distances == last)
         return rows, distances, np.where(
-            distances < last, 1.0, (first.rows.shape[1] - certain) / max(tied, 1))
+            distances < last, 1.0, (len(first.rows) - certain) / max(tied, 1))
 
 
 class ByEmbeddings:
@@ -204,19 +209,20 @@ class ByEmbeddings:
     def nearest(self, index, code, embedding, count):
         """See ByCodes."""
         query = unit_vectors(np.asarray(embedding)[None])
-        if self.gallery.embeddings is not None:
-            rows, cosines = nearest(query, self.gallery.embeddings, count)
-            rows, cosines = rows[0], cosines[0]
+        if self.gallery.compares_all:
+            candidates, vectors = None, self.gallery.embeddings()
         else:
             found = index.search(np.array([code], np.uint64), max(CANDIDATES, count))
             candidates = np.sort(found.rows[0])
-            places, cosines = nearest(query, self.gallery.embeddings_of(candidates), count)
-            rows, cosines = candidates[places[0]], cosines[0]
+            vectors = self.gallery.embeddings_of(candidates)
+        (rows,), (cosines,) = nearest(query, vectors, count)
+        if candidates is not None:
+            rows = candidates[rows]
         bits = packing.distances(np.asarray(self.gallery.codes[rows]), np.uint64(code))
         return Nearest(rows, bits, np.maximum(cosines, 0), 0)
 
-    def voters(self, index, code, embedding, count, threshold):
+    def voters(self, index, code, found, count, threshold):
         """See ByCodes; no two cosine distances are equal, as a rule."""
-        found = self.nearest(index, code, embedding, count)
+        found = found.first(count)
         kept = found.cosines <= threshold
         return found.rows[kept], found.cosines[kept], np.ones(np.count_nonzero(kept))

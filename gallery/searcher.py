@@ -84,6 +84,7 @@ class Searcher:
             gallery, encoder = self._state.gallery, self._state.encoder
             if not gallery.is_current():
                 new = Gallery.open(gallery.path)
+                new.take_embeddings(gallery)
                 if new.info["encoder_id"] == gallery.info["encoder_id"]:
                     self._state = self._opened(new, encoder)
                 else:

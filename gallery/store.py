@@ -57,7 +57,8 @@ UNFINISHED = "indexing stopped before its first photograph"
 NOBODY = 0  # in `people`: nobody has said who this is
 PERSON = f"coalesce(person, {NOBODY})"  # as SQL
 LOCK_SECONDS = 30  # that SQLite waits where another process opens, closes or recovers the file
-EXACT_FACES = 100000  # up to which all embeddings are compared; they take 51 MB in memory
+EXACT_FACES = 1000000  # up to which all embeddings are compared; they take 512 MB in memory
+READ_AT_ONCE = 1 << 16  # embeddings
 MOST_THUMBNAIL = 1 << 20  # bytes
 # Calibrated again once more than one labelled face in so many has changed.
 CALIBRATED_FACES = 1000
@@ -191,9 +192,7 @@ class Gallery:
         people: int64 [n], ids of people; NOBODY where nobody has said who it is.
         names: {id of a person: str}.
         calibration: evaluation.threshold.Calibration, or None.
-        has_embeddings: whether each face has its embedding.
-        embeddings: float32 [n, 128], unit vectors; None where there are none, or so many faces that
-            codes find some first.
+        has_embeddings: whether faces have their embeddings.
     """
 
     def __init__(self, path, connection, status, immutable):
@@ -232,11 +231,9 @@ class Gallery:
             self.ids, self.codes, self.people = _columns(
                 self._connection, "faces", "id", "code", PERSON)
             self.names = dict(self._connection.execute("SELECT id, name FROM people"))
-            count, = self._connection.execute("SELECT count(*) FROM embeddings").fetchone()
-            self.has_embeddings = count == len(self.ids) > 0
-            self.embeddings = None
-            if self.has_embeddings and len(self.ids) <= EXACT_FACES:
-                self.embeddings = unit_vectors(read_embeddings(self._connection))
+            self.has_embeddings = self._connection.execute(
+                "SELECT 1 FROM embeddings LIMIT 1").fetchone() is not None
+            self._embeddings = None
         self.version = f"{self.info['id']}-{self.info['change']}"
         self.calibration = self.info["calibration"] and Calibration(**self.info["calibration"])
 
@@ -317,20 +314,49 @@ class Gallery:
             raise _damaged(self.path / FILE, f"the thumbnail of face {face_id} is not an image")
         return rows[0][0]
 
-    def embeddings_of(self, rows):
-        """The embeddings of faces in some rows of the arrays: float32 [n, 128], unit vectors.
+    @property
+    def compares_all(self):
+        """Whether all embeddings are compared; of a larger gallery, codes find some first."""
+        return self.has_embeddings and len(self) <= EXACT_FACES
+
+    def embeddings(self):
+        """The embeddings of all faces: float32 [n, 128], unit vectors. Read when first needed.
 
         Raises:
             KeyError: a face was removed since.
             UserError: the file is damaged.
         """
-        if self.embeddings is not None:
-            return self.embeddings[rows]
+        with self._lock:
+            if self._embeddings is None:
+                with errors(self.path / FILE):
+                    ids, found = read_embeddings(self._connection, int(self.ids[-1]),
+                                                 unit_vectors)
+                self._check_all(np.array_equal(ids, self.ids))
+                self._embeddings = found
+            return self._embeddings
+
+    def embeddings_of(self, rows):
+        """Those of the faces in some rows of the arrays: float32 [n, 128]; see embeddings."""
+        if self._embeddings is not None:
+            return self._embeddings[rows]
         ids = self.ids[rows].tolist()
         found = dict(self._rows("SELECT face, embedding FROM embeddings WHERE face IN "
                                 "(SELECT value FROM json_each(?))", json.dumps(ids)))
+        self._check_all(len(found) == len(set(ids)))
         with errors(self.path / FILE):
             return unit_vectors(_as_array([found[face] for face in ids]))
+
+    def _check_all(self, all_are_there):
+        """Raises KeyError if a face's embedding has gone since, UserError if it was never there."""
+        if not all_are_there:
+            if self.is_current():
+                raise _damaged(self.path / FILE, "a face has no embedding")
+            raise KeyError("a face was removed")
+
+    def take_embeddings(self, other):
+        """Takes the embeddings that another Gallery has read, if they are of the same faces."""
+        if np.array_equal(self.ids, other.ids):
+            self._embeddings = other._embeddings
 
     def same_photographs(self, sha256):
         """Paths (str) of the gallery's photographs whose file has these contents (bytes)."""
@@ -370,8 +396,10 @@ class Gallery:
             problem = self._rows(f"PRAGMA {pragma}")
             if problem not in ([], [("ok",)]):
                 raise _damaged(self.path / FILE, one_line(problem[0][0], 100))
-        with self._lock, errors(self.path / FILE):
-            read_embeddings(self._connection)
+        if self.has_embeddings:
+            with self._lock, errors(self.path / FILE):
+                ids = [faces for faces, _ in _embedding_parts(self._connection)]
+            self._check_all(np.array_equal(np.concatenate(ids), self.ids))
         for face_id in self.ids:
             self.thumbnail(face_id)
 
@@ -629,11 +657,9 @@ class Writer:
         return hashlib.sha256(self.info["id"].encode() + value).digest()
 
     def embeddings(self):
-        """(ids, embeddings) of all faces that have one: int64 [n], float32 [n, 128]."""
+        """(ids, embeddings) of all faces that have one; see read_embeddings."""
         with errors(self.path / FILE):
-            ids = [face for face, in self._connection.execute(
-                "SELECT face FROM embeddings ORDER BY face")]
-            return np.array(ids, np.int64), read_embeddings(self._connection)
+            return read_embeddings(self._connection)
 
     def change_encoder(self, metadata, temporary, ids, codes):
         """Replaces the encoder by one of the same bits, and all codes by those that it makes.
@@ -874,14 +900,37 @@ def _columns(connection, table, *columns):
         for place, name in enumerate(columns)]
 
 
-def read_embeddings(connection):
-    """The embeddings of all faces that have one, by ascending id: float32 [n, 128].
+def read_embeddings(connection, last=2 ** 63 - 1, scale=np.asarray):
+    """The embeddings of all faces that have one.
+
+    Args:
+        connection: of the file.
+        last: the highest id.
+        scale: what is done to some embeddings at once, such as unit_vectors.
+
+    Returns:
+        (ids, embeddings): int64 [n], ascending, and float32 [n, 128].
 
     Raises:
         sqlite3.DatabaseError: one is damaged.
     """
-    return _as_array([blob for blob, in connection.execute(
-        "SELECT embedding FROM embeddings ORDER BY face")])
+    most, = connection.execute("SELECT count(*) FROM faces").fetchone()
+    ids, embeddings, count = np.empty(most, np.int64), np.empty(
+        (most, EMBEDDING_SIZE), np.float32), 0
+    for faces, some in _embedding_parts(connection, last):
+        part = slice(count, min(count + len(faces), most))  # others may write more than there are
+        ids[part], embeddings[part] = faces[:part.stop - count], scale(some)[:part.stop - count]
+        count = part.stop
+    return ids[:count], embeddings[:count]
+
+
+def _embedding_parts(connection, last=2 ** 63 - 1):
+    """Yields (ids, embeddings) of some faces after the other; see read_embeddings."""
+    rows = connection.execute("SELECT face, embedding FROM embeddings WHERE face <= ? "
+                              "ORDER BY face", (last,))
+    for some in iter(lambda: rows.fetchmany(READ_AT_ONCE), []):
+        faces, blobs = zip(*some)
+        yield faces, _as_array(blobs)
 
 
 def _as_array(blobs):

@@ -125,7 +125,7 @@ def decision_line(gallery, judge, index):
     """What compares faces, and what decides."""
     if judge.comparison.name == "codes":
         return engine_line(gallery, index)
-    if gallery.embeddings is not None:
+    if gallery.compares_all:
         return f"{len(gallery)} faces; the embeddings of all of them are compared"
     return f"{engine_line(gallery, index)}; then the embeddings of the nearest {CANDIDATES}"
 

@@ -26,7 +26,7 @@ from evaluation import packing
 from evaluation.strangers import measured_strangers
 from faces import cropping, embedding
 from faces.embedding_network import WEIGHTS_BYTES
-from gallery import comparison, following, indexing, questions, store
+from gallery import comparison, following, indexing, people, questions, store
 from gallery.answers import Judge
 from gallery.engines import open_index
 from gallery.searcher import Searcher
@@ -214,7 +214,7 @@ def test_codes_find_and_embeddings_decide_in_a_large_gallery(tmp_path, monkeypat
     exact = [answer_of(path, query, top=20)[0] for query in queries]
     monkeypatch.setattr(store, "EXACT_FACES", 19)
     with Gallery.open(path) as gallery:
-        assert gallery.embeddings is None and gallery.has_embeddings
+        assert gallery.has_embeddings and not gallery.compares_all
     assert [answer_of(path, query, top=20)[0] for query in queries] == exact
     monkeypatch.setattr(comparison, "CANDIDATES", 4)
     for query, answer in zip(queries, exact):
@@ -450,27 +450,45 @@ def test_the_page_shows_both_distances(tmp_path):
         assert page.problems == []
 
 
-def test_damaged_embeddings_are_one_line(tmp_path):
+def test_damaged_embeddings_are_one_line(tmp_path, monkeypatch):
     path = tmp_path / "g"
     index(album(tmp_path / "a"), path)
-    for blob in (b"short", np.full(128, np.nan, np.float16).tobytes()):
-        with Writer(path) as writer:
-            writer.run("UPDATE embeddings SET embedding = ? WHERE face = 3", blob)
-            writer.commit()
-        with pytest.raises(UserError, match="damaged"):
-            Gallery.open(path)
+    for most in (10 ** 6, 0):
+        monkeypatch.setattr(store, "EXACT_FACES", most)
+        for blob in (b"short", np.full(128, np.nan, np.float16).tobytes(), None):
+            with Writer(path) as writer:
+                kept = writer.rows("SELECT embedding FROM embeddings WHERE face = 3")[0][0]
+                writer.run("DELETE FROM embeddings WHERE face = 3")
+                if blob:
+                    writer.run("INSERT INTO embeddings VALUES (3, ?)", blob)
+                writer.commit()
+            with pytest.raises(UserError, match="damaged"):
+                answer_of(path, tmp_path / "a" / "p0" / "0.png")
+            with Gallery.open(path) as gallery, pytest.raises(UserError, match="damaged"):
+                gallery.check()
+            with Writer(path) as writer:
+                writer.run("REPLACE INTO embeddings VALUES (3, ?)", kept)
+                writer.commit()
 
 
-def test_a_face_without_embedding_leaves_codes_to_decide(tmp_path):
+def test_embeddings_are_of_the_state_that_was_opened(tmp_path):
     path = tmp_path / "g"
     index(album(tmp_path / "a"), path)
-    with Writer(path) as writer:
-        writer.run("DELETE FROM embeddings WHERE face = 3")
-        writer.commit()
-    with Gallery.open(path) as gallery:
-        judge = Judge(gallery)
-        assert judge.comparison.name == "codes"
-        assert judge.answer(open_index(gallery), gallery.codes[0], 3).nearest.cosines is None
+    with Gallery.open(path) as old, Gallery.open(path) as kept:
+        before = kept.embeddings()
+        take(tmp_path / "a" / "p9" / "1.png", 9, 200)
+        indexing.add(path)
+        np.testing.assert_array_equal(old.embeddings(), before)  # faces that came since are left
+        with Gallery.open(path) as new:
+            new.take_embeddings(old)
+            assert len(new.embeddings()) == 21
+        people.remove(path, ids=[3])
+        with Gallery.open(path) as new, pytest.raises(KeyError):
+            new.take_embeddings(kept)
+            assert len(new.embeddings()) == 20
+            with Gallery.open(path) as late:
+                people.remove(path, ids=[4])
+                late.embeddings()
 
 
 KILLED = """
