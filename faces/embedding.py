@@ -62,12 +62,8 @@ class FaceEmbedder:
             self._embeddings = embedding_graph(self._faces, network_weights())
         self._session = make_session(graph)
 
-    def embed(self, photograph, faces):
-        """The embeddings of some faces of a photograph, float32 [n, 128]; see face_chips."""
-        return self.embed_chips(face_chips(photograph, faces))
-
     def embed_chips(self, chips):
-        """The embeddings of faces that are already aligned: float32 [n, 128].
+        """The embeddings of aligned faces: float32 [n, 128].
 
         Args:
             chips: list of face_chips, which may be empty.

@@ -7,7 +7,9 @@ removed.
 
 import contextlib
 import hashlib
+import itertools
 import os
+import time
 from collections import Counter, deque
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
@@ -26,8 +28,9 @@ from faces.reading import one_thread_a_call
 from gallery.questions import (
     FaceCache,
     check_embedder,
+    cut_out,
+    embed,
     encoder_input,
-    find_faces,
     find_photographs,
     is_more_than_a_face,
 )
@@ -37,7 +40,8 @@ from runtime.files import open_regular
 
 BATCH = 256  # faces encoded at once
 AHEAD = 64  # photographs that are read before their faces are encoded
-COMMITTED = 1000  # photographs after which what was read is safe
+EMBEDDED = 16  # photographs whose faces are embedded at once
+COMMITTED = 30.0  # seconds after which what was read is safe
 DATA_DIR = Config().data_dir  # where prepare.py keeps what it finds in photographs
 SHOWN = 20  # photographs that are looked at before a run without a crop takes them for faces
 FOLDERS, NO_PEOPLE = "folders", "none"  # where names come from; else a list's path
@@ -369,19 +373,19 @@ class Follower:
         check_embedder(encoder.metadata)
         if encoder.metadata["crop"] is None:
             _check_cut_out([file.path for file in found[:SHOWN]], self.writer.info["run"])
-        waiting, count = [], 0
+        waiting, committed = [], time.monotonic()
         with FaceCache(self.data_dir, encoder.metadata) as cache:
-            for reading in tqdm(_read_ahead(found, encoder.metadata, cache), total=len(found),
-                                unit=" photographs", desc="indexing", disable=None):
+            readings = _embedded(_read_ahead(found, encoder.metadata, cache), cache)
+            for reading in tqdm(readings, total=len(found), unit=" photographs", desc="indexing",
+                                disable=None):
                 waiting.append(reading)
-                if sum(len(reading.faces) for reading in waiting) >= BATCH:
+                is_due = self.in_steps and time.monotonic() - committed >= COMMITTED
+                if is_due or sum(len(reading.faces) for reading in waiting) >= BATCH:
                     self._add(encoder, waiting)
                     waiting = []
-                count += 1
-                if self.in_steps and count % COMMITTED == 0:
-                    self._add(encoder, waiting)
-                    waiting = []
+                if is_due:
                     self.writer.commit(go_on=True)
+                    committed = time.monotonic()
         self._add(encoder, waiting)
 
     def _add(self, encoder, readings):
@@ -545,10 +549,18 @@ def _read_ahead(found, metadata, cache):
                 future.cancel()
 
 
+def _embedded(readings, cache):
+    """Yields Readings whose faces have their embeddings."""
+    for some in iter(lambda: list(itertools.islice(readings, EMBEDDED)), []):
+        faces = iter(embed([face for reading in some for face in reading.faces], cache))
+        for reading in some:
+            yield reading._replace(faces=list(itertools.islice(faces, len(reading.faces))))
+
+
 def _read(found, metadata, cache):
     try:
         photograph = open_photograph(Path(found.path))
-        faces = find_faces(photograph, metadata, cache)
+        faces = cut_out(photograph, metadata, cache)
         reason = "incomplete, no face found" if photograph.incomplete else "no face found"
         return Reading(found, faces, "" if faces else reason,
                        bytes.fromhex(photograph.sha256))

@@ -35,6 +35,8 @@ class QueryFace(NamedTuple):
         embedding: float32 [128], what the encoder takes if it takes embeddings; else None.
         turned: degrees counterclockwise that the photograph was turned by to find it.
         incomplete: whether the photograph's file lacks its end.
+        chip: (Face, uint8 [150, 150, 3]): what was found, and what the embedding network takes,
+            where the embedding is still to be made; else None.
     """
 
     pixels: np.ndarray
@@ -43,6 +45,7 @@ class QueryFace(NamedTuple):
     embedding: Optional[np.ndarray] = None
     turned: int = 0
     incomplete: bool = False
+    chip: Optional[tuple] = None
 
 
 def query_photographs(gallery, index, judge, paths, top, radius=None, least=0):
@@ -127,8 +130,13 @@ def is_more_than_a_face(photograph):
     return bool(faces) and faces[0].area < LEAST_FILLED * width * height
 
 
-def find_faces(photograph, metadata, cache=None):
-    """The faces of a photograph, the largest first.
+def find_faces(photograph, metadata):
+    """The faces of a photograph, the largest first: see cut_out and embed."""
+    return embed(cut_out(photograph, metadata))
+
+
+def cut_out(photograph, metadata, cache=None):
+    """The faces of a photograph, the largest first; `embed` completes them.
 
     Args:
         photograph: a faces.photographs.Photograph.
@@ -139,8 +147,6 @@ def find_faces(photograph, metadata, cache=None):
     Returns:
         List of QueryFaces; empty where no face is found.
 
-    Raises:
-        UserError: the encoder takes embeddings, and their network is not installed.
     """
     if metadata["dataset"] == "orl":
         photograph = photograph._replace(image=photograph.image.convert("L").convert("RGB"))
@@ -155,24 +161,36 @@ def find_faces(photograph, metadata, cache=None):
         found.append(QueryFace(face.pixels, tuple(map(float, face.box)),
                                thumbnail_of(_surroundings(image, box)), turned=turned,
                                incomplete=photograph.incomplete))
-    if found and takes_embeddings(metadata):
-        vectors = _embed(photograph, faces, cache and cache.embeddings)
-        found = [face._replace(embedding=vector) for face, vector in zip(found, vectors)]
-    return found
-
-
-def _embed(photograph, faces, cache):
-    """The embeddings of faces of a photograph: list of float32 [128]."""
+    if not takes_embeddings(metadata):
+        return found
     faces = [face._replace(sha256=photograph.sha256) for face in faces]
-    found = [cache and cache.get_embedding(face) for face in faces]
-    missing = [place for place, vector in enumerate(found) if vector is None]
-    if missing:
-        made = embedding.shared_embedder().embed(photograph, [faces[place] for place in missing])
-        for place, vector in zip(missing, made):
-            found[place] = vector
+    known = [cache and cache.embeddings.get_embedding(face) for face in faces]
+    chips = iter(embedding.face_chips(photograph, [
+        face for face, vector in zip(faces, known) if vector is None]))
+    return [result._replace(embedding=vector, chip=(face, next(chips)) if vector is None else None)
+            for result, face, vector in zip(found, faces, known)]
+
+
+def embed(faces, cache=None):
+    """QueryFaces, of any number of photographs, with the embeddings that are still to be made.
+
+    Args:
+        faces: list of QueryFaces of cut_out.
+        cache: FaceCache, or None.
+
+    Raises:
+        UserError: the embedding network is not installed.
+    """
+    chips = [face.chip[1] for face in faces if face.chip]
+    made = iter(embedding.shared_embedder().embed_chips(chips) if chips else ())
+    done = []
+    for face in faces:
+        if face.chip:
+            found, face = face.chip[0], face._replace(embedding=next(made), chip=None)
             if cache:
-                cache.put_embedding(faces[place], vector)
-    return found
+                cache.embeddings.put_embedding(found, face.embedding)
+        done.append(face)
+    return done
 
 
 class FaceCache:

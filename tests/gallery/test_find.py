@@ -41,12 +41,14 @@ class StandIn:
 
     made = 0  # embeddings, by all of them
 
-    def embed(self, photograph, faces):
-        StandIn.made += len(faces)
-        person, number, percent = np.asarray(photograph.image)[0, 0].tolist()
+    def embed_chips(self, chips):
+        StandIn.made += len(chips)
+        return np.float32([self.embedding(*chip) for chip in chips])
+
+    def embedding(self, person, number, percent):
         center, noise = [np.random.RandomState(seed).standard_normal(128)
                          for seed in (person, 1000 + number)]
-        return np.float32([center + percent / 100 * noise] * len(faces))
+        return center + percent / 100 * noise
 
 
 def stand_in():
@@ -54,6 +56,8 @@ def stand_in():
     patch = pytest.MonkeyPatch()
     patch.setattr(indexing, "detect_crop", cropping.box_crop)
     patch.setattr(questions.embedding, "shared_embedder", StandIn)
+    patch.setattr(questions.embedding, "face_chips", lambda photograph, faces: [
+        np.asarray(photograph.image)[0, 0].tolist()] * len(faces))
     return patch
 
 
@@ -163,7 +167,7 @@ def test_the_nearest_are_those_by_cosine(tmp_path):
     with Gallery.open(path) as gallery:
         vectors = gallery.embeddings_of(np.arange(20))
         code = gallery.codes
-        own = StandIn().embed(questions.open_photograph(query), [0])[0]
+        own = np.float32(StandIn().embedding(2, 99, NEAR))
         cosines = 1 - vectors.dot(own / np.linalg.norm(own))
         order = np.argsort(cosines)
         assert [item["id"] for item in found["neighbours"]] == gallery.ids[order].tolist()
@@ -497,12 +501,12 @@ sys.path[:0] = {paths}
 import test_find
 from gallery import following, indexing
 test_find.stand_in()
-following.COMMITTED, following.AHEAD = 5, 1
+following.COMMITTED, following.AHEAD, following.EMBEDDED = 0, 1, 1
 class Killing(test_find.StandIn):
-    def embed(self, photograph, faces):
+    def embed_chips(self, chips):
         if test_find.StandIn.made == 12:
             os.kill(os.getpid(), signal.SIGKILL)
-        return super().embed(photograph, faces)
+        return super().embed_chips(chips)
 indexing.embedding.shared_embedder = Killing
 indexing.index_photographs({out}, [{folder}], data_dir={data})
 """
@@ -517,8 +521,8 @@ def test_killed_half_way_it_goes_on(tmp_path):
     killed = subprocess.run([sys.executable, "-c", code], stderr=subprocess.PIPE,
                             env=dict(os.environ))
     assert killed.returncode == -signal.SIGKILL, killed.stderr.decode()
-    assert len(assert_whole(path)[0]) == 10
+    assert len(assert_whole(path)[0]) == 12
     report = index(folder, path, data_dir=tmp_path / "data")
-    assert report.counts["faces"] == 10 and report.counts["unchanged"] == 10
+    assert report.counts["faces"] == 8 and report.counts["unchanged"] == 12
     index(folder, tmp_path / "fresh", data_dir=tmp_path / "data")
     assert sorted(assert_whole(path)[0]) == sorted(assert_whole(tmp_path / "fresh")[0])
