@@ -99,85 +99,93 @@ def measure_engines(sizes, num_bits, names):
             del index
 
 
-def measure_galleries(sizes, num_bits):
-    """A line a size: how long a gallery takes to open and to change, and its bytes a face.
+def measure_galleries(sizes):
+    """A line a size: how long a gallery takes to open, to answer and to change; bytes a face.
 
-    Thumbnails have 100 bytes, as if there were none: they are read one by one. A face has a
-    photograph of its own, in the folder of one of 10,000 people.
+    Faces have embeddings that are drawn at random. Thumbnails have 100 bytes, which do not count:
+    they are read one by one. A face has a photograph of its own, of one of 10,000 people.
     """
-    print("   faces  bytes a face  open s  add one photograph s  rename s  remove one face s")
+    print("   faces  bytes a face  open s  first query s  query ms  fit again s  add one "
+          "photograph s  rename s  remove one face s")
     for size in sizes:
         with tempfile.TemporaryDirectory() as folder:
-            print("%8d  %12.0f  %6.2f  %20.2f  %8.2f  %17.2f" % (
-                (size,) + _measure_gallery(Path(folder), size, num_bits)), flush=True)
+            print("%8d  %12.0f  %6.2f  %13.2f  %8.1f  %11.1f  %20.2f  %8.2f  %17.2f" % (
+                (size,) + _measure_gallery(Path(folder), size)), flush=True)
 
 
-def _measure_gallery(folder, size, num_bits):
+def _measure_gallery(folder, size):
     from gallery import indexing, people
-    from gallery.store import Gallery, Writer
+    from gallery.answers import Judge
+    from gallery.store import Gallery
 
-    path, photographs = folder / "gallery", folder / "photographs"
-    (photographs / "new person").mkdir(parents=True)
-    Image.new("RGB", (64, 64)).save(str(photographs / "new person" / "1.png"))
-    metadata = dict(method="itq", num_bits=num_bits, dataset="d", crop=None, mean=0.0, std=1.0,
-                    pixel_range=[0, 255], settings={})
-    with Writer(path, make=True) as writer:
-        (path / "encoder").mkdir()
-        (path / "encoder" / "encoder.json").write_text(json.dumps(metadata))
-        writer.start(metadata, "encoder")
-        writer.commit()
-    codes = clustered(size, num_bits, 1).view(np.int64).tolist()
+    path, data = folder / "gallery", folder / "data"
+    for number in range(3):
+        write_photographs(folder / f"new{number}", 1, seed=number)
+    indexing.index_photographs(path, [str(folder / "new0")], data_dir=data)
+    fill_gallery(path, size)
+    stored = (path / "gallery.db").stat().st_size / size - 100
+    _, fitting = timed(lambda: indexing.add(path, [str(folder / "new1")], data_dir=data))
+    opened, opening = timed(lambda: Gallery.open(path))
+    with opened:
+        judge, index = Judge(opened), engines.open_index(opened)
+        code, embedding = opened.codes[7], opened.embeddings_of(np.array([7]))[0]
+
+        def query():
+            return judge.answer(index, code, 10, embedding=embedding)
+
+        first, queries = timed(query)[1], [timed(query)[1] for _ in range(5)]
+    changes = [timed(change)[1] for change in (
+        lambda: indexing.add(path, [str(folder / "new2")], data_dir=data),
+        lambda: people.rename(path, "person 7", "somebody"),
+        lambda: people.remove(path, ids=[7]))]
+    return (stored, opening, first, 1000 * statistics.median(queries), fitting, *changes)
+
+
+def timed(work):
+    """(what a function gives, seconds of processor time that it took)."""
+    started = time.process_time()
+    return work(), time.process_time() - started
+
+
+def fill_gallery(path, size):
+    """Adds so many faces with random embeddings to a gallery without a run."""
+    from gallery.store import Writer
+
+    rng, at_once = np.random.RandomState(1), 1 << 16
     with contextlib.closing(sqlite3.connect(str(path / "gallery.db"))) as connection:
         connection.execute("PRAGMA synchronous = OFF")
+        first = 1 + connection.execute("SELECT max(id) FROM photographs").fetchone()[0]
         for table in ("people", "labels"):
-            connection.executemany("INSERT INTO %s VALUES (?, ?)" % table, [
-                (number + 1, "person %d" % number)[::1 if table == "people" else -1]
+            connection.executemany(f"INSERT INTO {table} VALUES (?, ?)", [
+                (number + 1000, f"person {number}")[::1 if table == "people" else -1]
                 for number in range(CENTERS)])
-        connection.executemany(
-            "INSERT INTO photographs VALUES (?, ?, ?, ?, ?, ?, 0, 1, '', '')",
-            ((row, b"/photographs/person %d/photograph %d.jpg" % (row % CENTERS, row),
-              b"%032d" % row, 10 ** 6 + row, 10 ** 18 + row, "person %d" % (row % CENTERS))
-             for row in range(size)))
-        connection.executemany(
-            "INSERT INTO faces VALUES (?, ?, 0, ?, 0, ?, ?, 1.5, 2.5, 3.5, 4.5)",
-            ((row, row, 1 + row % CENTERS, code, code * 7919 % 2 ** 63)
-             for row, code in enumerate(codes)))
-        connection.executemany("INSERT INTO face_images VALUES (?, ?, NULL)", (
-            (row, b"\xff\xd8" + b"x" * 98) for row in range(size)))
-        connection.commit()
+        for start in range(first, first + size, at_once):
+            rows = range(start, min(start + at_once, first + size))
+            connection.executemany(
+                "INSERT INTO photographs VALUES (?, ?, ?, ?, ?, ?, 0, 1, '', '')",
+                ((row, b"/photographs/person %d/photograph %d.jpg" % (row % CENTERS, row),
+                  b"%032d" % row, 10 ** 6 + row, 10 ** 18 + row, f"person {row % CENTERS}")
+                 for row in rows))
+            connection.executemany(
+                "INSERT INTO faces VALUES (?, ?, 0, ?, 0, 0, ?, 1.5, 2.5, 3.5, 4.5)",
+                ((row, row, 1000 + row % CENTERS, row * 7919) for row in rows))
+            connection.executemany("INSERT INTO face_images VALUES (?, ?)", (
+                (row, b"\xff\xd8" + b"x" * 98) for row in rows))
+            embeddings = rng.standard_normal((len(rows), 128)).astype("<f2")
+            connection.executemany("INSERT INTO embeddings VALUES (?, ?)", (
+                (row, embedding.tobytes()) for row, embedding in zip(rows, embeddings)))
+            connection.commit()
     with Writer(path) as writer:
         writer.faces_changed(size)
         writer.run("INSERT INTO sources VALUES (?)", b"/photographs")
         writer.commit()
-    stored = (path / "gallery.db").stat().st_size / size
-
-    class Encoder:
-        def __enter__(self):
-            return self
-
-        def __exit__(self, *_):
-            pass
-
-        def encode(self, images):
-            return np.ones((len(images), num_bits), np.int8)
-
-    Encoder.metadata = metadata
-    indexing.open_encoder = lambda *_: Encoder()
-    times = []
-    for change in (lambda: Gallery.open(path).close(),
-                   lambda: indexing.add(path, [str(photographs)]),
-                   lambda: people.rename(path, "person 7", "somebody"),
-                   lambda: people.remove(path, ids=[7])):
-        started = time.process_time()
-        change()
-        times.append(time.process_time() - started)
-    return (stored - 100,) + tuple(times)
 
 
-def write_photographs(folder, count):
-    """Photographs with one face of ORL each, on a background of smooth colours."""
+def write_photographs(folder, count, seed=0):
+    """Writes photographs with one face of ORL each, on a background of smooth colours."""
     faces = find_orl()
-    for number in range(count):
+    folder.mkdir()
+    for number in range(seed, seed + count):
         rng = np.random.RandomState(number)
         coarse = Image.fromarray(rng.randint(60, 200, (6, 8, 3)).astype(np.uint8))
         picture = coarse.resize(PHOTOGRAPH, Image.BICUBIC)
@@ -215,7 +223,6 @@ def detecting_gallery(run, count):
 
     with tempfile.TemporaryDirectory() as temporary:
         folder = Path(temporary) / "photographs"
-        folder.mkdir()
         write_photographs(folder, count)
         path, report = Path(temporary) / "gallery", Report()
         with Writer(path, make=True) as writer:
@@ -343,7 +350,7 @@ def main():
         measure_engines([int(float(value)) for value in options.values], options.bits,
                         options.engines)
     elif options.what == "gallery":
-        measure_galleries([int(float(value)) for value in options.values], options.bits)
+        measure_galleries([int(float(value)) for value in options.values])
     elif options.what == "milvus":
         measure_milvus([int(float(value)) for value in options.values], options.bits, options.uri)
     elif options.what == "photographs":
