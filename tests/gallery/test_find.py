@@ -348,7 +348,7 @@ def test_bad_folders_and_files_are_one_line(tmp_path):
             (["find", "missing.png", str(folder)], "missing.png"),
             (["find", str(photograph), str(tmp_path / "empty")], "empty"),
             (["find", str(photograph), str(tmp_path / "nowhere")], "nowhere"),
-            (["find", str(photograph), ""], "folder"),
+            (["find", str(photograph), ""], "DIR"),
             (["find", str(photograph), str(folder), "--threshold", "nan"], "--threshold"),
             (["find", str(photograph), str(folder), "--threshold", "12"], "--threshold"),
             (["index", "--images", str(folder)], "--out"),
