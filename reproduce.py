@@ -25,6 +25,8 @@ from runtime.command_line import ArgumentParser, add_setting_arguments, run_comm
 from runtime.errors import Failed, UserError
 from runtime.output_folder import OutputFolder
 
+MOST_JOBS = 1000
+
 
 def parse_command_line(arguments):
     """(options, given): the grid's options, and the settings for all its cells."""
@@ -60,8 +62,8 @@ def parse_command_line(arguments):
         values = getattr(options, name) or []
         if len(set(values)) < len(values):
             raise UserError(f"--{name} names a value twice")
-    if options.jobs < 1:
-        raise UserError(f"--jobs is {options.jobs}; it must be at least 1")
+    if not 1 <= options.jobs <= MOST_JOBS:
+        raise UserError(f"--jobs is {options.jobs}; it must be from 1 to {MOST_JOBS}")
     return options, setting_values(options, Config)
 
 

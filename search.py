@@ -386,6 +386,8 @@ def _write_results(gallery, judge, found, unread, index, options, text):
     check_output()
     for line in failed:
         print(f"not copied: {line}", file=sys.stderr)
+    if failed and not copied:
+        raise Failed(f"nothing was copied to {options.copy}")
 
 
 COMMANDS = {function.__name__: function

@@ -27,11 +27,10 @@ def load_vectors(folder):
     Raises:
         UserError: there are none yet, or the file is damaged.
     """
-    if (folder.path / "codes.npz").exists():
-        return load_codes(folder.path / "codes.npz")
-    if (folder.path / "floats.npz").exists():
-        return floats.load_floats(folder.path / "floats.npz")
-    raise UserError(f"{folder} has no codes.npz yet; run: python evaluate.py {folder}")
+    found = _load(folder, "")
+    if found is None:
+        raise UserError(f"{folder} has no codes.npz yet; run: python evaluate.py {folder}")
+    return found
 
 
 def load_unseen(folder):
@@ -43,9 +42,17 @@ def load_unseen(folder):
     Raises:
         UserError: the file is damaged.
     """
+    return _load(folder, UNSEEN)
+
+
+def _load(folder, prefix):
     for name, load in (("codes.npz", load_codes), ("floats.npz", floats.load_floats)):
-        if (folder.path / (UNSEEN + name)).exists():
-            return load(folder.path / (UNSEEN + name))
+        path = folder.path / (prefix + name)
+        if path.exists():
+            try:
+                return load(path)
+            except UserError as error:
+                raise UserError(f"{error}; evaluate the run again: python evaluate.py {folder}")
     return None
 
 

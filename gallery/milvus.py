@@ -26,6 +26,7 @@ from gallery.engines import (
     num_lists_for,
 )
 from runtime.errors import Failed, UserError, one_line
+from runtime.files import open_regular
 
 CONNECT_SECONDS = 10
 SECONDS = 30  # for one request
@@ -50,6 +51,8 @@ class Server:
 
     def __init__(self, uri, token=None, ca=None):
         self._uri = check_uri(uri)
+        if ca:
+            open_regular(ca).close()  # gRPC would wait for a pipe
         self._pymilvus = _import_pymilvus()
         # Python 3.7's pymilvus takes no certificate without the name that it is of.
         options = dict(server_pem_path=ca, server_name=urlsplit(self._uri).hostname) if ca else {}

@@ -1,5 +1,6 @@
 """Files of answers: which may be replaced, and copies of the photographs found."""
 
+import contextlib
 import os
 import shutil
 from pathlib import Path
@@ -82,6 +83,8 @@ def copy_matches(gallery, results, folder):
                     continue
                 copied += 1
             except OSError as error:
+                with contextlib.suppress(OSError):
+                    (folder / name).unlink()  # half a copy
                 failed.append(f"{one_line(source or face.place)}: {error.strerror or error}")
     return copied, failed
 

@@ -297,6 +297,8 @@ class Gallery:
         else:
             path = os.fsdecode(path)
             place = f"{path}, face {number + 1}" if number else path
+        if not np.isfinite(box).all():
+            raise _damaged(self.path / FILE, f"the box of face {face_id} is not finite")
         return Face(face_id, name, path, sha256, number, tuple(map(float, box)), place)
 
     def thumbnail(self, face_id):
@@ -865,7 +867,7 @@ def _make(path):
 def read_info(connection):
     """The table info as a dict, checked. Raises sqlite3.DatabaseError if it is damaged."""
     try:
-        info = {name: json.loads(value) for name, value in connection.execute(
+        info = {name: files.parse_json(value) for name, value in connection.execute(
             "SELECT name, value FROM info WHERE length(value) < 10000000")}
         if not info:
             raise ValueError(UNFINISHED)

@@ -183,7 +183,7 @@ def read_json(path, check=None):
     """
     text = read_text(path)
     try:
-        value = json.loads(text, parse_constant=_refuse_constant, parse_float=_finite_float)
+        value = parse_json(text)
         if check is not None:
             check(value)
     except RecursionError:
@@ -191,6 +191,12 @@ def read_json(path, check=None):
     except ValueError as error:
         raise UserError(f"{path} is damaged: {error}")
     return value
+
+
+def parse_json(text):
+    """The value of a JSON text whose numbers fit any array. Raises ValueError or RecursionError."""
+    return json.loads(text, parse_constant=_refuse_constant, parse_float=_finite_float,
+                      parse_int=_bounded_int)
 
 
 def check_fields(value, fields, what):
@@ -233,6 +239,13 @@ def is_alive(process):
 
 def _refuse_constant(name):
     raise ValueError(f"{name} is no number of JSON")
+
+
+def _bounded_int(text):
+    """A whole number of JSON below 10^20, so that it fits a float and is turned to text fast."""
+    if len(text.lstrip("-")) > 20:
+        raise ValueError(f"{text[:40]} is too large a number")
+    return int(text)
 
 
 def _finite_float(text):

@@ -281,7 +281,8 @@ class RunFolder(OutputFolder):
 
     def read_settings(self):
         """The run's settings, as a dict. Raises UserError if they cannot be read."""
-        return self.read_json("config.json", lambda value: check_fields(value, {}, "the file"))
+        return self._read("config.json", lambda value: check_fields(value, {}, "the file"),
+                          "put it back, or begin another run")
 
     def write_settings(self, settings):
         """Writes the settings, a dict of plain values."""
@@ -291,7 +292,8 @@ class RunFolder(OutputFolder):
         """The provenance entries, one for each start (see provenance.FIELDS)."""
         if not os.path.lexists(self.path / "provenance.json"):
             return []
-        return self.read_json("provenance.json", provenance.check_entries)
+        return self._read("provenance.json", provenance.check_entries,
+                          "put it back, or move it away to go on without it")
 
     def check_data(self, data_digest):
         """Raises UserError if the run was begun on other data (see data_loader.data_digest)."""
@@ -335,7 +337,8 @@ class RunFolder(OutputFolder):
         Raises:
             UserError: the run is not evaluated yet, or the file is damaged.
         """
-        return self.read_json("results.json", _check_results)
+        return self._read("results.json", _check_results,
+                          f"evaluate the run again: python evaluate.py {self}")
 
     # Checkpoints
 
@@ -399,10 +402,15 @@ class RunFolder(OutputFolder):
     def _checkpoint_index(self):
         if not os.path.lexists(self.path / "checkpoints/index.json"):
             return {}
+        return self._read("checkpoints/index.json", _check_index,
+                          "put it back, or begin another run")
+
+    def _read(self, name, check, way_out):
+        """The value in a file, as read_json; its UserError names a way out."""
         try:
-            return self.read_json("checkpoints/index.json", _check_index)
+            return self.read_json(name, check)
         except UserError as error:
-            raise UserError(f"{error}; put it back, or begin another run")
+            raise UserError(f"{error}; {way_out}")
 
     def _checkpoint_parts(self):
         """Matches of PART for the files in checkpoints/."""

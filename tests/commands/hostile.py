@@ -62,6 +62,7 @@ from hostile_cases import (  # noqa: E402
     damage,
     listed_cases,
     make_cases,
+    needs_small_disk,
     needs_tensorflow,
 )
 
@@ -327,7 +328,12 @@ def prepare_process(case, writer):
     for which, most in limits.items():
         if most is not None:
             resource.setrlimit(which, (most, most))
-    if "rights" in circumstances and os.geteuid() == 0:
+    if "gone" in circumstances:
+        os.mkdir("gone")
+        os.chdir("gone")
+        os.rmdir("../gone")
+    os.umask(circumstances.get("umask", 0o022))
+    if {"rights", "umask"} & set(circumstances) and os.geteuid() == 0:
         give_up_rights()
 
 
@@ -349,33 +355,41 @@ def try_case(case, world, place):
     Args:
         case: Case.
         world: Path.
-        place: Path of a folder that is made; on a disk of its own where the case has "room".
+        place: Path that the world was made at: what it holds names paths there. It is made, and
+            removed in the end.
     """
-    copy_world(world, place)
-    if case.damage:
-        damage(place / case.damage[0], case.damage[1], random.Random(case.damage[2]))
-    before = snapshot(place)
-    with circumstances_of(case, place):
-        results = run(case, place)
-    wrong = []
+    with small_disk(place) if needs_small_disk(case) else contextlib.nullcontext():
+        copy_world(world, place)
+        if case.damage:
+            damage(place / case.damage[0], case.damage[1], random.Random(case.damage[2]))
+        before = snapshot(place)
+        with circumstances_of(case, place):
+            results = run(case, place)
+        wrong = list(faults_of(case, results))
+        wrong += ["LOST: " + repr(path) for path in losses(before, snapshot(place), case)]
+        if case.circumstances:
+            (code, text), = run(Case("after", "open_all", []), place)
+            if code != 0:
+                wrong.append("NOT WHOLE: " + text[-600:])
+    shutil.rmtree(place)
+    return wrong
+
+
+def faults_of(case, results):
+    """Yields what is wrong with the ends of a case's processes, one text each."""
     for code, text in results:
         lines = [line for line in text.splitlines() if line.strip()]
         errors = [line for line in lines if line.startswith("error: ")]
-        others = [line for line in lines if not line.startswith(("error: ", "note: "))]
+        others = [line for line in lines
+                  if not line.startswith(("error: ", "note: ", "not copied: "))]
         stopped = "stop" in case.circumstances
         if code is None:
-            wrong.append("HANG")
+            yield "HANG"
         elif "Traceback" in text or not (code in (0, 1, 2) or stopped and (code < 0 or code > 128)):
-            wrong.append(f"TRACEBACK (code {code}): {' | '.join(lines[-6:])}")
+            yield f"TRACEBACK (code {code}): {' | '.join(lines[-6:])}"
         elif code in (1, 2) and (len(errors) != 1 or others) and not stopped and not (
                 {2} & {*case.circumstances.get("closed", ()), *case.circumstances.get("full", ())}):
-            wrong.append(f"LINES: {' | '.join(lines[:4])}")
-    wrong += ["LOST: " + repr(path) for path in losses(before, snapshot(place), case)]
-    if case.circumstances:
-        (code, text), = run(Case("after", "open_all", []), place)
-        if code != 0:
-            wrong.append("NOT WHOLE: " + text[-600:])
-    return wrong
+            yield f"LINES: {' | '.join(lines[:4])}"
 
 
 @contextlib.contextmanager
@@ -383,11 +397,14 @@ def circumstances_of(case, place):
     """The circumstances of a case that lie in the world, not in the process."""
     with contextlib.ExitStack() as stack:
         if "room" in case.circumstances:
-            status, ballast = os.statvfs(place), place.parent / "ballast"
+            status, ballast = os.statvfs(place), place / "ballast"
             size = status.f_bavail * status.f_frsize - case.circumstances["room"]
             with open(ballast, "wb") as stream:
                 os.posix_fallocate(stream.fileno(), 0, size)
             stack.callback(ballast.unlink)
+        if "read_only" in case.circumstances:
+            remount(place, "ro")
+            stack.callback(remount, place, "rw")
         if "rights" in case.circumstances:
             path, mode = case.circumstances["rights"]
             before = (place / path).stat().st_mode
@@ -396,19 +413,22 @@ def circumstances_of(case, place):
         yield
 
 
+def remount(place, how):
+    subprocess.run(["mount", "-o", "remount," + how, str(place)], check=True)
+
+
 @contextlib.contextmanager
 def small_disk(folder):
-    """Mounts a small disk at a new folder (a Path); whether that could be done."""
+    """Mounts a small disk at a folder (a Path) that is made; whether that could be done."""
     folder.mkdir()
-    if os.geteuid() != 0 or not shutil.which("mount") or subprocess.run(
-            ["mount", "-t", "tmpfs", "-o", f"size={SMALL_DISK}", "tmpfs", str(folder)],
-            stderr=subprocess.DEVNULL).returncode:
-        yield False
-        return
+    done = os.geteuid() == 0 and shutil.which("mount") and not subprocess.run(
+        ["mount", "-t", "tmpfs", "-o", f"size={SMALL_DISK}", "tmpfs", str(folder)],
+        stderr=subprocess.DEVNULL).returncode
     try:
-        yield True
+        yield bool(done)
     finally:
-        subprocess.run(["umount", "-l", str(folder)])
+        if done:
+            subprocess.run(["umount", "-l", str(folder)])
 
 
 def parse_command_line():
@@ -424,21 +444,23 @@ def parse_command_line():
 
 def try_all(options):
     """Tries all cases; returns how many went wrong."""
-    with tempfile.TemporaryDirectory() as scratch, small_disk(
-            Path(scratch) / "disk") as can_mount:
-        world = Path(options.world or scratch + "/world")
+    with tempfile.TemporaryDirectory() as scratch:
+        world = Path(os.path.realpath(options.world or scratch + "/world"))
+        place = world.with_name(world.name + "_place")
         if not world.exists():
-            world.mkdir(parents=True)
-            make_world(world, options.small)
+            place.mkdir(parents=True)
+            make_world(place, options.small)
+            place.rename(world)
+        with small_disk(place) as can_mount:
+            pass
+        place.rmdir()
         files = sorted(path for path in snapshot(world) if (world / path).is_file())
         cases = list(make_cases(options.count, options.seed, files, options.small, can_mount))
         bad = tried = 0
         for number, case in enumerate(cases + list(listed_cases()) * options.listed):
             if options.only in str(case):
                 tried += 1
-                place = Path(scratch, "disk" * ("room" in case.circumstances), "place")
                 wrong = try_case(case, world, place)
-                shutil.rmtree(place)
                 bad += bool(wrong)
                 for text in wrong:
                     print(f"{number} {ascii(str(case))}\n    {ascii(text)}", flush=True)

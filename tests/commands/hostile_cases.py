@@ -41,7 +41,8 @@ class Case(NamedTuple):
             have), "room" (bytes that the disk has left), "files" (that may be open), "stop" (number
             of a signal, and seconds until it comes), "environment" (dict), "closed" (descriptors),
             "full" (descriptors that lead to a full device), "twice" (in how many processes at
-            once), "rights" (path, mode; and the process has no rights but its files').
+            once), "rights" (path, mode; and the process has no rights but its files'), "umask"
+            (likewise), "read_only" (the disk), "gone" (the working directory).
     """
 
     kind: str
@@ -59,7 +60,8 @@ class Case(NamedTuple):
 
 # Damages of files
 
-VALUES = (None, True, -1, 0, 10 ** 30, 1.5, "", "a/b", "\0", [], {}, [[]], [None, 5], "x" * 5000)
+VALUES = (None, True, -1, 0, 10 ** 19, 10 ** 30, 10 ** 400, 1.5, 1e300, "", "a/b", "\0", [],
+          {}, [[]], [None, 5], "x" * 5000)
 CELLS = (b"", b" ", b"9" * 310, b"-1", b"0", b"1e999", b"nan", b"\0", b"../../../etc/passwd",
          b"/dev/zero", b"odd/pipe", b"odd/loop", b"odd", b"x" * 300, b"y/" * 3000, b'"', b"'", b",",
          b"\t", b"\r", b"\n\n", b"\xff\xfe", b"\xef\xbb\xbf", b"\xe2\x80\xae", b"=1+1", b"caf\xc3",
@@ -229,6 +231,7 @@ NAME_OPTIONS = [
     ("search", ["name", "gallery", "--id", "1", "?"]), ("search", ["name", "?", "--id", "1", "a"]),
     ("search", ["serve", "?", "--port", "0"]), ("search", SERVE + ["--host", "?"]),
     ("search", SERVE + ["--public_url", "?"]), ("search", ["?"]),
+    ("search", QUERY + ["--engine", "milvus", "--uri", "localhost:9", "--ca", "?"]),
     ("search", ["find", "?", "photographs"]), ("search", ["find", PHOTO, "?"]),
     ("encoder", ["?"]),
 ]
@@ -370,6 +373,11 @@ def needs_tensorflow(case):
         or case.arguments[:2] == ["index", "--images"])
 
 
+def needs_small_disk(case):
+    """Whether a case needs a disk of its own."""
+    return "room" in case.circumstances or "read_only" in case.circumstances
+
+
 def make_cases(count, seed, files, small, can_mount):
     """So many Cases, the kinds in turn, always the same of one seed.
 
@@ -384,7 +392,7 @@ def make_cases(count, seed, files, small, can_mount):
     made = 0
     while made < count:
         case = _timed(_random_case(KINDS[made % len(KINDS)], rng, files))
-        if "room" in case.circumstances and not can_mount:
+        if needs_small_disk(case) and not can_mount:
             continue
         if not (small and needs_tensorflow(case)):
             made += 1
@@ -411,13 +419,15 @@ def _random_case(kind, rng, files):
             signal.SIGKILL, signal.SIGHUP) * (writer[0] != "reproduce"))
         return Case(kind, *writer, circumstances=dict(
             stop=(number, round(0.02 * 300 ** rng.random(), 3))))
-    what = rng.choice(("files", "environment", "closed", "full", "twice", "rights", "rights"))
+    what = rng.choice(("files", "environment", "environment", "closed", "full", "twice", "rights",
+                       "rights", "umask", "read_only", "read_only", "gone"))
     value = {
         "files": lambda: rng.choice((4, 8, 12, 20, 32, 64)),
         "environment": lambda: dict([rng.choice(ENVIRONMENTS)]),
         "closed": lambda: rng.choice(((0,), (1,), (2,), (1, 2), (0, 1, 2))),
         "full": lambda: rng.choice(((1,), (2,), (1, 2))),
-        "twice": lambda: 2,
+        "twice": lambda: 2, "read_only": lambda: True, "gone": lambda: True,
+        "umask": lambda: rng.choice((0o777, 0o222, 0o444, 0o111)),
         "rights": lambda: (rng.choice(files + [os.path.dirname(path) for path in files]),
                            rng.choice(MODES))}[what]()
     return Case(kind, *writer, circumstances={what: value})

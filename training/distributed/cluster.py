@@ -2,7 +2,6 @@
 
 import ctypes
 import dataclasses
-import json
 import os
 import re
 import socket
@@ -13,6 +12,7 @@ from contextlib import closing
 
 from config import Config
 from runtime.errors import UserError
+from runtime.files import parse_json
 from runtime.settings import setting
 
 ADDRESS = re.compile(r"([A-Za-z0-9][A-Za-z0-9._-]*):([0-9]{1,5})\Z")
@@ -159,7 +159,7 @@ def read_cluster(settings):
     if not text:
         return None
     try:
-        value = json.loads(text)
+        value = parse_json(text)
     except (ValueError, RecursionError) as error:
         raise UserError(f"TF_CONFIG is not JSON ({error})")
     if value == {}:
