@@ -43,6 +43,7 @@ from gallery.store import Gallery
 from runtime import files
 from runtime.command_line import ArgumentParser, check_output, run_command
 from runtime.errors import Failed, UserError, one_line
+from runtime.settings import WHOLE_NUMBER
 
 RUNS_DIR = "runs"
 MILVUS = "milvus"
@@ -181,7 +182,7 @@ def name(arguments):
     if len(ids) != 1 or len(options.rest) < 2:
         raise UserError("name faces as in: python search.py name GALLERY --id 7 8 NAME")
     numbers, given = options.rest[:-1], options.rest[-1]
-    if not all(text.isascii() and text.isdigit() for text in numbers):
+    if not all(WHOLE_NUMBER.match(text) for text in numbers):
         raise UserError("ids of faces are whole numbers; put a name of several words in quotation "
                         "marks")
     done = people.name_faces(options.gallery, list(map(int, numbers)), given)

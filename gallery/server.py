@@ -47,6 +47,7 @@ SEARCHES = 4  # at once
 COOKIE = "gallery_token"
 UPLOAD_TYPE = "application/octet-stream"  # which another site's page may not send without asking
 JSON_TYPE = "application/json"  # nor this one
+HOST = re.compile(r"[a-z0-9._:-]+\Z")  # a name, or an address of version 4 or 6
 HEADERS = {
     "Content-Security-Policy": (
         "default-src 'none'; script-src 'self'; style-src 'self'; img-src 'self' data:; "
@@ -135,7 +136,7 @@ def check_public_url(url):
         name, port = parts.hostname.encode("idna").decode(), parts.port
     except (ValueError, AttributeError):  # no port; no name at all
         raise problem
-    if parts.scheme not in ("http", "https") or "@" in parts.netloc or not name or (
+    if parts.scheme not in ("http", "https") or "@" in parts.netloc or not HOST.match(name) or (
             parts.path not in ("", "/") or parts.query or parts.fragment):
         raise problem
     usual = port in (None, {"http": 80, "https": 443}[parts.scheme])
@@ -353,7 +354,8 @@ class _Handler(tornado.web.RequestHandler):
         elif self.request.method == "POST" and self.request.headers.get(
                 "Content-Type", "").split(";")[0].strip().lower() != self.body_type:
             await self._refuse(403, f"this address takes {self.body_type}")
-        elif length.isascii() and length.isdigit() and int(length) > self.most_body:
+        elif length.isascii() and length.isdigit() and (
+                len(length) > 18 or int(length) > self.most_body):
             await self._refuse(413, self._too_large())
 
     def _too_large(self):

@@ -27,6 +27,7 @@ def run_command(main):
     if signal.getsignal(signal.SIGINT) not in (signal.SIG_IGN, None):
         signal.signal(signal.SIGINT, signal.default_int_handler)
     try:
+        _check_working_directory()
         main(sys.argv[1:])
     except UserError as error:
         print(f"error: {one_line(error, 2000)}", file=sys.stderr)
@@ -41,6 +42,13 @@ def run_command(main):
     except MemoryError:
         print("error: out of memory; smaller batches or fewer images need less", file=sys.stderr)
         sys.exit(1)
+
+
+def _check_working_directory():
+    try:
+        os.getcwd()
+    except OSError as error:
+        raise UserError(f"the working directory is gone ({error.strerror}); change to another")
 
 
 class _LossyStream:

@@ -190,7 +190,8 @@ def test_people_are_renamed_named_and_listed(run, people, tmp_path, capsys):
     with Gallery.open(path) as gallery:
         assert [gallery.name(row) for row in (0, 20)] == ["Zo\u00eb Z"] * 2
         assert sorted(gallery.names.values()) == ["Ann", "Zo\u00eb Z", "s3", "s4", "s5"]
-    for bad in (["--id", "0"], ["0", "Ann"], ["--id", "0", "x", "Ann"], ["--id", "99", "Ann"]):
+    for bad in (["--id", "0"], ["0", "Ann"], ["--id", "0", "x", "Ann"], ["--id", "99", "Ann"],
+                ["--id", "9" * 5000, "Ann"]):
         with pytest.raises(UserError):
             search.main(["name", path] + bad)
     (lib / "s3").rename(lib / "s33")

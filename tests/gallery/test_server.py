@@ -185,6 +185,14 @@ def test_the_answer_comes_before_the_body(client, method, path, length, status):
     assert client.ask("/api/gallery")[0] == 200
 
 
+def test_a_length_that_is_no_int_of_python(client):
+    with socket.create_connection(("127.0.0.1", client.port), 20) as connection:
+        connection.sendall((f"POST /api/query HTTP/1.1\r\nHost: 127.0.0.1:{client.port}\r\n"
+                            f"Content-Length: {'9' * 5000}\r\n"
+                            "Content-Type: application/octet-stream\r\n\r\n").encode())
+        assert connection.recv(100).startswith(b"HTTP/1.1 413 ")
+
+
 def test_a_body_without_a_length(client):
     head = (f"POST /api/query HTTP/1.1\r\nHost: localhost:{client.port}\r\n"
             "Transfer-Encoding: chunked\r\nContent-Type: application/octet-stream\r\n\r\n").encode()
@@ -368,7 +376,8 @@ def test_addresses():
     assert web_server.check_public_url("https://b\u00fccher.example") == \
         "https://xn--bcher-kva.example"
     for wrong in ("faces.example.org", "ftp://f.example", "https://", "https://f.example/page",
-                  "https://f.example/?a", "https://u:secret@f.example", "https://f.example:99999"):
+                  "https://f.example/?a", "https://u:secret@f.example", "https://f.example:99999",
+                  "https://f example", "https://f\n.example", "https://<b>"):
         with pytest.raises(UserError) as refusal:
             web_server.check_public_url(wrong)
         assert "--public_url" in str(refusal.value)
