@@ -13,6 +13,7 @@ import re
 from pathlib import Path
 from typing import NamedTuple, Optional, Union
 
+from published_losses.table import with_loss_settings
 from runtime import files
 from runtime.errors import UserError
 from runtime.replacement import folders_aside
@@ -98,8 +99,13 @@ DATASETS = {
 
 
 @dataclasses.dataclass(frozen=True)
+@with_loss_settings
 class Config:
-    """The settings of one run. Raises UserError for an ill-typed or out-of-range value."""
+    """The settings of one run; those of other publications' losses come last.
+
+    Raises:
+        UserError: an ill-typed or out-of-range value.
+    """
 
     # The data and the code
     dataset_flag: Union[int, str] = setting(

@@ -1,9 +1,176 @@
-"""Tensors -> scalars: the loss terms, the total, and the centers' own update.
+"""Tensors -> scalars: what a loss is, DCBH's loss, its terms and the centers' own update.
 
 Dimensions: B batch, K number of bits, D descriptor size, C identities. labels are int32 [B].
 """
 
+from __future__ import annotations
+
+from typing import NamedTuple
+
+import numpy as np
+
+from model import Network, variable
 from runtime.tensorflow import tf
+
+
+class Batch(NamedTuple):
+    """What a loss is computed from.
+
+    Attributes:
+        network: the model.Network of the batch, built for training.
+        magnitude: float, of the hash activations that stand for a bit; block hashing's are small.
+        labels: int32 [B].
+        num_classes: C.
+        progress: float32 scalar, share of the training's steps that are done.
+        seed: int, the run's.
+    """
+
+    network: Network
+    magnitude: float
+    labels: tf.Tensor
+    num_classes: int
+    progress: object
+    seed: int
+
+    @property
+    def activations(self):
+        """float32 [B, K]: the hash activations, scaled so that bits are about -1 and +1."""
+        return self.network.hash_activations / self.magnitude
+
+    def similar(self):
+        """float32 [B, B]: 1 where two images show one person, else 0."""
+        return tf.cast(tf.equal(self.labels[:, None], self.labels[None, :]), tf.float32)
+
+
+class Loss:
+    """What a network is trained to minimise. DCBH's is below; others are in published_losses/.
+
+    A loss with settings is a frozen dataclass whose fields are made by runtime.settings.setting. A
+    loss may have variables (model.variable), which are trained with the network's.
+
+    Attributes:
+        title: what people call it.
+        hash_layer: the default of the setting hash_layer.
+        has_classifiers: whether it uses the classifiers that model.build_network can add.
+        compares_images: whether it compares the images of a batch with each other, so that several
+            workers cannot share one.
+        summed_terms: names of the terms that are sums over the batch; the others are means.
+    """
+
+    title = None
+    hash_layer = "linear"
+    has_classifiers = False
+    compares_images = False
+    summed_terms = ()
+
+    def terms(self, batch):
+        """The weighted terms, and what says how well the batch is told apart.
+
+        Args:
+            batch: a Batch.
+
+        Returns:
+            (dict of float32 scalars by name, logits): logits are float32 [B, C], highest for the
+            person that an image is taken for; None of a loss that has no such thing.
+        """
+        raise NotImplementedError
+
+    def own_updates(self, descriptors, labels):
+        """Ops that change variables of the loss by a rule of its own, before the optimizer's step.
+
+        Args:
+            descriptors: float32 [B, D], of the joint batch of all workers.
+            labels: int32 [B], likewise.
+        """
+        return []
+
+
+class DCBH(Loss):
+    """The five terms of DCBH; a weight of 0 leaves a term out, with what it alone needs.
+
+    Args:
+        config: a config.Config, or anything with `settings` and method, num_bits, block_length.
+    """
+
+    title = "DCBH"
+    hash_layer = "block"
+    has_classifiers = True
+    summed_terms = ("center",)
+    settings = ("descriptor_classification_weight", "quantization_weight", "quantization_target",
+                "center_weight", "hash_temperature", "temperature_share", "codeword_share")
+
+    def __init__(self, config):
+        self._config = config
+        self._centers = self._centers_before = None
+
+    def terms(self, batch):
+        """See Loss."""
+        config, network = self._config, batch.network
+        temperature = self._hash_temperature(batch.progress)
+        # The factor keeps the gradient at equal logits the same for every temperature.
+        terms = dict(hash_classification=temperature * classification_loss(
+            network.hash_logits / temperature, batch.labels))
+        if network.descriptor_logits is not None:
+            terms["descriptor_classification"] = (
+                config.descriptor_classification_weight
+                * classification_loss(network.descriptor_logits, batch.labels))
+        terms["quantization"] = config.quantization_weight * quantization_loss(
+            network.hash_activations, config.quantization_target)
+        if config.center_weight > 0:
+            self._centers = variable(
+                "centers", [batch.num_classes, int(network.descriptor.shape[1])])
+            self._centers_before = self._centers.read_value()
+            terms["center"] = config.center_weight * center_loss(
+                network.descriptor, self._centers_before, batch.labels)
+        return terms, network.hash_logits
+
+    def _hash_temperature(self, progress):
+        """From hash_temperature to 1 over temperature_share of the steps, by equal factors."""
+        start, share = self._config.hash_temperature, self._config.temperature_share
+        if start == 1 or not share:
+            return 1.0
+        return tf.pow(start, tf.nn.relu(1 - progress / share))
+
+    def own_updates(self, descriptors, labels):
+        """Moves the centers by their own rule; see center_updates."""
+        if self._centers is None:
+            return []
+        updates = center_updates(descriptors, self._centers_before, labels)
+        return [self._centers.scatter_sub(tf.IndexedSlices(updates, labels))]
+
+
+def with_total(terms, kernels, weight_decay):
+    """A loss's terms, weight decay as another one unless it is 0, and before them their "total".
+
+    Args:
+        terms: dict of float32 scalars.
+        kernels: what weight decay acts on (model.weight_kernels).
+        weight_decay: float.
+    """
+    if weight_decay:
+        terms = dict(terms, weight_decay=weight_decay * weight_decay_loss(kernels))
+    return dict(total=tf.add_n(list(terms.values())), **terms)
+
+
+def batch_accuracy(batch, logits):
+    """Share of a batch that is told apart: a float32 scalar.
+
+    By logits, the images whose highest one is their person's. Without logits (None), of the images
+    with another image of their person in the batch those whose activations have the largest inner
+    product with such a one.
+    """
+    if logits is not None:
+        hits = tf.equal(tf.argmax(logits, axis=1, output_type=tf.int32), batch.labels)
+        return tf.reduce_mean(tf.cast(hits, tf.float32))
+    likeness = tf.matmul(batch.activations, batch.activations, transpose_b=True)
+    likeness = tf.matrix_set_diag(likeness, tf.fill(tf.shape(batch.labels), -np.inf))
+    nearest = tf.gather(batch.labels, tf.argmax(likeness, axis=1))
+    hits = tf.cast(tf.equal(nearest, batch.labels), tf.float32)
+    paired = tf.cast(tf.reduce_sum(batch.similar(), axis=1) > 1, tf.float32)
+    return tf.reduce_sum(hits * paired) / tf.maximum(tf.reduce_sum(paired), 1)
+
+
+# The terms of DCBH
 
 
 def classification_loss(logits, labels):
@@ -58,35 +225,3 @@ def center_updates(descriptors, centers, labels):
 def weight_decay_loss(kernels):
     """Sum over the kernels of half their squared L2 norm: a scalar."""
     return tf.add_n([tf.nn.l2_loss(kernel) for kernel in kernels])
-
-
-def weighted_losses(network, labels, centers, kernels, config, hash_temperature=1.0):
-    """All terms of the objective, weighted, and their sum.
-
-    Args:
-        network: a model.Network built for training.
-        labels: int [B].
-        centers: float32 [C, D], values before the move; None without a center-clustering loss.
-        kernels: what weight decay acts on.
-        config: anything with the loss settings of config.Config.
-        hash_temperature: of the hash classifier's softmax, float or scalar.
-
-    Returns:
-        A dict of float32 scalars: "total" first, then each term that adds up to it. Terms
-        whose part the network lacks, and a weight decay of 0, are left out.
-    """
-    terms = {}
-    # The factor keeps the gradient at equal logits the same for every temperature.
-    terms["hash_classification"] = hash_temperature * classification_loss(
-        network.hash_logits / hash_temperature, labels)
-    if network.descriptor_logits is not None:
-        terms["descriptor_classification"] = (
-            config.descriptor_classification_weight
-            * classification_loss(network.descriptor_logits, labels))
-    terms["quantization"] = config.quantization_weight * quantization_loss(
-        network.hash_activations, config.quantization_target)
-    if centers is not None:
-        terms["center"] = config.center_weight * center_loss(network.descriptor, centers, labels)
-    if config.weight_decay:
-        terms["weight_decay"] = config.weight_decay * weight_decay_loss(kernels)
-    return dict(total=tf.add_n(list(terms.values())), **terms)

@@ -69,7 +69,7 @@ class BatchNorm:
         self.training = training
         self._statistics = []  # (moving statistic, the batch's, rate)
         if training:
-            self._updates = _variable("batch_norm/num_updates", [], tf.zeros_initializer(), False)
+            self._updates = variable("batch_norm/num_updates", [], tf.zeros_initializer(), False)
             self._count = self._updates.read_value() + 1.0
             self._variance_rate = 1.0 - BATCH_NORM_DECAY
             # With this rate the plain update m += rate * (batch - m) keeps m debiased:
@@ -82,10 +82,10 @@ class BatchNorm:
             return self(values[:, None, None, :], gain)[:, 0, 0, :]
         channels = [int(values.shape[-1])]
         with tf.variable_scope("batch_norm"):
-            gamma = _variable("gamma", channels, tf.constant_initializer(gain))
-            beta = _variable("beta", channels, tf.zeros_initializer())
-            mean = _variable("moving_mean", channels, tf.zeros_initializer(), False)
-            variance = _variable("moving_variance", channels, tf.ones_initializer(), False)
+            gamma = variable("gamma", channels, tf.constant_initializer(gain))
+            beta = variable("beta", channels, tf.zeros_initializer())
+            mean = variable("moving_mean", channels, tf.zeros_initializer(), False)
+            variance = variable("moving_variance", channels, tf.ones_initializer(), False)
             if not self.training:
                 return tf.nn.fused_batch_norm(values, gamma, beta, mean, variance,
                                               BATCH_NORM_EPSILON, is_training=False)[0]
@@ -140,7 +140,7 @@ def _one_pass(images, settings, training, num_classes, batch_norm_class):
     """See build_network; without flip averaging."""
     with tf.variable_scope(settings.method, reuse=tf.AUTO_REUSE):
         batch_norm = batch_norm_class(training)
-        groups, feature = BACKBONES[settings.method].build(images, batch_norm, settings)
+        groups, feature = backbone_of(settings.method).build(images, batch_norm, settings)
         with tf.variable_scope("descriptor"):
             size = settings.num_bits * settings.block_length
             descriptor = tf.nn.relu(batch_norm(
@@ -223,6 +223,11 @@ BACKBONES = {  # by method
 }
 
 
+def backbone_of(method):
+    """The Backbone of a method that trains a network: DCBH's, unless BACKBONES has another."""
+    return BACKBONES.get(method, BACKBONES["dcbh"])
+
+
 def convolution(features, channels, batch_norm, compute_dtype="float32", size=3, padding="SAME"):
     """Convolution of stride 1 without bias, batch norm, ReLU.
 
@@ -238,7 +243,7 @@ def convolution(features, channels, batch_norm, compute_dtype="float32", size=3,
     Returns:
         float32 [B, height, width, channels]; size - 1 fewer rows and columns for "VALID".
     """
-    kernel = _variable("kernel", [size, size, int(features.shape[-1]), channels])
+    kernel = variable("kernel", [size, size, int(features.shape[-1]), channels])
     dtype = tf.as_dtype(compute_dtype)
     features = tf.nn.conv2d(tf.cast(features, dtype), tf.cast(kernel, dtype),
                             strides=[1, 1, 1, 1], padding=padding)
@@ -277,8 +282,8 @@ def flatten(features):
 
 def linear(values, size):
     """float32 [B, in] -> [B, size], with bias."""
-    kernel = _variable("kernel", [int(values.shape[-1]), size])
-    bias = _variable("bias", [size], tf.zeros_initializer())
+    kernel = variable("kernel", [int(values.shape[-1]), size])
+    bias = variable("bias", [size], tf.zeros_initializer())
     return tf.matmul(values, kernel) + bias
 
 
@@ -323,22 +328,36 @@ def divide_and_encode(descriptor, num_bits, batch_norm):
     """
     with tf.variable_scope("divide_and_encode"):
         blocks = _blocks(descriptor, num_bits)
-        kernel = _variable("kernel", blocks.shape.as_list()[1:])  # [K, L]
-        bias = _variable("bias", [num_bits], tf.zeros_initializer())
+        kernel = variable("kernel", blocks.shape.as_list()[1:])  # [K, L]
+        bias = variable("bias", [num_bits], tf.zeros_initializer())
         return tf.tanh(batch_norm(tf.reduce_sum(blocks * kernel, axis=2) + bias))  # [B, K]
 
 
 def dense_hashing(descriptor, num_bits, batch_norm):
     """One dense layer over the whole descriptor, batch norm, tanh; see divide_and_encode."""
+    return tf.tanh(linear_batch_norm(descriptor, num_bits, batch_norm))
+
+
+def linear_batch_norm(descriptor, num_bits, batch_norm):
+    """One dense layer over the whole descriptor and batch norm: any range."""
     with tf.variable_scope("dense_hashing"):
-        return tf.tanh(batch_norm(linear(descriptor, num_bits)))  # [B, K]
+        return batch_norm(linear(descriptor, num_bits))  # [B, K]
+
+
+def linear_hashing(descriptor, num_bits, _batch_norm=None):
+    """One dense layer over the whole descriptor, and nothing after it: any range."""
+    with tf.variable_scope("dense_hashing"):
+        return linear(descriptor, num_bits)  # [B, K]
 
 
 HASH_LAYERS = {
     "block": block_hashing,
     "divide_and_encode": divide_and_encode,
     "dense": dense_hashing,
+    "linear": linear_hashing,
+    "linear_batch_norm": linear_batch_norm,
 }
+BLOCK_MAGNITUDE = 0.5  # about the largest that block hashing's activations become
 
 
 def _blocks(descriptor, num_bits):
@@ -350,19 +369,13 @@ def _blocks(descriptor, num_bits):
     return tf.reshape(descriptor, [-1, num_bits, size // num_bits])
 
 
-def class_centers(num_classes, descriptor_size, scope):
-    """The trainable variable that holds one center a class: float32 [C, D], Xavier uniform."""
-    with tf.variable_scope(scope, reuse=tf.AUTO_REUSE):
-        return _variable("centers", [num_classes, descriptor_size])
-
-
 def weight_kernels():
     """The kernels of all convolutions and linear layers, on which weight decay acts."""
     return [variable for variable in tf.trainable_variables()
             if variable.op.name.endswith("/kernel")]
 
 
-def _variable(name, shape, initializer=None, trainable=True):
+def variable(name, shape, initializer=None, trainable=True):
     """A float32 resource variable: its reads and writes happen in the order the graph states.
 
     The default initializer is Xavier (Glorot) uniform, seeded by the variable's full name: with one

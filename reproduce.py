@@ -4,6 +4,7 @@
     python reproduce.py --datasets orl --epochs 10     a grid for a laptop
     python reproduce.py --dry_run                      the cells, and how long they will take
     python reproduce.py --paper                        the paper's tables from finished runs
+    python reproduce.py --campaign results/campaign.txt --jobs 2   the grids that results/ shows
 
 Each cell is a run of main.py, in OUT/DATASET/METHOD/KBITS_seedS, or KBITS_seedS_unseenI with
 --unseen_splits. The same command again skips finished cells and resumes interrupted ones; another
@@ -15,14 +16,24 @@ import runtime.environment  # noqa: F401  first: says in one line what is not in
 
 # isort: split
 
+import os
+import shlex
 import sys
+import time
 
 from config import DATASETS, Config
 from evaluation.open_set import FOLDS
 from experiments import grid
 from experiments.runner import Runner
-from runtime.command_line import ArgumentParser, add_setting_arguments, run_command, setting_values
+from runtime.command_line import (
+    ArgumentParser,
+    add_setting_arguments,
+    duration,
+    run_command,
+    setting_values,
+)
 from runtime.errors import Failed, UserError
+from runtime.files import read_text
 from runtime.output_folder import OutputFolder
 
 MOST_JOBS = 1000
@@ -47,6 +58,9 @@ def parse_command_line(arguments):
     parser.add_argument("--jobs", type=int, default=1,
                         help="cells to run at a time, each on a GPU of its own; "
                              "CUDA_VISIBLE_DEVICES chooses the GPUs (default: 1)")
+    parser.add_argument("--campaign", metavar="FILE",
+                        help="run several grids: each line of FILE is the options of one; options "
+                             "beside --campaign go to all of them")
     plans = parser.add_mutually_exclusive_group()
     plans.add_argument("--dry_run", action="store_true",
                        help="list the cells with estimated times, and train nothing")
@@ -70,6 +84,9 @@ def parse_command_line(arguments):
 def main(arguments):
     """Runs the grid, or says what it would take; writes the tables of what is finished."""
     options, given = parse_command_line(arguments)
+    if options.campaign is not None:
+        run_campaign(options.campaign, arguments)
+        return
     if options.paper:
         options.datasets, options.bits = grid.PAPER_DATASETS, grid.PAPER_BITS
     cells = grid.make_cells(options.out, options.datasets or DATASETS, options.methods,
@@ -102,6 +119,48 @@ def run(options, cells, command):
     if runner.failures:
         raise Failed(f"{len(runner.failures)} of {len(cells)} cells failed; their logs are in "
                      f"{out.path / 'logs'}")
+
+
+def run_campaign(path, arguments):
+    """Runs the grids of a campaign, one after another; the same command again resumes.
+
+    Args:
+        path: of the campaign's file: a line a grid, # begins a comment.
+        arguments: the command line, with --campaign.
+
+    Raises:
+        UserError: the file cannot be read, or a line of it is refused; before any grid starts.
+        Failed: cells have failed; all grids have had their turn.
+    """
+    parser = ArgumentParser(add_help=False)
+    parser.add_argument("--campaign")
+    _, shared = parser.parse_known_args(arguments)
+    grids = []
+    for number, line in enumerate(read_text(path).splitlines(), 1):
+        try:
+            words = shlex.split(line, comments=True)
+            if words:
+                grids.append(shared + words)
+                options, _ = parse_command_line(grids[-1])
+                if options.campaign is not None or options.paper:
+                    raise UserError("--campaign and --paper have no place in a campaign")
+        except (UserError, ValueError) as error:
+            raise UserError(f"{path}, line {number}: {error}")
+    started, failures, outs = time.perf_counter(), [], []
+    for words in grids:
+        print(f"reproduce.py {' '.join(words)}", flush=True)
+        outs.append(parse_command_line(words)[0].out)
+        try:
+            main(words)
+        except Failed as error:
+            failures.append(str(error))
+            print(error, file=sys.stderr)
+    size = sum(os.path.getsize(os.path.join(folder, name)) for out in dict.fromkeys(outs)
+               for folder, _, names in os.walk(out) for name in names)
+    print(f"{len(grids)} grids in {duration(time.perf_counter() - started)}; {size / 1e9:.1f} GB "
+          f"in {', '.join(dict.fromkeys(outs))}")
+    if failures:
+        raise Failed(f"{len(failures)} of {len(grids)} grids have failed cells: {failures[0]}")
 
 
 if __name__ == "__main__":

@@ -70,7 +70,7 @@ def first_steps(config, dataset, train, steps):
                     graph.images: recipes.mirrored(images, config, epoch, index),
                     graph.labels: labels,
                     graph.learning_rate: recipes.learning_rate(config, done, total),
-                    graph.hash_temperature: recipes.hash_temperature(config, done, total)})[0]
+                    graph.progress: done / total})[0]
                 done += 1
                 yield values
 

@@ -46,6 +46,8 @@ GRID_METHODS = {
        for length in (2, 4, 8)},
     **{name: Variant(method.title, dict(method=name))
        for name, method in METHODS.items() if name != "dcbh"},
+    "dlbhc": Variant("DLBHC", dict(method="ssdh", ssdh_binary_weight=0.0,
+                                   ssdh_balance_weight=0.0)),
 }
 PAPER_DATASETS, PAPER_BITS = (0, 1), (12, 24, 36, 48)
 # The method whose features others take: from the cell of the same data set, bits, seed and fold.

@@ -24,7 +24,8 @@ from methods.method import (
 )
 from methods.network import BestNetwork, open_network, save_network
 from methods.projection import check_count, read_projection
-from model import BACKBONES
+from model import BACKBONES, backbone_of
+from published_losses.table import LOSSES, loss_of
 from runtime.errors import UserError
 from runtime.run_folder import RunFolder
 from runtime.tensorflow import start_tensorflow, tf
@@ -38,7 +39,8 @@ class Features(NamedTuple):
         split: the ImageSet.
         multi_scale_feature: float32 [n, 768]; see model.Network.
         descriptor: float32 [n, D].
-        class_numbers: int64 [n], 0..C-1, of the hash classifier's highest logit.
+        class_numbers: int64 [n], 0..C-1, of the hash classifier's highest logit; None of a network
+            without one.
     """
 
     split: ImageSet
@@ -118,7 +120,9 @@ class FeatureMethod(Method):
 
     @staticmethod
     def _network(trained, run):
-        return BestNetwork(trained.folder, trained.config, run.dataset.num_identities)
+        has_classifiers = loss_of(trained.config).has_classifiers
+        return BestNetwork(trained.folder, trained.config,
+                           run.dataset.num_identities if has_classifiers else None)
 
 
 class ProjectedFeatures(FeatureMethod):
@@ -191,6 +195,13 @@ class ClassNumber(FeatureMethod):
 
     is_searchable = False
 
+    def check_before_data(self, config, dataset):
+        """See Method."""
+        trained = open_trained_run(config, dataset)
+        if not loss_of(trained.config).has_classifiers:
+            raise UserError(f"features_of {config.features_of}: method {trained.config.method} has "
+                            "no hash classifier; name a run that has one (dcbh, ddh)")
+
     def codes(self, run, seen, unseen, metadata):
         """See FeatureMethod."""
         return [pair and codes_of(*pair, encode=lambda made: number_codes(
@@ -201,11 +212,12 @@ class ClassNumber(FeatureMethod):
 def _features(network, split, run):
     """The Features of an ImageSet by a BestNetwork."""
     tensors = network.network
-    feature, descriptor, logits = run_network(
-        network.session, tensors,
-        (tensors.multi_scale_feature, tensors.descriptor, tensors.hash_logits),
-        split.images, run.config.encode_batch_size)
-    return Features(split, feature, descriptor, np.argmax(logits, axis=1))
+    wanted = [tensors.multi_scale_feature, tensors.descriptor]
+    if tensors.hash_logits is not None:
+        wanted.append(tensors.hash_logits)
+    feature, descriptor, *logits = run_network(
+        network.session, tensors, tuple(wanted), split.images, run.config.encode_batch_size)
+    return Features(split, feature, descriptor, np.argmax(logits[0], axis=1) if logits else None)
 
 
 def _floats_of(gallery, queries, of):
@@ -259,8 +271,8 @@ def open_trained_run(config, dataset, digest=None, used_by=None):
         raise UserError(f"{error}; name the run whose network method {config.method} uses with "
                         "--features_of")
     trained = Config.recorded(folder.read_settings())
-    backbone = BACKBONES.get(trained.method)
-    if backbone is None or backbone.input_shape != INPUT_SHAPES["images"]:
+    if (trained.method not in (*BACKBONES, *LOSSES)
+            or backbone_of(trained.method).input_shape != INPUT_SHAPES["images"]):
         refuse(f"method {trained.method} trains no network on images; name a run that does")
     if not _is_of_dataset(trained, config, dataset):
         refuse(f"it was trained on data set {trained.dataset_flag}, not on {dataset.name}")

@@ -6,6 +6,8 @@ import time
 
 from evaluation.codes import signs
 from methods.method import Encoded, Method, codes_of, run_metadata
+from model import BACKBONES, backbone_of
+from published_losses.table import LOSSES, loss_of, settings_of
 from runtime.errors import Failed, UserError
 from runtime.tensorflow import (
     check_compute_dtype,
@@ -23,7 +25,7 @@ from training.loop import Interrupted, Progress
 
 
 class NetworkMethod(Method):
-    """Trains a network, whose convolutions are model.BACKBONES[the method's name].
+    """Trains a network: model.backbone_of the method's name, with the loss of that name.
 
     Args:
         title, defaults, inputs: see Method.
@@ -39,12 +41,21 @@ class NetworkMethod(Method):
 
     def applicable_settings(self, settings):
         """All, but for those of a part that the network does not have."""
-        left_out = {"features_of"}
+        method = settings["method"]
+        left_out = {"features_of"}.union(settings_of("dcbh"), *map(settings_of, LOSSES))
+        left_out.difference_update(settings_of(method))
         if settings.get("quantization_weight") == 0:
             left_out.add("quantization_target")
-        if settings["method"] != "dcbh":
+        if backbone_of(method) is not BACKBONES["dcbh"]:
             left_out.add("multi_scale")
         return set(settings) - left_out
+
+    def check(self, config):
+        """See Method."""
+        super().check(config)
+        if config.codeword_share and not loss_of(config).has_classifiers:
+            raise UserError(f"method {config.method} has no hash classifier to restart from "
+                            "codewords: --codeword_share must be 0 (with recipe tuned, too)")
 
     def recipe_name(self, recipe):
         """See Method."""
@@ -58,6 +69,10 @@ class NetworkMethod(Method):
 
     def check_workers(self, config):
         """See Method."""
+        if loss_of(config).compares_images:
+            raise UserError(f"method {config.method} compares the images of a batch with each "
+                            "other, so workers cannot share one; leave --num_workers and TF_CONFIG "
+                            "out")
 
     def epochs_of(self, dataset):
         """See Method."""

@@ -11,6 +11,7 @@ from methods.features import ClassNumber, NetworkFloats, ProjectedFeatures
 from methods.network import NetworkMethod
 from methods.projection import EmbeddingMethod, ProjectionMethod, fit_itq, fit_lsh, fit_pcah
 from model import HASH_LAYERS
+from published_losses.table import LOSSES
 from runtime.errors import UserError
 
 METHODS = {
@@ -20,6 +21,9 @@ METHODS = {
         block_length=4, hash_layer="divide_and_encode", quantization_target=1.0,
         quantization_weight=0.01, descriptor_classification_weight=0.0, center_weight=0.0,
         weight_decay=0.0001), max_epochs=200),
+    # DCBH's network with the losses of other publications
+    **{name: NetworkMethod(loss.title, dict(hash_layer=loss.hash_layer))
+       for name, loss in LOSSES.items()},
     "lsh": ProjectionMethod("LSH on pixels", fit_lsh),
     "pcah": ProjectionMethod("PCA hashing on pixels", fit_pcah),
     "itq": ProjectionMethod("ITQ on pixels", fit_itq),

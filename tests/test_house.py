@@ -14,8 +14,11 @@ from conftest import ROOT
 # From the lowest to the highest.
 RANKS = [
     {"runtime"},
+    {"model"},
+    {"losses"},
+    {"published_losses"},
     {"config"},
-    {"data_loader", "model", "losses"},
+    {"data_loader"},
     {"training"},
     {"evaluation"},
     {"faces"},

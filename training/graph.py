@@ -11,9 +11,10 @@ from typing import NamedTuple
 
 import numpy as np
 
-import losses as loss_terms
+import losses
 import model
 from model import build_network
+from published_losses.table import loss_of
 from runtime.tensorflow import tf
 from training.distributed.joint_step import OneDevice
 
@@ -30,8 +31,9 @@ class StepGraph(NamedTuple):
             methods take embeddings [B, 128].
         step: op of one training step.
         losses: dict of float32 scalars, "total" and its weighted terms, before the update.
-        accuracy: float32 scalar, share of the batch that the hash classifier gets right, from the
-            same pass (deviation b: the release runs a second pass for it).
+        accuracy: float32 scalar, share of the batch that is told apart (losses.batch_accuracy; for
+            DCBH what its hash classifier gets right), from the same pass (deviation b: the release
+            runs a second pass for it).
         gradients: list of (gradient, variable) of the total.
         network: the model.Network that is trained.
         inference: the model.Network with the same weights and moving statistics, for codes.
@@ -41,7 +43,7 @@ class StepGraph(NamedTuple):
         initialize: op that gives every variable its first value.
         joint: the JointStep where several workers share each batch, else OneDevice.
         learning_rate: placeholder, float32: Adam's step size; config.learning_rate if not fed.
-        hash_temperature: placeholder, float32: of the hash classifier's softmax; 1 if not fed.
+        progress: placeholder, float32: share of the training's steps that are done; 1 if not fed.
         codewords: placeholder, float32 [C, K].
         restart_hash_classifier: op that makes the codewords the hash classifier's weights and sets
             its bias to zero.
@@ -62,7 +64,7 @@ class StepGraph(NamedTuple):
     initialize: tf.Operation
     joint: object
     learning_rate: tf.Tensor
-    hash_temperature: tf.Tensor
+    progress: tf.Tensor
     codewords: tf.Tensor
     restart_hash_classifier: tf.Operation
 
@@ -98,34 +100,30 @@ def build_step_graph(config, num_classes, workers=None):
         joint = workers.joint_step(config) if workers else OneDevice()
         images = _images_placeholder(config)
         labels = tf.placeholder(tf.int32, [None], "labels")
-        network = build_network(images, config, True, num_classes, joint.batch_norm)
+        loss = loss_of(config)
+        network = build_network(images, config, True, loss.has_classifiers and num_classes,
+                                joint.batch_norm)
         inference = build_network(images, config, False)
-        centers = centers_before = None
-        if config.center_weight > 0:
-            centers = model.class_centers(num_classes, config.descriptor_size, config.method)
-            centers_before = centers.read_value()
-        hash_temperature = tf.placeholder_with_default(np.float32(1.0), [], "hash_temperature")
-        losses = loss_terms.weighted_losses(network, labels, centers_before,
-                                            model.weight_kernels(), config, hash_temperature)
-        correct = tf.equal(tf.argmax(network.hash_logits, axis=1, output_type=tf.int32), labels)
-        accuracy = tf.reduce_mean(tf.cast(correct, tf.float32))
+        progress = tf.placeholder_with_default(np.float32(1.0), [], "progress")
+        magnitude = model.BLOCK_MAGNITUDE if config.hash_layer == "block" else 1.0
+        batch = losses.Batch(network, magnitude, labels, num_classes, progress, config.seed)
+        with tf.variable_scope(config.method, reuse=tf.AUTO_REUSE):
+            terms, logits = loss.terms(batch)
+        terms = losses.with_total(terms, model.weight_kernels(), config.weight_decay)
+        accuracy = losses.batch_accuracy(batch, logits)
 
         variables = tf.trainable_variables()
         learning_rate = tf.placeholder_with_default(
             np.float32(config.learning_rate), [], "learning_rate")
         optimizer = tf.train.AdamOptimizer(learning_rate, ADAM_BETA1, ADAM_BETA2, ADAM_EPSILON)
-        losses, accuracy = joint.shares(losses, accuracy)
-        gradients = optimizer.compute_gradients(losses["total"], variables)
-        descriptors, batch_labels, losses, accuracy, gradients, update = joint.together(
-            network, labels, losses, accuracy, gradients)
-        before_update = [update]
-        if centers is not None:
-            updates = loss_terms.center_updates(
-                descriptors, centers_before, batch_labels)
-            with tf.control_dependencies([gradient for gradient, _ in gradients]
-                                         + list(losses.values())):
-                before_update.append(centers.scatter_sub(tf.IndexedSlices(updates, batch_labels)))
-        with tf.control_dependencies(before_update):
+        terms, accuracy = joint.shares(terms, accuracy, loss.summed_terms)
+        gradients = optimizer.compute_gradients(terms["total"], variables)
+        descriptors, batch_labels, terms, accuracy, gradients, update = joint.together(
+            network, labels, terms, accuracy, gradients)
+        with tf.control_dependencies([gradient for gradient, _ in gradients]
+                                     + list(terms.values())):
+            own_updates = loss.own_updates(descriptors, batch_labels)
+        with tf.control_dependencies([update] + own_updates):
             step = optimizer.apply_gradients(gradients)
 
         weights_finite = tf.reduce_all(tf.stack(
@@ -133,10 +131,10 @@ def build_step_graph(config, num_classes, workers=None):
         codewords = tf.placeholder(tf.float32, [num_classes, config.num_bits], "codewords")
         restart = _restart_hash_classifier(codewords, optimizer)
         num_parameters = sum(int(np.prod(variable.shape.as_list())) for variable in variables)
-        return StepGraph(graph, images, labels, step, losses, accuracy, gradients, network,
+        return StepGraph(graph, images, labels, step, terms, accuracy, gradients, network,
                          inference, weights_finite, num_parameters,
                          tf.train.Saver(max_to_keep=None), tf.global_variables_initializer(), joint,
-                         learning_rate, hash_temperature, codewords, restart)
+                         learning_rate, progress, codewords, restart)
 
 
 def _restart_hash_classifier(codewords, optimizer):
@@ -170,7 +168,7 @@ def build_inference_graph(config, num_classes=None):
 
 def _images_placeholder(config):
     return tf.placeholder(
-        tf.float32, (None,) + model.BACKBONES[config.method].input_shape, "images")
+        tf.float32, (None,) + model.backbone_of(config.method).input_shape, "images")
 
 
 def run_network(session, network, tensors, images, batch_size):

@@ -253,7 +253,7 @@ class Trainer:
         """The feed of what changes from step to step."""
         done, total = self._steps_done(), self._steps_in_all()
         return {self.graph.learning_rate: recipe.learning_rate(self.config, done, total),
-                self.graph.hash_temperature: recipe.hash_temperature(self.config, done, total)}
+                self.graph.progress: done / total}
 
     def _add(self, losses, accuracy, count):
         """Adds one step to the epoch's sums, unless a term is not finite."""

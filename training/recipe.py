@@ -71,21 +71,6 @@ def learning_rate(config, done, total):
     return rate
 
 
-def hash_temperature(config, done, total):
-    """The hash classifier's temperature: from its first value to 1, by the same factor each step.
-
-    Args:
-        config: a config.Config.
-        done, total: see learning_rate.
-
-    Returns:
-        A float; 1 once temperature_share of the steps are done.
-    """
-    if not config.temperature_share:
-        return 1.0
-    return config.hash_temperature ** max(0.0, 1 - done / (config.temperature_share * total))
-
-
 def restart_step(config, total):
     """The step before which the hash classifier restarts from codewords; None if it never does.
 

@@ -3,6 +3,7 @@
 import csv
 import json
 import os
+import shutil
 import signal
 import subprocess
 import sys
@@ -66,6 +67,32 @@ def test_order_and_skipping(stubbed, capsys):
     assert "8/8  orl itq 48 bits seed 3: mAP 0.4830" in capsys.readouterr().out
     reproduce.main(GRID)
     assert len(calls(stubbed)) == 8
+
+
+def test_a_campaign_runs_each_line(stubbed, capsys):
+    """Each line is a grid; the same command again makes only what is missing."""
+    (stubbed / "campaign.txt").write_text(
+        "# two grids in one folder\n--datasets orl --methods dcbh --out grid\n\n"
+        "--datasets orl --methods itq dsh --bits 24 --out grid  # another\n")
+    command = ["--campaign", "campaign.txt", "--bits", "12", "--seeds", "0", "--jobs", "2"]
+    reproduce.main(command)
+    done = ["orl/dcbh/12bits_seed0", "orl/itq/24bits_seed0", "orl/dsh/24bits_seed0"]
+    assert sorted(name for name, *_ in calls(stubbed)) == sorted(done)
+    assert {method for _, _, method in table_rows()} == {"dcbh", "itq", "dsh"}
+    shutil.rmtree("grid/orl/itq")
+    reproduce.main(command)
+    assert [name for name, *_ in calls(stubbed)][3:] == ["orl/itq/24bits_seed0"]
+    capsys.readouterr()
+
+
+@pytest.mark.usefixtures("stubbed")
+@pytest.mark.parametrize("line", ["--methods nope", "--campaign other.txt", "--bits 'twelve",
+                                  "--paper"])
+def test_a_bad_line_stops_a_campaign_before_it_starts(line, tmp_path):
+    (tmp_path / "campaign.txt").write_text(f"--datasets orl --out grid\n{line}\n")
+    with pytest.raises(UserError, match="line 2"):
+        reproduce.main(["--campaign", "campaign.txt"])
+    assert not (tmp_path / "grid").exists()
 
 
 @pytest.mark.usefixtures("stubbed")

@@ -9,7 +9,7 @@ import joint_steps
 import numpy as np
 import pytest
 
-import losses as loss_terms
+import losses
 import model
 from model import build_network
 from runtime.tensorflow import make_session, tf
@@ -108,10 +108,11 @@ def first_step_by_shares(config, num_workers):
         for start, end in shares:
             network = build_network(tf.constant(images[start:end]), config, True,
                                     joint_steps.NUM_CLASSES)
-            centers = model.class_centers(
-                joint_steps.NUM_CLASSES, config.descriptor_size, config.method)
-            terms = loss_terms.weighted_losses(
-                network, tf.constant(labels[start:end]), centers, model.weight_kernels(), config)
+            batch = losses.Batch(network, 0.5, tf.constant(labels[start:end]),
+                                 joint_steps.NUM_CLASSES, 1.0, 0)
+            with tf.variable_scope(config.method, reuse=tf.AUTO_REUSE):
+                terms, _ = losses.DCBH(config).terms(batch)
+            terms = losses.with_total(terms, model.weight_kernels(), config.weight_decay)
             for name, value in terms.items():
                 factor = {"center": 1.0, "weight_decay": 1.0 / num_workers}.get(
                     name, (end - start) / len(labels))
@@ -123,16 +124,16 @@ def first_step_by_shares(config, num_workers):
         initialize = tf.global_variables_initializer()
         with make_session(graph) as session:
             session.run(initialize)
-            losses, gradients = session.run((terms, gradients))
-    return losses, {variable.op.name: gradient for variable, gradient in zip(variables, gradients)}
+            values, gradients = session.run((terms, gradients))
+    return values, {variable.op.name: gradient for variable, gradient in zip(variables, gradients)}
 
 
 def test_local_batch_norm_is_that_of_each_share(workers, one_process):
-    losses, gradients = first_step_by_shares(joint_steps.case_config("local"), len(workers))
+    values, gradients = first_step_by_shares(joint_steps.case_config("local"), len(workers))
     ours = {name.split("/", 1)[1]: values for name, values in workers[0].items()
             if name.startswith("local/")}
-    for name in set(losses) - {"total"}:
-        np.testing.assert_allclose(ours["step/" + name][0], losses[name], rtol=1e-5)
+    for name in set(values) - {"total"}:
+        np.testing.assert_allclose(ours["step/" + name][0], values[name], rtol=1e-5)
     for name, expected in gradients.items():
         if not name.endswith(BEFORE_BATCH_NORM):
             assert worst_difference(ours["gradient/" + name], expected) < 2e-4, name

@@ -17,7 +17,7 @@ from training_runs import (
 import main
 import model
 from config import RECIPES, Config
-from losses import weighted_losses
+from losses import DCBH, Batch
 from methods.table import resolve
 from runtime.errors import UserError
 from runtime.tensorflow import make_session, tf
@@ -96,35 +96,31 @@ def test_step_sizes(settings, expected):
     (1 / 16, 0.0, [1.0] * 6),
 ])
 def test_temperatures(temperature, share, expected):
-    config = Config(hash_temperature=temperature, temperature_share=share)
-    assert [recipes.hash_temperature(config, done, 6)
-            for done in range(6)] == pytest.approx(expected)
+    """T * cross-entropy(z / T) by hand at each of 6 steps; its gradient at z = 0 is that of T = 1:
+    probabilities less the label."""
+    config = Config(num_bits=4, quantization_weight=0.0, center_weight=0.0,
+                    hash_temperature=temperature, temperature_share=share)
+    with tf.Graph().as_default(), tf.Session() as session:
+        logits = tf.placeholder(tf.float32, [None, 2])
+        progress = tf.placeholder(tf.float32, [])
+        network = model.Network(None, (), None, None, tf.zeros([1, 4]), logits, None, None)
+        batch = Batch(network, 0.5, tf.constant([0]), 2, progress, 0)
+        loss = DCBH(config).terms(batch)[0]["hash_classification"]
+        gradient = tf.gradients(loss, logits)[0]
+        for done, value in enumerate(expected):
+            assert session.run(loss, {logits: [[0.0, 1.0]], progress: done / 6}) == pytest.approx(
+                value * np.log(1 + np.exp(1 / value)), rel=1e-5)
+            np.testing.assert_allclose(session.run(
+                gradient, {logits: [[0.0, 0.0]], progress: done / 6}), [[-0.5, 0.5]], rtol=1e-6)
 
 
 def test_each_step_is_fed_its_own():
     """2 epochs of 3 steps; the schedule counts the steps of both."""
     session, _ = feed_training(small_config(
-        epochs=2, batch_size=2, learning_rate=0.25, warmup_steps=4, hash_temperature=1 / 64,
-        temperature_share=1.0), 5)
+        epochs=2, batch_size=2, learning_rate=0.25, warmup_steps=4), 5)
     assert session.fed(session.graph.learning_rate) == pytest.approx(
         [0.0625, 0.125, 0.1875, 0.25, 0.25, 0.25])
-    assert session.fed(session.graph.hash_temperature) == pytest.approx(
-        [1 / 64, 1 / 32, 1 / 16, 1 / 8, 1 / 4, 1 / 2])
-
-
-def test_the_temperature_keeps_the_gradient_at_even_probabilities():
-    """T * cross-entropy(z / T) by hand, and its gradient at z = 0: probabilities less the label."""
-    config = Config(num_bits=4, quantization_weight=0.0)
-    with tf.Graph().as_default(), tf.Session() as session:
-        logits = tf.placeholder(tf.float32, [None, 2])
-        network = model.Network(None, (), None, None, tf.zeros([1, 4]), logits, None, None)
-        loss = weighted_losses(network, tf.constant([0]), None, [], config,
-                               0.25)["hash_classification"]
-        gradient = tf.gradients(loss, logits)[0]
-        # 0.25 * log(1 + e^(4 * (1 - 0)))
-        assert session.run(loss, {logits: [[0.0, 1.0]]}) == pytest.approx(
-            0.25 * np.log(1 + np.exp(4.0)))
-        np.testing.assert_allclose(session.run(gradient, {logits: [[0.0, 0.0]]}), [[-0.5, 0.5]])
+    assert session.fed(session.graph.progress) == pytest.approx([0, 1/6, 2/6, 3/6, 4/6, 5/6])
 
 
 def test_recipes_are_defaults():

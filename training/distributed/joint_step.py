@@ -93,7 +93,7 @@ class OneDevice:
     batch_norm = model.BatchNorm
 
     @staticmethod
-    def shares(losses, accuracy):
+    def shares(losses, accuracy, _summed_terms):
         """The same losses and accuracy."""
         return losses, accuracy
 
@@ -155,11 +155,15 @@ class JointStep:
         self._batch_norm = kind(self, training)
         return self._batch_norm
 
-    def shares(self, losses, accuracy):
-        """This worker's parts of the joint batch's losses and accuracy, which are sums of parts."""
-        # The center term is a sum over the batch. Weight decay does not depend on it. The other
-        # terms are means.
-        factors = {"center": self.present, "weight_decay": 1.0 / self.collectives.count}
+    def shares(self, losses, accuracy, summed_terms):
+        """This worker's parts of the joint batch's losses and accuracy, which are sums of parts.
+
+        Args:
+            losses, accuracy: of this worker's share alone.
+            summed_terms: see losses.Loss. Weight decay does not depend on the batch.
+        """
+        factors = {name: self.present for name in summed_terms}
+        factors["weight_decay"] = 1.0 / self.collectives.count
         terms = {name: factors.get(name, self.portion) * value
                  for name, value in losses.items() if name != "total"}
         return (dict(total=tf.add_n(list(terms.values())), **terms), self.portion * accuracy)
