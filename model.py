@@ -77,7 +77,10 @@ class BatchNorm:
             self._mean_rate = self._variance_rate / (1.0 - tf.pow(BATCH_NORM_DECAY, self._count))
 
     def __call__(self, values, gain=1.0):
-        """Normalises float32 [B, height, width, channels] or [B, channels]; gamma's start: gain."""
+        """Normalises [B, height, width, channels] or float32 [B, channels]; gamma's start: gain.
+
+        bfloat16 comes and goes as such; statistics and the computation are in float32.
+        """
         if values.shape.ndims == 2:
             return self(values[:, None, None, :], gain)[:, 0, 0, :]
         channels = [int(values.shape[-1])]
@@ -95,7 +98,7 @@ class BatchNorm:
             return normalised
 
     def normalise(self, values, gamma, beta, _moving_mean):
-        """Normalised float32 [B, height, width, channels], its mean and its unbiased variance."""
+        """Normalised [B, height, width, channels], its mean and its unbiased variance."""
         return tf.nn.fused_batch_norm(values, gamma, beta, epsilon=BATCH_NORM_EPSILON,
                                       is_training=True)
 
@@ -170,7 +173,7 @@ def dcbh_features(images, batch_norm, settings):
                 with tf.variable_scope(f"conv{layer}"):
                     features = convolution(features, out, batch_norm, settings.compute_dtype)
             features = max_pool(features)
-        groups.append(features)
+        groups.append(tf.cast(features, tf.float32))
     # The paper's figure draws the second pooling on the last convolution before max-pooling;
     # the release takes it after (docs/reproduction.md, deviation l: as released).
     pooled = [global_avg_pool(groups[3], name="pool_group4")]
@@ -190,9 +193,9 @@ def ddh_features(images, batch_norm, settings):
         with tf.variable_scope(f"conv{number}"):
             features = max_pool(convolution(
                 features, channels, batch_norm, settings.compute_dtype, size, "VALID"))
-        groups.append(features)
+        groups.append(tf.cast(features, tf.float32))
     with tf.variable_scope("local"):
-        features = locally_connected(features, DDH_LOCAL_CHANNELS)
+        features = locally_connected(groups[2], DDH_LOCAL_CHANNELS)
         groups.append(tf.nn.relu(batch_norm(features)))
     return groups, tf.concat([flatten(groups[2]), flatten(groups[3])], axis=1)  # [B, 540 + 320]
 
@@ -241,13 +244,12 @@ def convolution(features, channels, batch_norm, compute_dtype="float32", size=3,
         padding: "SAME" or "VALID".
 
     Returns:
-        float32 [B, height, width, channels]; size - 1 fewer rows and columns for "VALID".
+        [B, height, width, channels] of compute_dtype; size - 1 fewer rows and columns for "VALID".
     """
     kernel = variable("kernel", [size, size, int(features.shape[-1]), channels])
     dtype = tf.as_dtype(compute_dtype)
     features = tf.nn.conv2d(tf.cast(features, dtype), tf.cast(kernel, dtype),
                             strides=[1, 1, 1, 1], padding=padding)
-    features = tf.cast(features, tf.float32)
     return tf.nn.relu(batch_norm(features))
 
 

@@ -266,7 +266,8 @@ class SynchronousBatchNorm(LocalBatchNorm):
 
     def normalise(self, values, gamma, beta, moving_mean):
         """See model.BatchNorm. One joint sum forwards, and one backwards for its gradient."""
-        joint, channels = self._joint, int(values.shape[-1])
+        joint, channels, dtype = self._joint, int(values.shape[-1]), values.dtype
+        values = tf.cast(values, tf.float32)
         # Less the moving mean, which is the same on all workers, so that squares are small.
         shift = moving_mean.read_value()
         shifted = values - shift
@@ -278,7 +279,8 @@ class SynchronousBatchNorm(LocalBatchNorm):
         variance = square - tf.square(mean)
         scale = gamma * tf.rsqrt(variance + model.BATCH_NORM_EPSILON)
         normalised = (shifted - mean) * scale + beta
-        return normalised, mean + shift, variance * count / tf.maximum(count - 1.0, 1.0)
+        return (tf.cast(normalised, dtype), mean + shift,
+                variance * count / tf.maximum(count - 1.0, 1.0))
 
     def parts(self):
         """None: the statistics are joint already."""
