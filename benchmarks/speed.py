@@ -5,7 +5,7 @@
     python -m benchmarks.speed --peer .venv/bin/python torch    and another TensorFlow
 
 Each run is a process of its own; the environments take turns, and a ratio is the median over rounds
-of this environment's rate to a peer's. Peers are other Pythons with TensorFlow, "float32" (this
+of this environment's rate to a peer's; on a busy machine that of the best rounds says more. Peers are other Pythons with TensorFlow, "float32" (this
 environment without bfloat16), "torch" and "torch-bfloat16" (autocast). PyTorch's network is the
 same one (channels-last, inference mode for encoding) with the same losses, centers' rule and Adam;
 it is installed into .venv-torch and is no requirement of anything.
@@ -204,7 +204,8 @@ def main():
             ratios = [ours / theirs for ours, theirs in zip(rates, other)]
             line += (f"; {peer} {statistics.median(other):.1f}, ratio "
                      f"{statistics.median(ratios):.2f} "
-                     f"({' '.join(f'{ratio:.2f}' for ratio in ratios)})")
+                     f"({' '.join(f'{ratio:.2f}' for ratio in ratios)}), of the best rounds "
+                     f"{max(rates) / max(other):.2f}")
         print(line, flush=True)
 
 

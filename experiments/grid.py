@@ -33,6 +33,7 @@ class Variant(NamedTuple):
 GRID_METHODS = {
     "dcbh": Variant("DCBH, as released", {}),
     "tuned": Variant("DCBH, tuned recipe", dict(recipe="tuned")),
+    "shuffle": Variant("DCBH, new image order each epoch", dict(shuffle=True)),
     "weight_decay": Variant("DCBH, weight decay 0.0002", dict(weight_decay=0.0002)),
     "no_center": Variant("DCBH, no center-clustering loss", dict(center_weight=0.0)),
     "no_descriptor_classification": Variant(

@@ -21,8 +21,9 @@ METHODS = {
         block_length=4, hash_layer="divide_and_encode", quantization_target=1.0,
         quantization_weight=0.01, descriptor_classification_weight=0.0, center_weight=0.0,
         weight_decay=0.0001), max_epochs=200),
-    # DCBH's network with the losses of other publications
-    **{name: NetworkMethod(loss.title, dict(hash_layer=loss.hash_layer))
+    # DCBH's network with the losses of other publications. In file order ORL's batches never show
+    # a person twice, so losses of pairs would see no similar ones.
+    **{name: NetworkMethod(loss.title, dict(hash_layer=loss.hash_layer, shuffle=True))
        for name, loss in LOSSES.items()},
     "lsh": ProjectionMethod("LSH on pixels", fit_lsh),
     "pcah": ProjectionMethod("PCA hashing on pixels", fit_pcah),
