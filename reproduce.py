@@ -91,7 +91,7 @@ def main(arguments):
         options.datasets, options.bits = grid.PAPER_DATASETS, grid.PAPER_BITS
     cells = grid.make_cells(options.out, options.datasets or DATASETS, options.methods,
                             options.bits, options.seeds, given, options.unseen_splits or [None])
-    cells = grid.with_embeddings(cells)
+    cells = grid.with_inputs(cells)
     for cell in cells:
         cell.check_settings()
     if options.paper:

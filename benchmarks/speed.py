@@ -5,10 +5,11 @@
     python -m benchmarks.speed --peer .venv/bin/python torch    and another TensorFlow
 
 Each run is a process of its own; the environments take turns, and a ratio is the median over rounds
-of this environment's rate to a peer's; on a busy machine that of the best rounds says more. Peers are other Pythons with TensorFlow, "float32" (this
-environment without bfloat16), "torch" and "torch-bfloat16" (autocast). PyTorch's network is the
-same one (channels-last, inference mode for encoding) with the same losses, centers' rule and Adam;
-it is installed into .venv-torch and is no requirement of anything.
+of this environment's rate to a peer's; on a busy machine that of the best rounds says more. Peers
+are other Pythons with TensorFlow, "float32" (this environment without bfloat16), "torch" and
+"torch-bfloat16" (autocast). PyTorch's network is the same one (channels-last, inference mode for
+encoding) with the same losses, centers' rule and Adam; it is installed into .venv-torch and is no
+requirement of anything.
 """
 
 import argparse

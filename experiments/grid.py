@@ -6,7 +6,7 @@ import sys
 from pathlib import Path
 from typing import NamedTuple
 
-from config import PIXEL_SETTINGS, ROOT, Config, Dataset, find_dataset
+from config import ROOT, Config, Dataset, find_dataset
 from evaluation.open_set import FOLDS
 from experiments.estimate import device_kind, measure_cost
 from methods.table import METHODS, method_of, resolve
@@ -93,9 +93,9 @@ class Cell(NamedTuple):
         return self.dataset.source == "orl" or self.dataset.train_folder.is_dir()
 
     @property
-    def lacks_embeddings(self):
-        """Whether its method takes face embeddings, which its data set has not."""
-        return method_of(self.config).takes_embeddings and self.dataset.embedding is None
+    def lacks(self):
+        """What its method takes and its data set has not, as text; None if nothing."""
+        return method_of(self.config).lacks(self.dataset)
 
     def results(self):
         """results.json if the run is trained, evaluated and reported, and is whole; else None."""
@@ -175,8 +175,7 @@ def make_cells(out, datasets, methods, bits, seeds, given, unseen_splits=(None,)
         values = dict(given, dataset_flag=name, num_bits=num_bits, seed=seed, unseen_split=fold,
                       authors_evaluation=True)
         values.update(variant.settings)
-        if variant.method.takes_embeddings:
-            values = {key: value for key, value in values.items() if key not in PIXEL_SETTINGS}
+        values = variant.method.without_meaningless(values)
         if variant.method.needs_features_of:
             values["features_of"] = str((Path(out) / name / FEATURES_OF / place).absolute())
         config, dataset = resolve(values)
@@ -204,20 +203,20 @@ def with_data(cells, named):
     return [cell for cell in cells if cell.has_data]
 
 
-def with_embeddings(cells):
-    """The cells that do not lack embeddings; prints a line for each data set of the others.
+def with_inputs(cells):
+    """The cells whose method finds what it takes; prints a line for each data set of the others.
 
     Raises:
-        UserError: all cells lack them.
+        UserError: no cell does.
     """
-    kept = [cell for cell in cells if not cell.lacks_embeddings]
-    for title in dict.fromkeys(cell.dataset.title for cell in cells if cell.lacks_embeddings):
-        line = f"{title} has no face embeddings (prepare.py --embedding)"
-        methods = list(dict.fromkeys(cell.method for cell in cells if cell.lacks_embeddings
-                                     and cell.dataset.title == title))
+    kept, lines = [cell for cell in cells if not cell.lacks], {}
+    for cell in cells:
+        if cell.lacks:
+            lines.setdefault(f"{cell.dataset.title} has no {cell.lacks}", []).append(cell.method)
+    for line, methods in lines.items():
         if not kept:
             raise UserError(f"{line}, which {methods[0]} takes")
-        print(f"{line}: without {', '.join(methods)}")
+        print(f"{line}: without {', '.join(dict.fromkeys(methods))}")
     return kept
 
 
@@ -237,10 +236,11 @@ def training_work(cells):
     costs, work = {}, {}
     for cell in cells:
         config = cell.config
-        images = config.epochs * cell.dataset.num_train
+        count = cell.dataset.num_train
         if config.unseen_split is not None:
-            images = images * (FOLDS - 1) / FOLDS
-        if not method_of(config).trains:
+            count = count * (FOLDS - 1) / FOLDS
+        images = method_of(config).images_trained(config, count)
+        if not images:
             work[cell.name] = Work(0.0, 0.0, 0)
             continue
         # Code length, hash layer and losses hardly change the time.

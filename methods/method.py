@@ -67,6 +67,26 @@ class Method(abc.ABC):
         """Default of the setting epochs."""
         return dataset.epochs
 
+    def images_trained(self, config, count):
+        """How many times a training step sees an image, in all; 0 of a method without steps.
+
+        Args:
+            config: a Config.
+            count: number of training images.
+        """
+        return 0
+
+    def lacks(self, dataset):
+        """What it takes and a Dataset has not, with the way out, as text; None if nothing."""
+        if self.takes_embeddings and dataset.embedding is None:
+            return "face embeddings (prepare.py --embedding)"
+        return None
+
+    def without_meaningless(self, values):
+        """A dict of settings without those that mean nothing for what the method takes."""
+        left_out = PIXEL_SETTINGS if self.takes_embeddings else ()
+        return {name: value for name, value in values.items() if name not in left_out}
+
     def applicable_settings(self, settings):
         """Names of the settings, a dict, that affect a run of this method."""
         names = {"dataset_flag", "method", "num_bits", *setting_names(Config, "place", "sample")}

@@ -78,6 +78,10 @@ class NetworkMethod(Method):
         """See Method."""
         return min(dataset.epochs, self.max_epochs or dataset.epochs)
 
+    def images_trained(self, config, count):
+        """See Method."""
+        return config.epochs * count
+
     def start_up(self, run):
         """See Method."""
         start_tensorflow()
