@@ -6,8 +6,9 @@
 Faces have no names here: hashing is fitted on all faces of the data set. --queries of them, drawn
 at random, are ranked against all others. With --faces N the gallery has N faces: the data set's,
 and others that are drawn from a normal distribution with the mean and the covariance of theirs.
-One line of JSON each: exact floats, float16, then for each length and way of hashing the codes
-alone, and recall and mAP by the number of candidates that are ranked again.
+Lines of JSON: exact floats and float16; then for each length and way of hashing the codes alone,
+and by the number of candidates that are ranked again mAP, top-1, and recall: of the nearest, of the
+ten nearest, and of all faces within some distances.
 """
 
 import argparse
@@ -22,17 +23,27 @@ from evaluation import packing
 from evaluation.nearest import candidate_recall, nearest, rerank, unit_vectors
 from methods.projection import fit_itq, fit_lsh
 
-CANDIDATES = (50, 100, 200, 300, 500, 700, 1000, 2000, 5000, 10000)
+CANDIDATES = (50, 100, 200, 300, 500, 700, 1000, 2000, 5000, 10000, 20000, 50000, 100000)
 TOP = 10  # exact answers that the candidates should hold
+WITHIN = (0.03, 0.045, 0.06)  # cosine distances
+AT_ONCE = 1 << 16  # faces
 FITS = {"itq": fit_itq, "random": fit_lsh}
 
 
-def hamming_distances(query, codes):
-    """Distances of codes of any length: int8 [K], [n, K] of -1 and +1 -> int32 [n]."""
-    bits = len(query)
-    return sum(packing.distances(packing.pack(query[None, start:start + packing.MAX_BITS]),
-                                 packing.pack(codes[:, start:start + packing.MAX_BITS]))
-               for start in range(0, bits, packing.MAX_BITS))
+def packed_words(codes):
+    """Codes of any length, int8 [n, K] of -1 and +1: list of uint64 [n], 64 bits each."""
+    return [packing.pack(codes[:, start:start + packing.MAX_BITS])
+            for start in range(0, codes.shape[1], packing.MAX_BITS)]
+
+
+def drawn_like(embeddings, count, rng):
+    """So many vectors from a normal distribution with the mean and covariance of others."""
+    factor = np.linalg.cholesky(np.cov(embeddings.T)).T.astype(np.float32)
+    drawn = np.empty((count, embeddings.shape[1]), np.float32)
+    for start in range(0, count, AT_ONCE):
+        part = drawn[start:start + AT_ONCE]
+        part[:] = rng.standard_normal(part.shape).astype(np.float32).dot(factor)
+    return drawn + embeddings.mean(axis=0)
 
 
 def average_precision(relevant):
@@ -56,8 +67,7 @@ def main(arguments=None):
     queries = rng.permutation(len(labels))[:options.queries]
     more = max(options.faces - len(labels), 0)
     if more:
-        drawn = rng.multivariate_normal(embeddings.mean(axis=0), np.cov(embeddings.T), more)
-        embeddings = np.concatenate([embeddings, drawn.astype(np.float32)])
+        embeddings = np.concatenate([embeddings, drawn_like(embeddings, more, rng)])
         labels = np.concatenate([labels, np.full(more, -1)])
     gallery = unit_vectors(embeddings)
     exact, precisions, right = [], [], []
@@ -103,21 +113,27 @@ def ranking(gallery, query, count):
 def by_candidates(gallery, codes, labels, queries, exact):
     """mAP and top-1 of codes alone; recall, mAP and top-1 by the number of candidates."""
     counts = [count for count in CANDIDATES if count < len(gallery)]
-    alone, ranked = [], {count: [] for count in counts}
+    words, alone, ranked = packed_words(codes), [], {count: [] for count in counts}
     for query, answers in zip(queries, exact):
-        order = full_ranking(hamming_distances(codes[query], codes), query)
+        order = full_ranking(sum(packing.distances(word, word[query]) for word in words), query)
         relevant = labels[order] == labels[query]
         alone.append((average_precision(relevant), relevant[0]))
+        apart = 1 - gallery.dot(gallery[query])
+        apart[query] = np.inf
         for count in counts:
-            rows, _ = rerank(gallery[query], gallery, order[:count], count)
+            first = order[:count]
+            rows, _ = rerank(gallery[query], gallery, first, count)
             relevant = labels[np.concatenate([rows, order[count:]])] == labels[query]
-            ranked[count].append((candidate_recall(order[None, :count], answers[None])[0],
-                                  float(answers[0] in order[:count]),
-                                  average_precision(relevant), relevant[0]))
-    return {"codes": np.mean(alone, axis=0).round(4).tolist(),
-            "candidates: recall of 10, of 1, mAP, top-1": {
-                count: np.mean(values, axis=0).round(4).tolist()
-                for count, values in ranked.items()}}
+            within = [np.count_nonzero(apart[first] <= distance) / max(
+                np.count_nonzero(apart <= distance), 1) if (apart <= distance).any() else np.nan
+                for distance in WITHIN]
+            ranked[count].append((average_precision(relevant), relevant[0],
+                                  float(answers[0] in first),
+                                  candidate_recall(first[None], answers[None])[0], *within))
+    names = ("mAP", "top-1", "recall of 1", f"of {TOP}", *(f"within {far}" for far in WITHIN))
+    return {"codes": np.mean(alone, axis=0).round(4).tolist(), "candidates": {
+        count: dict(zip(names, np.nanmean(values, axis=0).round(4).tolist()))
+        for count, values in ranked.items()}}
 
 
 if __name__ == "__main__":

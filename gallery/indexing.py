@@ -90,10 +90,7 @@ def index(run, out, folders=(), own_images=False, data_dir=None, faces="auto", e
                              data_dir=run.config.data_dir).follow(folders)
         finally:
             shutil.rmtree(temporary, ignore_errors=True)
-        writer.commit(go_on=True)
-        writer.remove_unused()
-        if not writer.rows("SELECT 1 FROM faces LIMIT 1"):
-            raise UserError(f"no face was found; python search.py info {out} --left-out says why")
+        _finish(writer)
     return report
 
 
@@ -141,11 +138,17 @@ def index_photographs(out, folders, faces="auto", engine=None, people=FOLDERS, d
             Follower(writer, report, lambda: encoder, goes_on or is_new,
                      data_dir=data_dir).follow([])
         fit_again(writer, report)
-        writer.commit(go_on=True)
-        writer.remove_unused()
-        if not writer.rows("SELECT 1 FROM faces LIMIT 1"):
-            raise UserError(f"no face was found; python search.py info {out} --left-out says why")
+        _finish(writer)
     return report
+
+
+def _finish(writer):
+    """Ends the making of a gallery. Raises UserError if it holds no face."""
+    writer.commit(go_on=True)
+    writer.remove_unused()
+    if not writer.rows("SELECT 1 FROM faces LIMIT 1"):
+        raise UserError(f"no face was found; python search.py info {writer.path} --left-out says "
+                        "why")
 
 
 def _has_encoder(writer):
