@@ -495,7 +495,8 @@ def _report_change(path, report, server):
         print(f"{path}: {len(gallery)} faces, {len(gallery.names)} people")
         if server:
             print(texts.engine_line(gallery, server.upload(gallery)))
-        elif (gallery.info["engine"] or choose_engine(len(gallery))) == IvfIndex.name:
+        elif (gallery.info["engine"] or choose_engine(
+                len(gallery), gallery.has_embeddings)) == IvfIndex.name:
             print(texts.engine_line(gallery, open_index(gallery)))
 
 

@@ -128,7 +128,7 @@ def _measure_gallery(folder, size):
     opened, opening = timed(lambda: Gallery.open(path))
     with opened:
         judge, index = Judge(opened), engines.open_index(opened)
-        code, embedding = opened.codes[7], opened.embeddings_of(np.array([7]))[0]
+        code, embedding = opened.codes[7], opened.embedding_of(opened.ids[7])
 
         def query():
             return judge.answer(index, code, 10, embedding=embedding)

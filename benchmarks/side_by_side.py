@@ -253,7 +253,7 @@ def measure_queries(python, faces, count=20):
         fill_gallery(path, faces)
         with Gallery.open(path) as gallery:
             judge, index = Judge(gallery), open_index(gallery)
-            embedding = gallery.embeddings()[7]
+            embedding = gallery.embedding_of(gallery.ids[7])
             for _ in range(4):
                 times["theirs"] += theirs.ask(faces=faces, queries=count // 4)[1]
                 for _ in range(count // 4):

@@ -1,11 +1,12 @@
 """What decides how near a face is: its embedding where the gallery has embeddings, else its code.
 
 Codes find, floats decide. Of a gallery of up to store.EXACT_FACES faces all embeddings are
-compared; of a larger one those of the CANDIDATES faces whose codes lie nearest. ByCodes and
+compared; of a larger one those of the share CANDIDATES whose codes lie nearest. ByCodes and
 ByEmbeddings answer the same questions: the nearest faces, who of them votes, and where the
 threshold lies. Distances are whole Hamming distances, or cosine distances (0..2).
 """
 
+import math
 from typing import NamedTuple, Optional
 
 import numpy as np
@@ -15,9 +16,9 @@ from evaluation.nearest import nearest, unit_vectors
 from evaluation.strangers import Rate, measured_strangers
 from runtime.errors import one_line
 
-# Faces whose embeddings are compared after their codes: a tenth of a gallery of EXACT_FACES, which
-# holds all of the ten nearest (docs/evaluation.md).
-CANDIDATES = 10000
+# Share of a gallery's faces whose embeddings are compared after their codes: those hold all of the
+# ten nearest (docs/evaluation.md).
+CANDIDATES = 0.05
 # What the rates of ByEmbeddings were measured on.
 PUBLIC_PEOPLE = "158 people of LFW, 4,324 photographs"
 
@@ -165,6 +166,12 @@ class ByEmbeddings:
         self.measured = measured_strangers()
         self.farthest = float(self.measured.distances[-1])
 
+    @property
+    def candidates(self):
+        """How many faces' embeddings are compared."""
+        count = len(self.gallery)
+        return count if self.gallery.compares_all else math.ceil(CANDIDATES * count)
+
     def threshold(self, rate):
         """See ByCodes."""
         return self.measured.threshold(max(len(self.gallery), 1), rate)
@@ -212,8 +219,9 @@ class ByEmbeddings:
         if self.gallery.compares_all:
             candidates, vectors = None, self.gallery.embeddings()
         else:
-            found = index.search(np.array([code], np.uint64), max(CANDIDATES, count))
-            candidates = np.sort(found.rows[0])
+            count = min(count, len(self.gallery))
+            candidates = index.candidates(code, self.gallery.activate(embedding), max(
+                self.candidates, count))
             vectors = self.gallery.embeddings_of(candidates)
         (rows,), (cosines,) = nearest(query, vectors, count)
         if candidates is not None:

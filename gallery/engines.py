@@ -109,6 +109,17 @@ class Index:
         rows = np.concatenate([rows[:kept]] + tied)[:len(rows)]
         return distances, rows, count - (len(rows) - kept)
 
+    def candidates(self, code, activations, count):
+        """Rows of faces that are worth comparing by more than their codes: int64, ascending.
+
+        Args:
+            code: uint64, of the query.
+            activations: float [K], what it was made of: they tell apart faces that tie by code.
+            count: of the rows.
+        """
+        apart = packing.weighted_distances(activations, self.codes)
+        return np.sort(np.argpartition(apart, count - 1)[:count])
+
     def _all_distances(self, query):
         """Yields (first row, int32 distances) of stretches of the codes."""
         for start in range(0, len(self.codes), SCAN):
@@ -317,9 +328,9 @@ def _nearest_centers(codes, centers):
 ENGINES = {kind.name: kind for kind in (FlatIndex, IvfIndex)}
 
 
-def choose_engine(num_items):
-    """Name of the engine that suits a gallery's size."""
-    return FlatIndex.name if num_items < IVF_ITEMS else IvfIndex.name
+def choose_engine(num_items, has_embeddings=False):
+    """Name of the engine that suits a gallery. Where embeddings decide, no lists are needed."""
+    return FlatIndex.name if num_items < IVF_ITEMS or has_embeddings else IvfIndex.name
 
 
 def open_index(gallery, engine=None):
@@ -336,7 +347,7 @@ def open_index(gallery, engine=None):
         raise UserError(f"{gallery.path} is empty; python search.py add puts photographs into it")
     engine = engine or gallery.info["engine"]
     if engine not in ENGINES:  # none was chosen, or a gallery of an older version names its own
-        engine = choose_engine(len(gallery))
+        engine = choose_engine(len(gallery), gallery.has_embeddings)
     if engine == IvfIndex.name:
         return IvfIndex.open(gallery.path / LISTS, gallery.codes, gallery.num_bits)
     return build_index(engine, gallery.codes, gallery.num_bits)

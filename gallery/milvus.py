@@ -161,6 +161,10 @@ class MilvusIndex(Index):
                 probes = self._parameters["params"]["nprobe"] = min(2 * probes, most)
                 self.recall = measured_recall(self)
 
+    def candidates(self, code, activations, count):  # noqa: ARG002  the server compares codes
+        """See Index; as many as the server gives at most."""
+        return np.sort(self.search(np.array([code], np.uint64), min(count, MOST_TOP)).rows[0])
+
     def _search(self, queries, top):
         if top > MOST_TOP:
             raise UserError(f"the server gives at most {MOST_TOP} neighbours")

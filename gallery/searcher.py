@@ -11,7 +11,6 @@ from PIL import Image, ImageDraw
 
 from config import EMBEDDING_SIZE
 from evaluation import packing
-from evaluation.nearest import unit_vectors
 from faces.photographs import PhotographError, decode_photograph, open_photograph, quiet_pillow
 from gallery import people, texts
 from gallery.answers import MOST_TOP, Judge
@@ -212,9 +211,9 @@ class Searcher:
         def ask(state):
             gallery = state.gallery
             row = _row_of(gallery, face_id)
-            vector = gallery.embeddings_of(np.array([row]))[0] if gallery.has_embeddings else None
-            return dict(_neighbours(state, code_text(gallery.codes[row], vector), offset, count,
-                                    threshold), **_face(gallery, face_id))
+            text = code_text(gallery.codes[row], gallery.embedding_of(face_id))
+            return dict(_neighbours(state, text, offset, count, threshold),
+                        **_face(gallery, face_id))
         return self._answer(ask)
 
     def neighbours(self, code, offset=0, count=PAGE, threshold=None):
@@ -250,12 +249,12 @@ def code_text(code, embedding=None):
 
     Args:
         code: packed.
-        embedding: float [128]; of its unit vector, float16 goes into the text.
+        embedding: float [128], which goes into the text as float16.
     """
     text = packing.to_text(code)
     if embedding is None:
         return text
-    return text + unit_vectors(embedding[None])[0].astype("<f2").tobytes().hex()
+    return text + embedding.astype("<f2").tobytes().hex()
 
 
 def from_code_text(text):

@@ -200,6 +200,7 @@ class Gallery:
         self._connection = connection
         self._status = status
         self._immutable = immutable
+        self._encoder = None
         self._lock = threading.RLock()
 
     @classmethod
@@ -247,6 +248,8 @@ class Gallery:
         """Closes the file."""
         with self._lock:
             self._connection.close()
+            if self._encoder is not None:
+                self._encoder.close()
 
     def __len__(self):
         return len(self.ids)
@@ -390,6 +393,27 @@ class Gallery:
             UserError: it is damaged, or not that one any more.
         """
         return open_encoder(self.path, self.info)
+
+    def embedding_of(self, face_id):
+        """The embedding of a face as it was made, float32 [128], or None. Raises KeyError."""
+        self.row_of(face_id)
+        rows = self._rows("SELECT embedding FROM embeddings WHERE face = ?", int(face_id))
+        with errors(self.path / FILE):
+            return _as_array([rows[0][0]])[0] if rows else None
+
+    def activate(self, embedding):
+        """What the code of a face is made of, float [K]; of galleries with embeddings.
+
+        Args:
+            embedding: float [128].
+
+        Raises:
+            UserError: see open_encoder.
+        """
+        with self._lock:
+            if self._encoder is None:
+                self._encoder = self.open_encoder()
+            return self._encoder.activate(np.asarray(embedding, np.float32)[None])[0]
 
     def check(self):
         """Reads everything. Raises UserError for what is damaged first."""

@@ -7,7 +7,6 @@ import json
 import numpy as np
 
 from gallery.answers import Judge, percent
-from gallery.comparison import CANDIDATES
 from gallery.engines import SAMPLE
 from runtime.errors import one_line
 
@@ -125,9 +124,9 @@ def decision_line(gallery, judge, index):
     """What compares faces, and what decides."""
     if judge.comparison.name == "codes":
         return engine_line(gallery, index)
-    if gallery.compares_all:
-        return f"{len(gallery)} faces; the embeddings of all of them are compared"
-    return f"{engine_line(gallery, index)}; then the embeddings of the nearest {CANDIDATES}"
+    which = "all of them" if gallery.compares_all else (
+        f"the {judge.comparison.candidates} nearest by code")
+    return f"{len(gallery)} faces; the embeddings of {which} are compared"
 
 
 def gallery_text(gallery, judge, index):

@@ -16,6 +16,7 @@ import numpy as np
 
 import data_loader
 from config import Config
+from evaluation.codes import signs
 from methods.method import INPUT_SHAPES
 from methods.table import method_of
 from runtime.errors import UserError
@@ -36,10 +37,10 @@ class Encoder:
         takes_embeddings: whether it takes embeddings of faces in place of their pixels.
     """
 
-    def __init__(self, metadata, encode_normalised, close):
+    def __init__(self, metadata, activate_normalised, close):
         self.metadata = metadata
         self.takes_embeddings = metadata.get("inputs") == "embeddings"
-        self._encode_normalised = encode_normalised
+        self._activate_normalised = activate_normalised
         self.close = close
 
     @classmethod
@@ -61,7 +62,12 @@ class Encoder:
         self.close()
 
     def encode(self, images):
-        """Codes of images, normalised with the training set's statistics, or of embeddings.
+        """Codes: int8 [n, K], -1 or +1; see activate."""
+        return signs(self.activate(images))
+
+    def activate(self, images):
+        """What is binarised to codes, of images, normalised with the training set's statistics, or
+        of embeddings.
 
         Args:
             images: uint8 [n, 32, 32, 3], RGB, cut out of photographs as metadata["crop"] says; of
@@ -69,7 +75,7 @@ class Encoder:
                 metadata["embedding"] says.
 
         Returns:
-            int8 [n, K], -1 or +1.
+            float [n, K].
 
         Raises:
             ValueError: images of another shape or type.
@@ -80,11 +86,11 @@ class Encoder:
             raise ValueError(f"images must be {np.dtype(dtype)} [n, {', '.join(map(str, shape))}], "
                              f"not {images.dtype} {images.shape}")
         if not len(images):
-            return np.zeros((0, self.metadata["num_bits"]), np.int8)
+            return np.zeros((0, self.metadata["num_bits"]), np.float32)
         if not self.takes_embeddings:
             images = data_loader.normalise_images(
                 images, self.metadata["mean"], self.metadata["std"], self.metadata["pixel_range"])
-        return self._encode_normalised(images)
+        return self._activate_normalised(images)
 
     def warm_up(self):
         """Encodes one blank input, so that the first real one takes no longer than the others."""

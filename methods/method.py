@@ -162,7 +162,9 @@ class Method(abc.ABC):
 
     @abc.abstractmethod
     def open_encoder(self, folder, config, metadata):
-        """(encode, close) of an exported encoder: functions of normalised inputs, and of nothing.
+        """(activate, close) of an exported encoder: functions of normalised inputs, and of nothing.
+
+        `activate` gives float [n, K], whose signs are the codes.
 
         Args:
             folder: OutputFolder.

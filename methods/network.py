@@ -173,9 +173,9 @@ class NetworkMethod(Method):
     def open_encoder(self, folder, config, metadata):
         """See Method."""
         session, graph = open_network(folder, config)
-        return lambda inputs: signs(run_network(
+        return lambda inputs: run_network(
             session, graph.inference, graph.inference.code_activations, inputs,
-            config.encode_batch_size)), session.close
+            config.encode_batch_size), session.close
 
 
 @contextlib.contextmanager

@@ -38,9 +38,13 @@ class Projection(NamedTuple):
 
     def encode(self, inputs):
         """Codes of inputs [N, ...] of P values each: int8 [N, K], -1 or +1."""
-        return np.concatenate([signs(projected) for projected in self.project(inputs)])
+        return np.concatenate([signs(projected) for projected in self._parts(inputs)])
 
     def project(self, inputs):
+        """What is binarised to codes: float64 [N, K]."""
+        return np.concatenate(list(self._parts(inputs)))
+
+    def _parts(self, inputs):
         """Yields float64 [n, K] for a chunk of n inputs after the other."""
         flat = inputs.reshape(len(inputs), -1)
         for start in range(0, len(flat), CHUNK):
@@ -94,7 +98,7 @@ def fit_itq(images, num_bits, seed):
     The first R is random.
     """
     principal = fit_pcah(images, num_bits)
-    components = np.concatenate(list(principal.project(images)))  # V [N, K]
+    components = principal.project(images)  # V [N, K]
     rotation = np.linalg.qr(
         np.random.RandomState(seed).standard_normal((num_bits, num_bits)))[0]
     for _ in range(ITQ_ITERATIONS):
@@ -169,7 +173,7 @@ class ProjectionMethod(Method):
     def open_encoder(self, folder, config, metadata):
         """See Method."""
         size = int(np.prod(self.input_shape))
-        return read_projection(folder, size, config.num_bits).encode, lambda: None
+        return read_projection(folder, size, config.num_bits).project, lambda: None
 
     def _fitted(self, run):
         return self.fit(self.given(run.train), run.config.num_bits, run.config.seed)

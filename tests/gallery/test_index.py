@@ -102,9 +102,23 @@ def test_lists_that_hold_too_few_codes_are_searched_exactly():
 
 
 def test_engine_follows_size():
-    assert engines.choose_engine(280) == "flat"
+    assert engines.choose_engine(280) == engines.choose_engine(10 ** 7, True) == "flat"
     assert engines.choose_engine(10 ** 7) == "ivf"
     assert engines.num_lists_for(10 ** 7) == 4096
+
+
+@pytest.mark.parametrize("num_bits", (1, 7, 12, 48, 64))
+def test_distances_are_weighted_by_activations(num_bits):
+    codes, activations = clustered(33, num_bits), np.random.RandomState(1).randn(num_bits)
+    packed = packing.pack(codes)
+    expected = [sum(abs(value) for bit, value in zip(code, activations) if bit * value < 0)
+                for code in codes]
+    np.testing.assert_allclose(packing.weighted_distances(activations, packed), expected, rtol=1e-5)
+    np.testing.assert_array_equal(packing.weighted_distances(codes[0], packed),
+                                  packing.distances(packed, packed[0]))
+    index = engines.build_index("flat", packed, num_bits)
+    rows = index.candidates(packed[0], activations, 5)
+    assert rows.tolist() == sorted(rows) and max(np.array(expected)[rows]) <= sorted(expected)[4]
 
 
 @pytest.mark.parametrize("num_bits", (1, 7, 12, 48, 64))
