@@ -5,9 +5,17 @@
     python search.py index RUN --images DIR --out GALLERY   the same, with the codes of a run
     python search.py index RUN --gallery --out GALLERY      the run's own training images
     python search.py add GALLERY [--images DIR]             updates it from its folders
-    python search.py rename GALLERY OLD NEW                 renames a person, or merges two
+    python search.py groups GALLERY                         people, and groups of like faces
+    python search.py name GALLERY --group 7 NAME            says who all faces of a group are
     python search.py name GALLERY --id 7 8 NAME             says who some faces are
+    python search.py rename GALLERY OLD NEW                 renames a person, or merges two
+    python search.py merge GALLERY WHO INTO [--never]       two are one person, or are not
+    python search.py split GALLERY --id 7 8                 these are another person than the rest
+    python search.py reject GALLERY --id 7 8 [NAME]         these are not whom they are taken for
+    python search.py mark GALLERY PHOTO LEFT TOP RIGHT BOTTOM [--name NAME]   a face not found
+    python search.py undo GALLERY                           takes the last of these steps back
     python search.py remove GALLERY --id 7 --name NAME --file PATH
+    python search.py export GALLERY --xmp                   names, to sidecars (photographs stay)
     python search.py info GALLERY [--left-out] [--check]    its contents, and its threshold
     python search.py query GALLERY PHOTO [more | folder]    who is in these photographs
     python search.py serve [GALLERY | RUN]                  a page for your browser
@@ -33,11 +41,14 @@ from gallery import (
     contact_sheet,
     following,
     indexing,
+    marking,
     output_files,
     people,
     questions,
+    sidecars,
     texts,
 )
+from gallery import groups as grouping
 from gallery.engines import ENGINES, IvfIndex, choose_engine, open_index
 from gallery.store import Gallery
 from runtime import files
@@ -122,11 +133,11 @@ def index(arguments):
         report = indexing.index(
             options.run, out, options.images, options.gallery, options.data_dir, options.faces,
             _own_engine(options), options.people, replace=not options.out,
-            compute_dtype=options.compute_dtype)
+            compute_dtype=options.compute_dtype, read_xmp=options.read_xmp)
     else:
         report = indexing.index_photographs(
             out, options.images, options.faces, _own_engine(options), options.people,
-            options.data_dir)
+            options.data_dir, options.read_xmp)
     _report_change(out, report, server)
 
 
@@ -153,7 +164,8 @@ def add(arguments):
     if not server or options.images or _has_sources(options.gallery):  # else uploading is enough
         report = indexing.add(options.gallery, options.images, options.faces,
                               _own_engine(options), options.people, options.keep_missing,
-                              options.rehash, options.restore, options.data_dir)
+                              options.rehash, options.restore, options.data_dir,
+                              options.read_xmp)
     _report_change(options.gallery, report, server)
 
 
@@ -174,19 +186,162 @@ def name(arguments):
     """Says who some faces are."""
     parser = _parser("name", "Says who some faces are. `add` leaves such names alone.")
     parser.add_argument("gallery", metavar="GALLERY", help="folder of the gallery")
-    # Not nargs="+": the ids would take the name, too.
-    parser.add_argument("rest", metavar="--id ID [ID ...] NAME", nargs="*",
-                        help="ids of faces, and the name of a new or known person")
-    ids = [place for place, text in enumerate(arguments) if text == "--id"]
-    options = parser.parse_args([text for text in arguments if text != "--id"])
-    if len(ids) != 1 or len(options.rest) < 2:
-        raise UserError("name faces as in: python search.py name GALLERY --id 7 8 NAME")
-    numbers, given = options.rest[:-1], options.rest[-1]
-    if not all(WHOLE_NUMBER.match(text) for text in numbers):
-        raise UserError("ids of faces are whole numbers; put a name of several words in quotation "
-                        "marks")
-    done = people.name_faces(options.gallery, list(map(int, numbers)), given)
+    parser.add_argument("--group", metavar="N", help="number of a group, of which all faces get "
+                                                     "the name")
+    _add_ids_argument(parser, "NAME", "the name of a new or known person")
+    options, ids, names = _parse_ids(parser, arguments, is_named=True)
+    if len(names) != 1 or (options.group is None) == (not ids):
+        raise UserError("name faces as in: python search.py name GALLERY --id 7 8 NAME, or a group "
+                        "as in: python search.py name GALLERY --group 7 NAME; put a name of "
+                        "several words in quotation marks")
+    given, = names
+    if ids:
+        done = people.name_faces(options.gallery, ids, given)
+    else:
+        done = people.name_group(options.gallery, options.group, given)
     print(f"{done.faces} faces are now {one_line(done.name)}")
+
+
+def groups(arguments):
+    """Lists people, and groups of faces without a name."""
+    parser = _parser("groups", "Lists people, and groups of faces without a name that seem to be "
+                               "one person's, the largest first; and which of them may be the same "
+                               "person.")
+    parser.add_argument("gallery", metavar="GALLERY", help="folder of a gallery or a run")
+    parser.add_argument("--least", type=int, default=2, metavar="N", help="faces of a group "
+                        "without a name, at least (default: %(default)s)")
+    parser.add_argument("--json", metavar="FILE.json", help="all groups with their faces, and "
+                        "suggestions, as JSON; - prints this alone")
+    parser.add_argument("--overwrite", action="store_true",
+                        help="also replace a file that this program did not write")
+    options = parser.parse_args(arguments)
+    if options.least < 1:
+        raise UserError(f"--least is {options.least}; it must be at least 1")
+    if options.json and options.json != "-":
+        if not options.json.endswith(".json"):
+            raise UserError(f"--json is {options.json}; its name must end in .json")
+        if not options.overwrite:
+            output_files.check_replaceable(options.json)
+    with _gallery(options.gallery) as gallery:
+        found = grouping.groups_of(gallery)
+        suggested = grouping.suggestions(gallery, found)
+        shown = [group for group in found
+                 if group.name is not None or len(group.rows) >= options.least]
+        if options.json != "-":
+            print(texts.groups_text(gallery, shown, suggested))
+        if options.json:
+            as_json = texts.groups_json(gallery, shown, suggested)
+            if options.json == "-":
+                print(as_json, end="")
+            else:
+                output_files.write_file(options.json, as_json)
+
+
+def merge(arguments):
+    """Makes two people, or groups, one."""
+    parser = _parser("merge", "Makes two people, or groups of faces without a name, one person.")
+    parser.add_argument("gallery", metavar="GALLERY", help="folder of the gallery")
+    parser.add_argument("who", metavar="WHO", help="name of a person, or number of a group")
+    parser.add_argument("into", metavar="INTO", help="likewise; of two names this one stays")
+    parser.add_argument("--never", action="store_true", help="they are two people instead: they "
+                        "are neither grouped nor suggested any more")
+    options = parser.parse_args(arguments)
+    if options.never:
+        people.keep_apart(options.gallery, options.who, options.into)
+        print(f"{one_line(options.who)} and {one_line(options.into)} are two people")
+        return
+    done = people.merge(options.gallery, options.who, options.into)
+    print(f"{one_line(options.who)} and {one_line(options.into)} are now one person: "
+          f"{one_line(done.name)}, {done.faces} faces")
+
+
+def split(arguments):
+    """Makes faces of a person or group another person."""
+    parser = _parser("split", "Says that some faces are another person than the rest of their "
+                              "group. They become a group of their own, and stay apart.")
+    parser.add_argument("gallery", metavar="GALLERY", help="folder of the gallery")
+    parser.add_argument("--id", type=int, nargs="+", required=True, help="ids of the faces")
+    options = parser.parse_args(arguments)
+    number = people.split(options.gallery, options.id)
+    print(f"{len(set(options.id))} faces are now group {number}")
+
+
+def reject(arguments):
+    """Says that faces are not whom they are taken for."""
+    parser = _parser("reject", "Says that some faces are not whom they are taken for. They stay "
+                               "rejected, whatever comes later.")
+    parser.add_argument("gallery", metavar="GALLERY", help="folder of the gallery")
+    _add_ids_argument(parser, "[NAME]", "the person that they are not (default: who, or in which "
+                                        "group, each of them is now)")
+    options, ids, names = _parse_ids(parser, arguments)
+    if not ids or len(names) > 1:
+        raise UserError("reject faces as in: python search.py reject GALLERY --id 7 8, or: python "
+                        "search.py reject GALLERY --id 7 8 NAME")
+    left = people.reject(options.gallery, ids, names[0] if names else None)
+    print(f"{len(set(ids))} faces rejected; {left} of them left the person or group")
+
+
+def mark(arguments):
+    """Adds a face that the detector missed."""
+    parser = _parser("mark", "Adds a face that the detector missed, by a box around it.")
+    parser.add_argument("gallery", metavar="GALLERY", help="folder of the gallery")
+    parser.add_argument("photograph", metavar="PHOTO", help="photograph of the gallery")
+    parser.add_argument("box", metavar="EDGE", nargs=4, type=float, help="left, top, right and "
+                        "bottom edge of the box, in pixels of the upright photograph")
+    parser.add_argument("--name", help="of the person (default: likeness may say)")
+    options = parser.parse_args(arguments)
+    face = marking.mark(options.gallery, options.photograph, options.box, options.name)
+    print(f"face {face} was added to {one_line(options.photograph)}")
+
+
+def export(arguments):
+    """Writes names of faces to sidecars beside the photographs."""
+    parser = _parser("export", "Writes the named faces of a gallery's photographs to XMP sidecars "
+                               "beside these: PHOTO.jpg.xmp, which digiKam, immich, darktable and "
+                               "others read. Photographs, and sidecars of other programs, stay as "
+                               "they are.")
+    parser.add_argument("gallery", metavar="GALLERY", help="folder of the gallery")
+    parser.add_argument("--xmp", action="store_true", help="write the sidecars")
+    options = parser.parse_args(arguments)
+    if not options.xmp:
+        raise UserError("say that sidecars are to be written beside the photographs: --xmp")
+    with Gallery.open(options.gallery) as gallery:
+        counts, failed = sidecars.export(gallery)
+    print("sidecars: " + ", ".join(f"{what}: {count}" for what, count in counts.items()))
+    check_output()
+    for line in failed:
+        print(f"not written: {line}", file=sys.stderr)
+    if failed:
+        raise Failed(f"sidecars not written: {len(failed)}")
+
+
+def undo(arguments):
+    """Takes the last step back."""
+    parser = _parser("undo", "Takes the last step back: rename, name, merge, split, reject or "
+                             "mark. Again: the one before. After add, there is none to take back.")
+    parser.add_argument("gallery", metavar="GALLERY", help="folder of the gallery")
+    options = parser.parse_args(arguments)
+    print(f"undone: {people.undo(options.gallery)}")
+
+
+def _add_ids_argument(parser, name, text):
+    # Not nargs="+" of --id: it would take the name, too.
+    parser.add_argument("rest", metavar=f"--id ID [ID ...] {name}", nargs="*",
+                        help=f"ids of faces, and {text}")
+
+
+def _parse_ids(parser, arguments, is_named=False):
+    """(options, ids, names) of arguments with --id ID [ID ...] [NAME].
+
+    Args:
+        is_named: whether the last one is a name in any case, also if it is a number.
+    """
+    options = parser.parse_intermixed_args([text for text in arguments if text != "--id"])
+    rest, ids = options.rest, []
+    while "--id" in arguments and len(rest) > is_named and WHOLE_NUMBER.match(rest[0]):
+        ids.append(int(rest[0]))
+        rest = rest[1:]
+    return options, ids, rest
 
 
 def remove(arguments):
@@ -392,7 +547,8 @@ def _write_results(gallery, judge, found, unread, index, options, text):
 
 
 COMMANDS = {function.__name__: function
-            for function in (find, index, add, rename, name, remove, info, query, serve)}
+            for function in (find, index, add, groups, rename, name, merge, split, reject, mark,
+                             undo, remove, export, info, query, serve)}
 
 
 def main(arguments):
@@ -419,6 +575,8 @@ def _add_faces_arguments(parser, people=None, faces=None):
                         help="which of several faces to take: auto takes the largest if the "
                              "photograph's person is known, else all (default: "
                              f"{faces or 'as before'})")
+    parser.add_argument("--read_xmp", action="store_true", help="also take names from XMP sidecars "
+                        "beside the photographs, as digiKam, Lightroom and immich write them")
 
 
 def _add_output_arguments(parser):
@@ -492,7 +650,9 @@ def _report_change(path, report, server):
         print(note)
     print(", ".join(f"{what}: {count}" for what, count in report.counts.items()))
     with Gallery.open(path) as gallery:
-        print(f"{path}: {len(gallery)} faces, {len(gallery.names)} people")
+        nameless = sum(group.name is None for group in grouping.groups_of(gallery, least=2))
+        print(f"{path}: {len(gallery)} faces, {len(gallery.names)} people"
+              + f", {nameless} groups of faces without a name" * bool(nameless))
         if server:
             print(texts.engine_line(gallery, server.upload(gallery)))
         elif (gallery.info["engine"] or choose_engine(

@@ -119,6 +119,11 @@ def _landmarks_in_box(photograph, box):
     found = Cropper(detect_crop(IMAGE_SIZE)).crop(photograph, box)
     if not isinstance(found, Rejected):
         return found[0].landmarks
+    return usual_landmarks(box)
+
+
+def usual_landmarks(box):
+    """The places that five landmarks have on the mean in a box around a face: float [5, 2]."""
     left, top, right, bottom = box
     size = np.maximum((right - left, bottom - top), 1)
     return np.array(LANDMARKS_IN_BOX) * size + (left, top)

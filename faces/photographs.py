@@ -182,6 +182,26 @@ def decode_photograph(data, name="the image"):
                               f"({type(error).__name__}: {str(error)[:200]})")
 
 
+def stored_size(path):
+    """How a photograph's picture lies in its file; its pixels are not decoded where that can be.
+
+    Returns:
+        ((width, height), orientation): of the picture as it is stored, and the EXIF orientation
+        that turns it upright, 1..8. Of formats whose decoders turn it: of the upright picture, 1.
+
+    Raises:
+        PhotographError: it cannot be read.
+    """
+    data = read_photograph(path)
+    try:
+        with _open(data) as image:
+            if image.format in UPRIGHT_FORMATS:
+                image.load()
+            return image.size, _orientation(image)
+    except Exception as error:  # a damaged image can raise nearly anything
+        raise PhotographError(path, "unreadable", f"cannot be read as an image ({error})")
+
+
 def decoding_description():
     """What the pixels of a photograph depend on beside its file, as a JSON object."""
     return {"version": VERSION, "pillow": PIL.__version__, "pi_heif": pi_heif.__version__}

@@ -1,8 +1,9 @@
 """How a gallery follows its folders: what is new, changed, moved and gone.
 
 A photograph is known by its path, size and time; where those have changed, by its content. So one
-that was moved or renamed keeps its faces and gets its name from the new folder. One that is gone is
-removed.
+that was moved or renamed keeps its faces and gets its name from the new folder. One that has
+changed is read again; faces that look the same at the same place stay the same faces. One that is
+gone is removed.
 """
 
 import contextlib
@@ -15,12 +16,14 @@ from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import NamedTuple, Optional
 
+import numpy as np
 from PIL import Image
 from tqdm import tqdm
 
 from config import Config
 from evaluation import packing
 from faces import walker
+from faces.cropping import overlap
 from faces.duplicates import perceptual_hash
 from faces.labels import Names, read_labels
 from faces.photographs import PhotographError, open_photograph, quiet_pillow
@@ -31,10 +34,11 @@ from gallery.questions import (
     cut_out,
     embed,
     encoder_input,
+    face_in_box,
     find_photographs,
     is_more_than_a_face,
 )
-from gallery.store import below, clean_name
+from gallery.store import MARKED, below, clean_name
 from runtime.errors import UserError, one_line
 from runtime.files import open_regular
 
@@ -44,6 +48,9 @@ EMBEDDED = 16  # photographs whose faces are embedded at once
 COMMITTED = 30.0  # seconds after which what was read is safe
 DATA_DIR = Config().data_dir  # where prepare.py keeps what it finds in photographs
 SHOWN = 20  # photographs that are looked at before a run without a crop takes them for faces
+# Of a face before and after its photograph was changed: what its boxes share of their union, and
+# the bits in which its perceptual hashes differ.
+SAME_OVERLAP, SAME_BITS = 0.5, 2
 FOLDERS, NO_PEOPLE = "folders", "none"  # where names come from; else a list's path
 
 
@@ -77,20 +84,16 @@ class Found(NamedTuple):
 
 
 class Reading(NamedTuple):
-    """The result for a file: its faces, or the reason why there are none."""
+    """The result for a file: its faces, or the reason why there are none.
+
+    `marked` is {id: face} of those that somebody has marked there: what is in their boxes now.
+    """
 
     found: Found
     faces: list
     reason: str
     sha256: bytes
-
-
-class Kept(NamedTuple):
-    """What somebody said of a photograph that is read again: numbers of faces that were removed,
-    and {number: person} of those named by hand."""
-
-    removed: str = ""
-    by_hand: dict = {}
+    marked: dict = {}
 
 
 class Follower:
@@ -115,7 +118,7 @@ class Follower:
         self.faces, self.people = writer.info["faces"], writer.info["people"]
         self.lines = [] if self.people in (FOLDERS, NO_PEOPLE) else read_labels(Path(self.people))
         self.unmatched = {}  # number of a line -> how it differs, or None where it is found
-        self.kept = {}  # path -> Kept
+        self.earlier = {}  # path -> store.Photograph that is read again
         self.fresh = []  # contents that were read or moved: sha256
 
     def follow(self, folders):
@@ -263,7 +266,9 @@ class Follower:
         """
         if photograph.found > 1 and self._takes_all(photograph.label) != self._takes_all(
                 file.label):
-            self._set_aside(photograph, file.path)
+            self.writer.run("UPDATE photographs SET path = ? WHERE id = ?",
+                            os.fsencode(file.path), photograph.id)
+            self.earlier[file.path] = photograph
             dirty.append(file)
             return True
         new = (file.path, file.size, file.time, file.label, file.other_disk)
@@ -274,10 +279,7 @@ class Follower:
                 "UPDATE photographs SET path = ?, size = ?, time = ?, label = ?, other_disk = ? "
                 "WHERE id = ?", os.fsencode(file.path), *new[1:], photograph.id)
         if file.label != photograph.label:
-            person = self.writer.person(file.label)
-            self.writer.faces_changed(self.writer.run(
-                "UPDATE faces SET person = ? WHERE photograph = ? AND by_hand = 0 AND number = 0",
-                person, photograph.id).rowcount)
+            self.writer.name_by_label(photograph.id, self.writer.person(file.label))
             self.fresh.append(photograph.sha256)
             if file.path == photograph.path:
                 self.report.counts["relabelled"] += 1
@@ -285,13 +287,6 @@ class Follower:
 
     def _takes_all(self, label):
         return self.faces == "all" or (self.faces == "auto" and label is None)
-
-    def _set_aside(self, photograph, path):
-        """Removes a photograph that is read again, and keeps what people have said of it."""
-        self.kept[path] = Kept(photograph.removed, dict(self.writer.rows(
-            "SELECT number, person FROM faces WHERE photograph = ? AND by_hand = 1",
-            photograph.id)))
-        self.writer.remove_photographs([photograph.id])
 
     def _move(self, dirty, known, gone):
         """Files photographs that lie elsewhere now, or were only touched.
@@ -325,11 +320,14 @@ class Follower:
             else:
                 rest.append(file)
         moving = {photograph.id for photograph, _ in moves}
-        changed = [known[file.path] for file in dirty
-                   if file.path in known and known[file.path].id not in moving]
+        changed = {file.path: known[file.path] for file in dirty
+                   if file.path in known and known[file.path].id not in moving}
         self.report.counts["changed"] += sum(file.path in known for file in rest)
         self.report.counts["new"] += sum(file.path not in known for file in rest)
-        self.writer.remove_photographs([photograph.id for photograph in changed])
+        for file in rest:
+            if file.path in changed:
+                self.earlier[file.path] = changed.pop(file.path)
+        self.writer.remove_photographs([photograph.id for photograph in changed.values()])
         for photograph, file in moves:  # two may change places
             if photograph.path != file.path:
                 self.writer.run("UPDATE photographs SET path = ? WHERE id = ?",
@@ -375,7 +373,8 @@ class Follower:
             _check_cut_out([file.path for file in found[:SHOWN]], self.writer.info["run"])
         waiting, committed = [], time.monotonic()
         with FaceCache(self.data_dir, encoder.metadata) as cache:
-            readings = _embedded(_read_ahead(found, encoder.metadata, cache), cache)
+            marked = {path: self._marked(photograph) for path, photograph in self.earlier.items()}
+            readings = _embedded(_read_ahead(found, encoder.metadata, cache, marked), cache)
             for reading in tqdm(readings, total=len(found), unit=" photographs", desc="indexing",
                                 disable=None):
                 waiting.append(reading)
@@ -388,11 +387,17 @@ class Follower:
                     committed = time.monotonic()
         self._add(encoder, waiting)
 
+    def _marked(self, photograph):
+        """{id: box} of the faces of a photograph that somebody has marked."""
+        return {row[0]: row[1:] for row in self.writer.rows(
+            "SELECT id, box_left, box_top, box_right, box_bottom FROM faces WHERE photograph = ? "
+            "AND number >= ?", photograph.id, MARKED)}
+
     def _add(self, encoder, readings):
         """Encodes the faces of some Readings and adds them."""
         chosen = [(reading, [(number, face) for number, face in enumerate(reading.faces)
                              if (number == 0 or self._takes_all(reading.found.label))
-                             and str(number) not in self._kept(reading).removed.split(",")])
+                             and str(number) not in self._removed(reading).split(",")])
                   for reading in readings]
         faces = [face for _, some in chosen for _, face in some]
         codes = iter(packing.pack(encoder.encode(encoder_input(faces, encoder.metadata)))
@@ -400,12 +405,15 @@ class Follower:
         for reading, some in chosen:
             self._add_photograph(reading, [(number, face, next(codes)) for number, face in some])
 
-    def _kept(self, reading):
-        return self.kept.get(reading.found.path, Kept())
+    def _removed(self, reading):
+        """Numbers of faces that were removed from a photograph, as long as it is the same."""
+        earlier = self.earlier.get(reading.found.path)
+        return earlier.removed if earlier and earlier.sha256 == reading.sha256 else ""
 
     def _add_photograph(self, reading, faces):
         """Adds a photograph with some of its faces: (number, face, code)."""
-        file, kept = reading.found, self._kept(reading)
+        file, removed = reading.found, self._removed(reading)
+        earlier = self.earlier.pop(file.path, None)
         path = os.fsencode(file.path)
         if self.restore:
             self.writer.run("DELETE FROM removed_photographs WHERE path = ? OR content = ?",
@@ -413,6 +421,7 @@ class Follower:
         elif self.writer.rows("SELECT 1 FROM removed_photographs WHERE content = ?",
                               self.writer.salted(reading.sha256)):
             self.writer.keep_out(path, reading.sha256, file.size, file.time)
+            self.writer.remove_photographs([earlier.id] if earlier else [])
             self.report.counts["new"] -= 1
             self.report.counts["removed earlier"] += 1
             return
@@ -423,20 +432,46 @@ class Follower:
             if any(getattr(face, condition) for face in reading.faces):
                 self.report.counts[f"{condition}, and read"] += 1
         self.report.counts["faces"] += len(faces)
-        photograph = self.writer.add_photograph(
-            file.path, reading.sha256, file.size, file.time, file.label, file.other_disk,
-            len(reading.faces), reading.reason)
-        self.writer.run("UPDATE photographs SET removed = ? WHERE id = ? AND removed != ?",
-                        kept.removed, photograph, kept.removed)
+        values = (reading.sha256, file.size, file.time, file.label, file.other_disk,
+                  len(reading.faces), reading.reason)
+        if earlier:
+            photograph = earlier.id
+            self.writer.run(
+                "UPDATE photographs SET sha256 = ?, size = ?, time = ?, label = ?, other_disk = ?, "
+                "found = ?, reason = ?, removed = ? WHERE id = ?", *values, removed, photograph)
+        else:
+            photograph = self.writer.add_photograph(file.path, *values)
+        old = self._old_faces(reading, earlier)
         for number, face, code in faces:
-            added = self.writer.add_face(
-                photograph, number, self.writer.person(file.label) if number == 0 else None, code,
-                perceptual_hash(Image.fromarray(face.pixels)), face.thumbnail, face.box,
-                face.embedding)
-            if number in kept.by_hand:
-                self.writer.run("UPDATE faces SET person = (SELECT id FROM people WHERE id = ?), "
-                                "by_hand = 1 WHERE id = ?", kept.by_hand[number], added)
+            image_hash = perceptual_hash(Image.fromarray(face.pixels))
+            same = next((known for known in old if _is_same_face(known, face, image_hash)), None)
+            if same:
+                old.remove(same)
+            self.writer.add_face(photograph, number, None, code, image_hash, face.thumbnail,
+                                 face.box, face.embedding, known=same and same[0])
+        self.writer.remove_faces([known[0] for known in old])
+        self.writer.run("UPDATE photographs SET reason = '' WHERE id = ? AND id IN "
+                        "(SELECT photograph FROM faces)", photograph)
+        self.writer.name_by_label(photograph, self.writer.person(file.label))
         self.fresh.append(reading.sha256)
+
+    def _old_faces(self, reading, earlier):
+        """Faces of a photograph that is read again: list of (id, hash, box).
+
+        Faces that somebody has marked, and that are there still, are not among them.
+        """
+        if earlier is None:
+            return []
+        known = [(face, image_hash, box) for face, image_hash, *box in self.writer.rows(
+            "SELECT id, hash, box_left, box_top, box_right, box_bottom FROM faces WHERE "
+            "photograph = ?", earlier.id)]
+        old = []
+        for face in known:
+            marked = reading.marked.get(face[0])
+            if not (marked and _is_same_face(face, marked, perceptual_hash(
+                    Image.fromarray(marked.pixels)))):
+                old.append(face)
+        return old
 
     def _note_shared(self):
         """Says which contents of those that came lie in two people's folders."""
@@ -533,13 +568,28 @@ def _check_cut_out(paths, run):
             "index --images DIR --out GALLERY")
 
 
-def _read_ahead(found, metadata, cache):
-    """Yields Readings in order; a few are read ahead, by threads."""
+def _is_same_face(known, face, image_hash):
+    """Whether a face (id, hash, box) of a photograph's earlier state is a QueryFace of its now."""
+    _, known_hash, box = known
+    return overlap(box, face.box) >= SAME_OVERLAP and packing.distances(
+        np.int64(known_hash).astype(np.uint64), image_hash) <= SAME_BITS
+
+
+def _read_ahead(found, metadata, cache, marked):
+    """Yields Readings in order; a few are read ahead, by threads.
+
+    Args:
+        found: Founds.
+        metadata: the encoder's.
+        cache: FaceCache.
+        marked: {path: {id: box}} of faces that somebody has marked.
+    """
     waiting = deque()
     with quiet_pillow(), one_thread_a_call(), ThreadPoolExecutor(os.cpu_count()) as pool:
         try:
             for file in found:
-                waiting.append(pool.submit(_read, file, metadata, cache))
+                waiting.append(pool.submit(_read, file, metadata, cache,
+                                           marked.get(file.path, {})))
                 if len(waiting) >= AHEAD:
                     yield waiting.popleft().result()
             while waiting:
@@ -557,13 +607,14 @@ def _embedded(readings, cache):
             yield reading._replace(faces=list(itertools.islice(faces, len(reading.faces))))
 
 
-def _read(found, metadata, cache):
+def _read(found, metadata, cache, marked):
     try:
         photograph = open_photograph(Path(found.path))
         faces = cut_out(photograph, metadata, cache)
         reason = "incomplete, no face found" if photograph.incomplete else "no face found"
-        return Reading(found, faces, "" if faces else reason,
-                       bytes.fromhex(photograph.sha256))
+        return Reading(found, faces, "" if faces else reason, bytes.fromhex(photograph.sha256),
+                       {face: face_in_box(photograph, box, metadata)
+                        for face, box in marked.items()})
     except PhotographError as error:
         reason = "too large" if error.code == "too_large" else "no whole image"
         return Reading(found, [], f"{reason}: {error.detail}", digest_of(found.path) or b"")

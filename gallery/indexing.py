@@ -24,7 +24,9 @@ from gallery.following import (
     real_folder,
     set_sources,
 )
+from gallery.groups import regroup
 from gallery.questions import find_photographs, stored_input, takes_embeddings, thumbnail_of
+from gallery.sidecars import import_defusedxml, read_names
 from gallery.store import Gallery, Writer, clean_name, encoder_id, is_gallery, open_encoder
 from methods.export import Encoder, check_searchable, export_encoder, export_projection
 from methods.projection import fit_to_gallery
@@ -41,7 +43,7 @@ SUFFIX = ".gallery"  # of a run's own gallery, beside the run's folder
 
 
 def index(run, out, folders=(), own_images=False, data_dir=None, faces="auto", engine=None,
-          people=FOLDERS, replace=False, compute_dtype=None):
+          people=FOLDERS, replace=False, compute_dtype=None, read_xmp=False):
     """Makes a gallery, or makes one of the same run again: the old one stays until then.
 
     Args:
@@ -56,6 +58,7 @@ def index(run, out, folders=(), own_images=False, data_dir=None, faces="auto", e
         people: FOLDERS, NO_PEOPLE, or path of a list (file, identity).
         replace: whether a gallery of another encoder may be replaced.
         compute_dtype: to encode in; by default the run's own.
+        read_xmp: whether sidecars of the photographs say who is on them (gallery/sidecars.py).
 
     Returns:
         Report.
@@ -64,6 +67,8 @@ def index(run, out, folders=(), own_images=False, data_dir=None, faces="auto", e
         UserError: no such run, no faces, or a folder that holds something else.
     """
     run_folder, people = RunFolder.open(run), people_source(people)
+    if read_xmp:
+        import_defusedxml()
     check_searchable(run_folder)
     folders = outermost(map(real_folder, folders))
     for folder in folders:  # before the long work
@@ -88,19 +93,21 @@ def index(run, out, folders=(), own_images=False, data_dir=None, faces="auto", e
                 if folders:
                     Follower(writer, report, lambda: encoder, in_steps=is_new,
                              data_dir=run.config.data_dir).follow(folders)
+                _look_at_faces(writer, report, read_xmp)
         finally:
             shutil.rmtree(temporary, ignore_errors=True)
         _finish(writer)
     return report
 
 
-def index_photographs(out, folders, faces="auto", engine=None, people=FOLDERS, data_dir=None):
+def index_photographs(out, folders, faces="auto", engine=None, people=FOLDERS, data_dir=None,
+                      read_xmp=False):
     """Makes a gallery without a run: embeddings of the faces, and codes fitted to those.
 
     Where there is such a gallery of the same folders, it is brought to their state.
 
     Args:
-        out, folders, faces, engine, people: see index.
+        out, folders, faces, engine, people, read_xmp: see index.
         data_dir: folder in which prepare.py keeps detections and embeddings; they are used, and
             new ones added.
 
@@ -114,6 +121,8 @@ def index_photographs(out, folders, faces="auto", engine=None, people=FOLDERS, d
     embedded_by = embedding.embedding_description()  # before the work
     folders = outermost(map(real_folder, folders))
     people, report = people_source(people), Report()
+    if read_xmp:
+        import_defusedxml()
     with Writer(out, make=True) as writer:
         if writer.info and writer.info["run"] and writer.rows("SELECT 1 FROM faces LIMIT 1"):
             raise UserError(f"{out} is a gallery of run {one_line(writer.info['run'])}; name "
@@ -138,6 +147,7 @@ def index_photographs(out, folders, faces="auto", engine=None, people=FOLDERS, d
             Follower(writer, report, lambda: encoder, goes_on or is_new,
                      data_dir=data_dir).follow([])
         fit_again(writer, report)
+        _look_at_faces(writer, report, read_xmp)
         _finish(writer)
     return report
 
@@ -149,6 +159,13 @@ def _finish(writer):
     if not writer.rows("SELECT 1 FROM faces LIMIT 1"):
         raise UserError(f"no face was found; python search.py info {writer.path} --left-out says "
                         "why")
+
+
+def _look_at_faces(writer, report, read_xmp):
+    """Names faces as sidecars say, if that is wanted, and groups those without a name."""
+    if read_xmp:
+        read_names(writer, report)
+    regroup(writer)
 
 
 def _has_encoder(writer):
@@ -245,7 +262,7 @@ def _encoded(encoder, images):
 
 
 def add(path, folders=(), faces=None, engine=None, people=None, keep_missing=False, rehash=False,
-        restore=False, data_dir=None):
+        restore=False, data_dir=None, read_xmp=False):
     """Updates a gallery from its folders.
 
     Args:
@@ -256,6 +273,7 @@ def add(path, folders=(), faces=None, engine=None, people=None, keep_missing=Fal
         rehash: whether to compare contents also where a file's size and time are the same.
         restore: whether to add photographs again that were removed.
         data_dir: see index_photographs.
+        read_xmp: see index.
 
     Returns:
         Report.
@@ -264,6 +282,8 @@ def add(path, folders=(), faces=None, engine=None, people=None, keep_missing=Fal
         UserError: no such gallery, or folders without photographs.
     """
     folders = list(dict.fromkeys(map(real_folder, folders)))
+    if read_xmp:
+        import_defusedxml()
     with Writer(path) as writer, contextlib.ExitStack() as stack:
         report = Report()
         for name, value in (("faces", faces), ("engine", engine),
@@ -275,6 +295,7 @@ def add(path, folders=(), faces=None, engine=None, people=None, keep_missing=Fal
             open_encoder(writer.path, writer.info)), True, keep_missing, rehash, restore, data_dir)
         follower.follow(folders)
         fit_again(writer, report)
+        _look_at_faces(writer, report, read_xmp)
         writer.commit(go_on=True)
         writer.remove_unused()
     return report

@@ -12,11 +12,16 @@ import data_loader
 from config import IMAGE_SIZE
 from evaluation import packing
 from faces import cropping, embedding, walker
+from faces.alignment import align
+from faces.detection import Face
+from faces.outcomes import Rejected
 from faces.photographs import PhotographError, open_photograph, quiet_pillow
 from gallery.answers import Result
 from runtime.errors import UserError, one_line
 
 MARGIN = 0.25  # what a thumbnail shows around a face, as a share of its box
+# How much of the union of a box that somebody drew and of a face found there they share, at least.
+MARKED_OVERLAP = 0.4
 SIDE = 96  # pixels of a thumbnail's longer side; smaller images stay as they are
 SMALL = 32  # images of at most so many pixels a side are kept without loss
 JPEG_QUALITY = 88
@@ -151,6 +156,39 @@ def cut_out(photograph, metadata, cache=None):
     if metadata["dataset"] == "orl":
         photograph = photograph._replace(image=photograph.image.convert("L").convert("RGB"))
     faces = cropping.crop_like(metadata["crop"], photograph, cache and cache.detections)
+    return _query_faces(photograph, faces, metadata, cache)
+
+
+def face_in_box(photograph, box, metadata):
+    """The face in a box that somebody has drawn, as a QueryFace.
+
+    Where the detector finds no face that fills the box, its landmarks are taken to lie at the usual
+    places.
+
+    Args:
+        photograph: a faces.photographs.Photograph.
+        box: (left, top, right, bottom) in its pixels.
+        metadata: the encoder's.
+
+    Raises:
+        UserError: the gallery does not look for faces in its photographs.
+    """
+    crop = metadata["crop"]
+    if crop is None or crop["method"] != "detect":
+        raise UserError("this gallery takes each image for a face; none can be marked in it")
+    found = cropping.Cropper(crop).crop(photograph, box)
+    if not isinstance(found, Rejected) and cropping.overlap(found[0].box, box) >= MARKED_OVERLAP:
+        face = found[0]._replace(box=box)
+    else:
+        landmarks = embedding.usual_landmarks(box)
+        face = Face(box, tuple(map(tuple, landmarks)), pixels=align(
+            np.asarray(photograph.image), photograph.image_points(landmarks), crop["size"],
+            crop["margin"]))
+    return _query_faces(photograph, [face], metadata, None)[0]
+
+
+def _query_faces(photograph, faces, metadata, cache):
+    """The QueryFaces of detection.Faces of a photograph; see find_faces."""
     turned = faces[0].turned if faces else 0
     image = photograph.turned_image(turned)
     boxes = [photograph.turned_box(face.box, turned) for face in faces]

@@ -12,18 +12,20 @@ from PIL import Image, ImageDraw
 from config import EMBEDDING_SIZE
 from evaluation import packing
 from faces.photographs import PhotographError, decode_photograph, open_photograph, quiet_pillow
-from gallery import people, texts
+from gallery import groups, marking, people, texts
 from gallery.answers import MOST_TOP, Judge
 from gallery.engines import Index
 from gallery.questions import check_embedder, encoder_input, find_faces, is_more_than_a_face
 from gallery.store import Gallery
-from runtime.errors import Failed
+from runtime.errors import Failed, UserError
 from runtime.pages import data_url
 
 PAGE = 24  # faces a page, unless asked for otherwise
 MOST_PAGE = 200
 SHOWN_SIDE = 1600  # pixels of the longer side of a photograph that is shown
 FRAME = "#00a878"
+EXAMPLES, SUGGESTIONS = 4, 12  # faces of a group that its card shows; and suggestions
+MOST_CHANGED = 10000  # faces at once
 ATTEMPTS = 10  # the gallery may change while an answer is put together
 
 
@@ -61,6 +63,8 @@ class Searcher:
         self._make_judge = make_judge
         self._encoding = threading.Lock()
         self._changing = threading.Lock()
+        self._writing = threading.Lock()
+        self._grouped = None  # version of the gallery, its groups and suggestions
         self._state = self._opened(gallery, self._open_encoder(gallery))
 
     def _open_encoder(self, gallery):
@@ -140,7 +144,7 @@ class Searcher:
         """Some faces of the gallery in the order of their ids."""
         return self._answer(lambda state: {
             "total": len(state.gallery),
-            "faces": [_as_dict(face) for face in state.gallery.faces(
+            "faces": [_face_of(state.gallery, face) for face in state.gallery.faces(
                 state.gallery.ids[offset:offset + count])]})
 
     def thumbnail(self, face_id):
@@ -166,14 +170,91 @@ class Searcher:
             raise NotThere("the gallery holds no such face")
         if face.photograph is None:
             raise NotThere(f"{face.place} is not a photograph's")
-        try:
-            with quiet_pillow():
-                photograph = open_photograph(Path(face.photograph))
-        except PhotographError as error:
-            raise NotThere(f"{face.photograph} {error.detail}")
-        if photograph.sha256 != face.sha256.hex():
-            raise NotThere(f"{face.photograph} has changed since it was indexed")
+        photograph = _as_indexed(face.photograph, face.sha256)
         return framed(photograph.image, photograph.image_box(face.box))
+
+    def whole_photograph(self, number):
+        """A photograph as a page shows it: bytes of a JPEG.
+
+        Raises:
+            NotThere: the gallery has no photograph of this number, or it is gone or changed.
+        """
+        try:
+            return framed(_as_indexed(*self.now().gallery.photograph(number)).image, None)
+        except KeyError:
+            raise NotThere("the gallery holds no such photograph")
+
+    def without_face(self, offset, count):
+        """Some photographs in which no face was found."""
+        gallery = self.now().gallery
+        return {"total": gallery.count("photographs", "reason LIKE '%no face found'"),
+                "photographs": [{"photograph": number, "place": path}
+                                for number, path in gallery.without_face(offset, count)]}
+
+    # People, and groups of faces without a name
+
+    def groups(self, offset, count):
+        """Some people and groups, the largest first; and which may be one person."""
+        def ask(state):
+            gallery = state.gallery
+            if self._grouped is None or self._grouped[0] != gallery.version:
+                found = groups.groups_of(gallery)
+                shown = [group for group in found
+                         if group.name is not None or len(group.rows) > 1]
+                self._grouped = (gallery.version, shown, len(found) - len(shown),
+                                 groups.suggestions(gallery, found, SUGGESTIONS))
+            _, shown, single, suggested = self._grouped
+            return {"total": len(shown), "single": single, "last_step": gallery.last_step(),
+                    "groups": [_group(gallery, group) for group in shown[offset:offset + count]],
+                    "suggestions": [{"first": _group(gallery, first),
+                                     "second": _group(gallery, second),
+                                     "distance": round(distance, 4)}
+                                    for first, second, distance in suggested]}
+        return self._answer(ask)
+
+    def group(self, who, offset, count):
+        """Some faces of a person or group, those most like the others first.
+
+        Raises:
+            NotThere: there is no such person or group.
+        """
+        def ask(state):
+            gallery = state.gallery
+            found = next((group for group in groups.groups_of(gallery) if group.who == who), None)
+            if found is None:
+                raise NotThere("the gallery has no such person or group")
+            rows = groups.sort_by_likeness(gallery, found.rows)[offset:offset + count]
+            return dict(_group(gallery, found), total=len(found.rows), faces=[
+                _face_of(gallery, face) for face in gallery.faces(gallery.ids[rows])])
+        return self._answer(ask)
+
+    def change(self, values):
+        """Does what a person says of people, groups and faces.
+
+        Args:
+            values: dict with "do" and what that takes; see CHANGES.
+
+        Returns:
+            dict: the last step, which can be undone, as text.
+
+        Raises:
+            ValueError: the values are none, or what they ask cannot be; the text says why.
+            Failed: another process is changing the gallery.
+        """
+        path = str(self._state.gallery.path)
+        try:
+            change, fields = CHANGES[values["do"]]
+            given = [_checked(values[name], kind) for name, kind in fields.items()]
+        except (KeyError, TypeError):
+            raise ValueError("a change is sent as JSON: " + ", ".join(CHANGES))
+        with self._writing:
+            try:
+                change(path, *given)
+            except Failed:
+                raise
+            except UserError as error:
+                raise ValueError(str(error))
+        return {"last_step": self.now().gallery.last_step()}
 
     def query(self, data):
         """The faces of a photograph's bytes, each with its nearest faces.
@@ -241,6 +322,8 @@ def _neighbours(state, code, offset=0, count=PAGE, threshold=None):
         answer = texts.answer_dict(state.gallery, judge.answer(
             state.index, packed, min(offset + count, total), embedding=embedding))
     answer["neighbours"] = answer["neighbours"][offset:]
+    for face in answer["neighbours"]:
+        face["photograph"] = _photograph_of(state.gallery, face["id"])
     return dict(answer, code=code, offset=offset, total=total)
 
 
@@ -274,22 +357,80 @@ def framed(image, box):
 
     Args:
         image: a PIL image of mode RGB.
-        box: left, top, right, bottom in pixels.
+        box: left, top, right, bottom in pixels; None: no frame.
     """
     scale = min(1, SHOWN_SIDE / max(image.size))
     size = [max(1, round(edge * scale)) for edge in image.size]
     image = image.resize(size, Image.BILINEAR)
-    left, top, right, bottom = (float(edge) * scale for edge in box)
-    if all(map(math.isfinite, box)) and left <= right and top <= bottom:
-        ImageDraw.Draw(image).rectangle((left, top, right, bottom), outline=FRAME,
-                                        width=max(2, max(size) // 250))
+    if box is not None and all(map(math.isfinite, box)):
+        left, top, right, bottom = (float(edge) * scale for edge in box)
+        if left <= right and top <= bottom:
+            ImageDraw.Draw(image).rectangle((left, top, right, bottom), outline=FRAME,
+                                            width=max(2, max(size) // 250))
     stream = io.BytesIO()
     image.save(stream, "JPEG", quality=88)
     return stream.getvalue()
 
 
+def _as_indexed(path, sha256):
+    """The photographs.Photograph of a file that was indexed. Raises NotThere if it is another."""
+    try:
+        with quiet_pillow():
+            photograph = open_photograph(Path(path))
+    except PhotographError as error:
+        raise NotThere(f"{path} {error.detail}")
+    if photograph.sha256 != sha256.hex():
+        raise NotThere(f"{path} has changed since it was indexed")
+    return photograph
+
+
+def _group(gallery, group):
+    """A Group as plain values, with some of its faces."""
+    return {"who": group.who, "name": group.name, "size": len(group.rows),
+            "examples": gallery.ids[group.rows[:EXAMPLES]].tolist()}
+
+
+def _checked(value, kind):
+    """A value of a request. Raises ValueError if it is of another kind."""
+    kind, is_list = (kind[0], True) if isinstance(kind, list) else (kind, False)
+    items = value if is_list else [value]
+    if not isinstance(items, list) or not all(
+            type(item) is kind or (kind is float and type(item) is int) for item in items) or any(
+            kind is int and abs(item) >= 2 ** 63 for item in items) or (
+            is_list and not 1 <= len(items) <= MOST_CHANGED):
+        raise ValueError("a change has a value of another kind than it takes")
+    return value
+
+
+def _mark(path, photograph, box, name):
+    """Marks a face; its box is in shares of the photograph's width and height."""
+    marking.mark(path, photograph, box, name.strip() or None, in_shares=True)
+
+
+# What the page may ask to be changed: a function of the gallery's path, and what it takes.
+CHANGES = {
+    "name": (people.name_faces, {"ids": [int], "name": str}),
+    "name_group": (people.name_group, {"who": str, "name": str}),
+    "rename": (people.rename, {"old": str, "new": str}),
+    "merge": (people.merge, {"who": str, "into": str}),
+    "keep_apart": (people.keep_apart, {"who": str, "other": str}),
+    "split": (people.split, {"ids": [int]}),
+    "reject": (people.reject, {"ids": [int]}),
+    "mark": (_mark, {"photograph": int, "box": [float], "name": str}),
+    "undo": (people.undo, {})}
+
+
 def _face(gallery, face_id):
-    return _as_dict(gallery.faces([face_id])[0])
+    return _face_of(gallery, gallery.faces([face_id])[0])
+
+
+def _face_of(gallery, face):
+    return dict(_as_dict(face), photograph=_photograph_of(gallery, face.id))
+
+
+def _photograph_of(gallery, face_id):
+    """Number of the photograph that a face is on; below 0 of a data set's image."""
+    return int(gallery.photographs[gallery.row_of(face_id)])
 
 
 def _as_dict(face):

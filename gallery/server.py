@@ -304,6 +304,9 @@ def _application(searcher, access, connections):
     face = r"/api/faces/([0-9]{1,18})/"
     routes = [*((address, _Page) for address in PAGES),
               ("/api/gallery", _About), ("/api/people", _People), ("/api/faces", _Faces),
+              ("/api/groups", _Groups), ("/api/group", _Group), ("/api/change", _Change),
+              ("/api/photographs", _WithoutFace),
+              (r"/api/photographs/([0-9]{1,18})", _WholePhotograph),
               (face + "neighbours", _Similar), (face + "name", _Name),
               (face + "thumbnail", _Thumbnail), (face + "photograph", _Photograph),
               ("/api/neighbours", _Neighbours), ("/api/query", _Query)]
@@ -525,6 +528,48 @@ class _Faces(_Handler):
                                    self.whole_number("count", PAGE, MOST_PAGE, least=1)))
 
 
+class _Groups(_Handler):
+    """People, and groups of faces without a name."""
+
+    async def answer(self):
+        self.finish(await self.run(self.searcher.groups, self.whole_number("offset", 0, 10 ** 9),
+                                   self.whole_number("count", PAGE, MOST_PAGE, least=1)))
+
+
+class _Group(_Handler):
+    """Faces of a person or group."""
+
+    async def answer(self):
+        self.finish(await self.run(
+            self.searcher.group, self.get_query_argument("who", ""),
+            self.whole_number("offset", 0, 10 ** 9),
+            self.whole_number("count", PAGE, MOST_PAGE, least=1)))
+
+
+class _Change(_Handler):
+    """Changes people and groups."""
+
+    methods = ("POST",)
+    body_type = JSON_TYPE
+    most_body = 10 ** 6
+
+    async def answer(self):
+        try:
+            values = json.loads(b"".join(self._body).decode())
+        except (ValueError, RecursionError):
+            values = None
+        self.finish(await self.run(self.searcher.change, values, pool="readings"))
+
+
+class _WithoutFace(_Handler):
+    """Photographs in which no face was found."""
+
+    async def answer(self):
+        self.finish(await self.run(
+            self.searcher.without_face, self.whole_number("offset", 0, 10 ** 9),
+            self.whole_number("count", PAGE, MOST_PAGE, least=1)))
+
+
 class _Similar(_Handler):
     """The nearest faces of one of the gallery's."""
 
@@ -571,6 +616,15 @@ class _Photograph(_Handler):
 
     async def answer(self, face_id):
         data = await self.run(self.searcher.photograph, int(face_id), pool="readings")
+        self.set_header("Content-Type", "image/jpeg")
+        self.finish(data)
+
+
+class _WholePhotograph(_Handler):
+    """A photograph of the gallery."""
+
+    async def answer(self, number):
+        data = await self.run(self.searcher.whole_photograph, int(number), pool="readings")
         self.set_header("Content-Type", "image/jpeg")
         self.finish(data)
 

@@ -55,7 +55,10 @@ FILE = "gallery.db"
 APPLICATION = 0x44434248  # "DCBH", in the file's header
 UNFINISHED = "indexing stopped before its first photograph"
 NOBODY = 0  # in `people`: nobody has said who this is
-PERSON = f"coalesce(person, {NOBODY})"  # as SQL
+NO_GROUP = 0
+MARKED = 1000000  # from here on, numbers of faces of a photograph that somebody has marked
+# As SQL. An image of a data set counts as a photograph of its own.
+PERSON, PHOTOGRAPH = f"coalesce(person, {NOBODY})", "coalesce(photograph, -id - 1)"
 LOCK_SECONDS = 30  # that SQLite waits where another process opens, closes or recovers the file
 EXACT_FACES = 1000000  # up to which all embeddings are compared; they take 512 MB in memory
 READ_AT_ONCE = 1 << 16  # embeddings
@@ -67,8 +70,8 @@ ENCODER_FILE = re.compile(
     r"(encoder\.json|projection\.npz|saved_model/(saved_model|fingerprint)\.pb|"
     r"saved_model/variables/variables\.(index|data-[0-9]{5}-of-[0-9]{5}))\Z")
 
-# Of the tables below. A file says its own in user_version.
-VERSION = 2
+# Of the tables below. A file says its own in user_version; of version 2, MIGRATION makes version 3.
+VERSION = 3
 SCHEMA = """
     CREATE TABLE info (name TEXT PRIMARY KEY, value TEXT NOT NULL) STRICT, WITHOUT ROWID;
     -- Folders that the gallery is made of.
@@ -103,7 +106,8 @@ SCHEMA = """
         box_left REAL NOT NULL, box_top REAL NOT NULL,
         box_right REAL NOT NULL, box_bottom REAL NOT NULL) STRICT;
     CREATE INDEX faces_of_photograph ON faces (photograph);
-    CREATE INDEX faces_of_person ON faces (person);
+    -- A name stands at most once in a photograph.
+    CREATE UNIQUE INDEX faces_of_person ON faces (person, photograph);
     -- A table of its own, so that codes are read without it.
     CREATE TABLE face_images (
         face INTEGER PRIMARY KEY REFERENCES faces ON DELETE CASCADE,
@@ -126,6 +130,50 @@ SCHEMA = """
     CREATE TABLE left_out (
         path BLOB PRIMARY KEY, reason TEXT NOT NULL, count INTEGER NOT NULL) STRICT, WITHOUT ROWID;
 """
+# Later than version 2, and so far empty in galleries of that.
+GROUP_TABLES = """
+    -- Faces without a name that seem to be one person's have one number, from 1. 0: a face that has
+    -- its name by likeness alone. Faces with other names are not listed, nor those not looked at.
+    CREATE TABLE groups (
+        face INTEGER PRIMARY KEY REFERENCES faces ON DELETE CASCADE,
+        number INTEGER NOT NULL) STRICT;
+    CREATE INDEX groups_by_number ON groups (number);
+    -- Faces that are not this person.
+    CREATE TABLE rejected (
+        face INTEGER NOT NULL REFERENCES faces ON DELETE CASCADE,
+        person INTEGER NOT NULL REFERENCES people ON DELETE CASCADE,
+        PRIMARY KEY (face, person)) STRICT, WITHOUT ROWID;
+    CREATE INDEX rejected_by_person ON rejected (person);
+    -- Pairs of faces that are not one person's: no group may hold both.
+    CREATE TABLE apart (
+        face INTEGER NOT NULL REFERENCES faces ON DELETE CASCADE,
+        other INTEGER NOT NULL REFERENCES faces ON DELETE CASCADE,
+        PRIMARY KEY (face, other)) STRICT, WITHOUT ROWID;
+    CREATE INDEX apart_by_other ON apart (other);
+    -- What the last steps changed, row by row, so that they can be undone: see UNDONE.
+    CREATE TABLE steps (step INTEGER PRIMARY KEY, text TEXT NOT NULL) STRICT;
+    CREATE TABLE changes (
+        id INTEGER PRIMARY KEY,
+        step INTEGER NOT NULL REFERENCES steps ON DELETE CASCADE,
+        name TEXT NOT NULL,             -- of the table
+        old TEXT, new TEXT) STRICT;     -- JSON lists; NULL where there was, or is, no row
+    CREATE INDEX changes_of_step ON changes (step);
+"""
+SCHEMA += GROUP_TABLES
+MIGRATION = """
+    UPDATE faces SET person = NULL, by_hand = 0 WHERE EXISTS (
+        SELECT 1 FROM faces AS other WHERE other.photograph = faces.photograph
+        AND other.person = faces.person AND other.id < faces.id);
+    DROP INDEX faces_of_person;
+    CREATE UNIQUE INDEX faces_of_person ON faces (person, photograph);
+""" + GROUP_TABLES + f"PRAGMA user_version = {VERSION};"
+# Of the tables that steps change: columns that tell rows apart, and those that change.
+UNDONE = {
+    "people": (["id"], ["name"]), "labels": (["label"], ["person"]),
+    "photographs": (["id"], ["reason"]), "faces": (["id"], ["person", "by_hand"]),
+    "probes": (["rowid"], ["code", "person"]), "groups": (["face"], ["number"]),
+    "rejected": (["face", "person"], []), "apart": (["face", "other"], [])}
+MOST_STEPS = 20  # that can be undone
 
 # What a gallery is: rows of the table info, as JSON.
 INFO = {
@@ -190,7 +238,10 @@ class Gallery:
         ids: int64 [n], ascending.
         codes: uint64 [n], see evaluation.packing.
         people: int64 [n], ids of people; NOBODY where nobody has said who it is.
-        names: {id of a person: str}.
+        photographs: int64 [n], numbers that are equal for faces of one photograph.
+        names: {id of a person: str}, of those who have faces.
+        groups: int64 [n], numbers of the faces' groups; NO_GROUP where a name, or nothing yet, says
+            whose they are.
         calibration: evaluation.threshold.Calibration, or None.
         has_embeddings: whether faces have their embeddings.
     """
@@ -212,6 +263,8 @@ class Gallery:
         """
         path = _path_of(path)
         check_folder(path)
+        if _version(path / FILE) == 2:
+            Writer(path)._close()
         for _ in range(3):
             gallery = cls(path, *_connect(path / FILE))
             try:
@@ -229,9 +282,14 @@ class Gallery:
         with self._connection:
             self._connection.execute("BEGIN")
             self.info = read_info(self._connection)
-            self.ids, self.codes, self.people = _columns(
-                self._connection, "faces", "id", "code", PERSON)
-            self.names = dict(self._connection.execute("SELECT id, name FROM people"))
+            self.ids, self.codes, self.people, self.photographs = _columns(
+                self._connection, "faces", "id", "code", PERSON, PHOTOGRAPH)
+            self.names = dict(self._connection.execute(
+                "SELECT id, name FROM people WHERE id IN (SELECT person FROM faces)"))
+            faces, numbers = _columns(self._connection, "groups", "face", "number")
+            self.groups = np.full(len(self.ids), NO_GROUP, np.int64)
+            places = np.searchsorted(self.ids, faces)
+            self.groups[places[places < len(self.ids)]] = numbers[places < len(self.ids)]
             self.has_embeddings = self._connection.execute(
                 "SELECT 1 FROM embeddings LIMIT 1").fetchone() is not None
             self._embeddings = None
@@ -300,6 +358,8 @@ class Gallery:
         else:
             path = os.fsdecode(path)
             place = f"{path}, face {number + 1}" if number else path
+            if number >= MARKED:
+                place = f"{path}, marked face {number - MARKED + 1}"
         if not np.isfinite(box).all():
             raise _damaged(self.path / FILE, f"the box of face {face_id} is not finite")
         return Face(face_id, name, path, sha256, number, tuple(map(float, box)), place)
@@ -359,8 +419,11 @@ class Gallery:
             raise KeyError("a face was removed")
 
     def take_embeddings(self, other):
-        """Takes the embeddings that another Gallery has read, if they are of the same faces."""
-        if np.array_equal(self.ids, other.ids):
+        """Takes the embeddings that another Gallery has read, if they are of the same faces.
+
+        Where a face's photograph has changed, its code has, too, unless it looks quite the same.
+        """
+        if np.array_equal(self.ids, other.ids) and np.array_equal(self.codes, other.codes):
             self._embeddings = other._embeddings
 
     def same_photographs(self, sha256):
@@ -371,6 +434,44 @@ class Gallery:
     def count(self, table, where="1"):
         """How many rows a table has for which a condition of SQL holds."""
         return self._rows(f"SELECT count(*) FROM {table} WHERE {where}")[0][0]
+
+    def last_step(self):
+        """What the last step that can be undone was, as text; or None."""
+        steps = self._rows("SELECT text FROM steps ORDER BY step DESC LIMIT 1")
+        return steps[0][0] if steps else None
+
+    def kept_apart(self):
+        """Pairs that are not one person's.
+
+        Returns:
+            (pairs, rejected): int64 [n, 2], ids of two faces; and [m, 2], of a face and a person.
+        """
+        with self._lock, errors(self.path / FILE):
+            return read_apart(self._connection)
+
+    def named_faces(self):
+        """Yields (Photograph, faces) of all photographs; faces with a name: list of (name, box)."""
+        rows = self._rows(
+            "SELECT photographs.*, people.name, box_left, box_top, box_right, box_bottom FROM "
+            "photographs LEFT JOIN faces ON faces.photograph = photographs.id "
+            "LEFT JOIN people ON people.id = faces.person ORDER BY photographs.id, faces.id")
+        for _, some in itertools.groupby(rows, key=lambda row: row[0]):
+            some = list(some)
+            yield Photograph(some[0][0], os.fsdecode(some[0][1]), *some[0][2:-5]), [
+                (row[-5], row[-4:]) for row in some if row[-5] is not None]
+
+    def photograph(self, number):
+        """(path, sha256) of a photograph by its number. Raises KeyError where there is none."""
+        rows = self._rows("SELECT path, sha256 FROM photographs WHERE id = ?", number)
+        if not rows:
+            raise KeyError(number)
+        return os.fsdecode(rows[0][0]), rows[0][1]
+
+    def without_face(self, offset, count):
+        """Some photographs in which no face was found: list of (number, path)."""
+        return [(number, os.fsdecode(path)) for number, path in self._rows(
+            "SELECT id, path FROM photographs WHERE reason LIKE '%no face found' "
+            "ORDER BY path LIMIT ? OFFSET ?", count, offset)]
 
     def left_out(self):
         """Files below the sources without a face in the gallery: list of (path, reason, count)."""
@@ -483,6 +584,8 @@ class Writer:
             self._begin()
 
     def _connect(self, make):
+        if _version(self.path / FILE) == 2:
+            _migrate(self.path / FILE)
         self._connection = _connect(self.path / FILE, write=True)[0]
         is_made = self.rows("SELECT count(*) FROM info")[0][0]
         if not is_made and not make:
@@ -493,6 +596,7 @@ class Writer:
     def _begin(self):
         self._connection.execute("BEGIN IMMEDIATE")
         self._changes = self._connection.total_changes
+        self._is_step = False
 
     def __enter__(self):
         return self
@@ -521,8 +625,10 @@ class Writer:
         """
         with errors(self.path / FILE):
             if self._connection.total_changes != self._changes:
-                self.run("DELETE FROM people WHERE NOT EXISTS "
-                          "(SELECT 1 FROM faces WHERE person = people.id)")
+                self.run("DELETE FROM people WHERE id NOT IN (SELECT person FROM faces WHERE "
+                         "person IS NOT NULL UNION SELECT person FROM rejected)")
+                if not self._is_step:  # what the steps have changed may be gone
+                    self.run("DELETE FROM steps")
                 self._calibrate()
                 self.info["change"] += 1
             self._write_info()
@@ -566,6 +672,58 @@ class Writer:
         with errors(self.path / FILE):
             return self._connection.execute(sql, values).fetchall()
 
+    def begin_step(self, text):
+        """Notes all further changes of this transaction, so that `undo` can take them back.
+
+        Args:
+            text: str, what is done, for people.
+        """
+        step = self.run("INSERT INTO steps (text) VALUES (?)", text).lastrowid
+        self.run("DELETE FROM steps WHERE step <= ?", step - MOST_STEPS)
+        self._is_step = True
+        for table, (keys, values) in UNDONE.items():
+            columns = [", ".join(f"{row}.{name}" for name in keys + values)
+                       for row in ("OLD", "NEW")]
+            old, new = (f"json_array({names})" for names in columns)
+            for event, before, after in (("INSERT", "NULL", new), ("DELETE", old, "NULL"),
+                                         ("UPDATE", old, new)):
+                self.run(f"CREATE TEMP TRIGGER undo_{table}_{event} AFTER {event} ON main.{table} "
+                         f"BEGIN INSERT INTO changes (step, name, old, new) VALUES "
+                         f"({step}, '{table}', {before}, {after}); END")
+
+    def undo(self):
+        """Takes the last step back. Returns its text; None where there is none."""
+        steps = self.rows("SELECT step, text FROM steps ORDER BY step DESC LIMIT 1")
+        if not steps:
+            return None
+        (step, text), = steps
+        self.run("PRAGMA defer_foreign_keys = ON")
+        changes = self.rows("SELECT name, old, new FROM changes WHERE step = ? ORDER BY id DESC",
+                            step)
+        for table, old, new in changes:
+            with errors(self.path / FILE):
+                self._take_back(table, old and json.loads(old), new and json.loads(new))
+        self.run("DELETE FROM steps WHERE step = ?", step)
+        self._is_step = True  # earlier ones can be taken back, too
+        self.faces_changed(sum(table in ("faces", "probes") for table, _, _ in changes))
+        return text
+
+    def _take_back(self, table, old, new):
+        if table not in UNDONE:
+            raise ValueError(f"a step changed the table {one_line(table, 20)}")
+        keys, values = UNDONE[table]
+        where = " AND ".join(f"{name} = ?" for name in keys)
+        if new is None:
+            names = keys + values
+            self.run(f"INSERT INTO {table} ({', '.join(names)}) VALUES "
+                     f"({', '.join('?' * len(names))})", *old)
+        elif old is None:
+            self.run(f"DELETE FROM {table} WHERE {where}", *new[:len(keys)])
+        else:
+            self.run(f"UPDATE {table} SET "
+                     + ", ".join(f"{name} = ?" for name in keys + values)
+                     + f" WHERE {where}", *old, *new[:len(keys)])
+
     def faces_changed(self, count):
         """Notes that so many labelled faces came, went or changed: the threshold depends on it."""
         self.info["uncalibrated"] += count
@@ -578,7 +736,7 @@ class Writer:
             encoder: name of its folder, below the gallery's.
         """
         for table in ("faces", "photographs", "probes", "people", "sources", "left_out",
-                      "removed_photographs"):
+                      "removed_photographs", "steps"):
             self.run(f"DELETE FROM {table}")
         # Without a database, or with a damaged one, an encoder at the usual place is left over.
         unused = {*self.info.get("unused", ()), self.info.get("encoder", "encoder")} - {encoder}
@@ -616,6 +774,44 @@ class Writer:
         return found[0][0] if found else self.run(
             "INSERT INTO people (name) VALUES (?)", name).lastrowid
 
+    def name_by_label(self, photograph, person):
+        """Gives a photograph's first face the name of its label (None: no name).
+
+        Unless somebody has said who it is, or is not, or another face there has the name.
+
+        Args:
+            photograph, person: ids.
+        """
+        if person is not None:  # what likeness says gives way
+            likely = ("SELECT face FROM groups JOIN faces ON id = face WHERE photograph = ?1 AND "
+                      "(faces.number = 0 OR person = ?2)")
+            self.run(f"UPDATE faces SET person = NULL WHERE id IN ({likely})", photograph, person)
+            self.run("DELETE FROM groups WHERE face IN (SELECT id FROM faces WHERE photograph = ? "
+                     "AND person IS NULL AND (groups.number = 0 OR faces.number = 0))", photograph)
+        changed = self.run(
+            "UPDATE faces SET person = CASE WHEN "
+            "EXISTS (SELECT 1 FROM rejected WHERE face = faces.id AND person = ?2) OR "
+            "EXISTS (SELECT 1 FROM faces AS other WHERE other.photograph = ?1 AND "
+            "other.person = ?2 AND other.id != faces.id) THEN NULL ELSE ?2 END "
+            "WHERE photograph = ?1 AND number = 0 AND by_hand = 0 AND id NOT IN "
+            "(SELECT face FROM groups)", photograph, person).rowcount
+        self.faces_changed(changed)
+
+    def name_if_free(self, face, person):
+        """Names a face (id) for good, unless somebody has said that it is not this person, or that
+        another face of its photograph is. Returns whether it was named."""
+        other = ("photograph = (SELECT photograph FROM faces WHERE id = ?1) AND person = ?2 AND "
+                 "id != ?1")
+        if self.rows("SELECT 1 FROM rejected WHERE face = ?1 AND person = ?2 UNION SELECT 1 FROM "
+                     f"faces WHERE by_hand = 1 AND {other}", face, person):
+            return False
+        self.run(f"UPDATE faces SET person = NULL WHERE {other}", face, person)
+        self.run("DELETE FROM groups WHERE face = ?1 OR (number = 0 AND face IN "
+                 "(SELECT id FROM faces WHERE person IS NULL))", face)
+        self.run("UPDATE faces SET person = ?2, by_hand = 1 WHERE id = ?1", face, person)
+        self.faces_changed(1)
+        return True
+
     def add_photograph(self, path, sha256, size, time, label, other_disk, found, reason=""):
         """Adds a photograph; see the table. Returns its id."""
         return self.run(
@@ -624,7 +820,7 @@ class Writer:
             label, other_disk, found, reason).lastrowid
 
     def add_face(self, photograph, number, person, code, image_hash, thumbnail,
-                 box=(0, 0, 0, 0), embedding=None):
+                 box=(0, 0, 0, 0), embedding=None, known=None):
         """Adds a face; returns its id.
 
         Args:
@@ -635,15 +831,23 @@ class Writer:
             thumbnail: bytes of a JPEG or PNG.
             box: (left, top, right, bottom).
             embedding: float array, or None.
+            known: id of the face that it was; what people have said of that stays. Or None.
         """
         is_first = not self.rows("SELECT 1 FROM sqlite_sequence WHERE name = 'faces'")
-        face = self.run(
-            "INSERT INTO faces VALUES (?, ?, ?, ?, 0, ?, ?, ?, ?, ?, ?)",
-            0 if is_first else None, photograph, number, person, _signed(code),
-            _signed(image_hash), *map(float, box)).lastrowid
-        self.run("INSERT INTO face_images VALUES (?, ?)", face, thumbnail)
+        face = known
+        if known is None:
+            face = self.run(
+                "INSERT INTO faces VALUES (?, ?, ?, ?, 0, ?, ?, ?, ?, ?, ?)",
+                0 if is_first else None, photograph, number, person, _signed(code),
+                _signed(image_hash), *map(float, box)).lastrowid
+        else:
+            self.run("UPDATE faces SET number = ?, person = CASE WHEN by_hand = 1 OR id IN (SELECT "
+                     "face FROM groups) THEN person ELSE ? END, code = ?, hash = ?, box_left = ?, "
+                     "box_top = ?, box_right = ?, box_bottom = ? WHERE id = ?", number, person,
+                     _signed(code), _signed(image_hash), *map(float, box), face)
+        self.run("INSERT OR REPLACE INTO face_images VALUES (?, ?)", face, thumbnail)
         if embedding is not None:
-            self.run("INSERT INTO embeddings VALUES (?, ?)", face,
+            self.run("INSERT OR REPLACE INTO embeddings VALUES (?, ?)", face,
                      np.asarray(embedding, "<f2").tobytes())
         self.faces_changed(person is not None)
         return face
@@ -657,6 +861,12 @@ class Writer:
         """
         self.run("INSERT INTO probes VALUES (?, ?)", _signed(code), person)
         self.faces_changed(1)
+
+    def remove_faces(self, faces):
+        """Removes faces (ids)."""
+        for face in faces:
+            self.run("DELETE FROM faces WHERE id = ?", face)
+        self.faces_changed(len(faces))
 
     def remove_photographs(self, photographs):
         """Removes photographs (ids) with their faces; they are new if they are found again."""
@@ -686,6 +896,20 @@ class Writer:
         """(ids, embeddings) of all faces that have one; see read_embeddings."""
         with errors(self.path / FILE):
             return read_embeddings(self._connection)
+
+    def set_group(self, face, number):
+        """Puts a face (id) into a group; see the table."""
+        self.run("INSERT INTO groups VALUES (?, ?) ON CONFLICT (face) DO UPDATE SET number = "
+                 "excluded.number", face, number)
+
+    def next_group(self):
+        """A number that no group has."""
+        return self.rows("SELECT coalesce(max(number), 0) + 1 FROM groups")[0][0]
+
+    def kept_apart(self):
+        """See Gallery.kept_apart."""
+        with errors(self.path / FILE):
+            return read_apart(self._connection)
 
     def change_encoder(self, metadata, temporary, ids, codes):
         """Replaces the encoder by one of the same bits, and all codes by those that it makes.
@@ -842,12 +1066,34 @@ def _connect(path, write=False):
                 raise
 
 
+def _version(path):
+    """The version of a gallery.db's tables, or an older one; None if it is no gallery's."""
+    with contextlib.suppress(OSError), open(path, "rb") as stream:
+        header = stream.read(72)
+        if header[68:] == APPLICATION.to_bytes(4, "big"):
+            return int.from_bytes(header[60:64], "big")
+    return None
+
+
+def _migrate(path):
+    """Gives a gallery.db of version 2 the tables of this one, in one transaction.
+
+    The folder's lock is held.
+    """
+    with errors(path), contextlib.closing(
+            sqlite3.connect(str(path), timeout=LOCK_SECONDS, isolation_level=None)) as connection:
+        connection.execute("PRAGMA trusted_schema = OFF")
+        connection.execute("PRAGMA synchronous = FULL")
+        connection.execute("PRAGMA secure_delete = ON")
+        if connection.execute("PRAGMA user_version").fetchone()[0] == 2:
+            connection.executescript(f"BEGIN IMMEDIATE; {MIGRATION} COMMIT")
+
+
 def _check_schema(connection, path):
     """Raises UserError unless a file has our tables and nothing else."""
-    version = connection.execute("PRAGMA user_version").fetchone()[0]
     if connection.execute("PRAGMA application_id").fetchone()[0] != APPLICATION:
         raise _damaged(path, "it is not a gallery")
-    if version != VERSION:
+    if connection.execute("PRAGMA user_version").fetchone()[0] != VERSION:
         raise _damaged(path, "another version of this program made it")
     if _tables(connection) != _expected_tables():
         raise _damaged(path, "its tables are not those of a gallery")
@@ -915,7 +1161,8 @@ def read_info(connection):
 def _columns(connection, table, *columns):
     """Columns of whole numbers as int64 arrays; `code` and `hash` as uint64."""
     count = connection.execute(f"SELECT count(*) FROM {table}").fetchone()[0]
-    rows = connection.execute(f"SELECT {', '.join(columns)} FROM {table} ORDER BY rowid")
+    rows = connection.execute(f"SELECT {', '.join(columns)} FROM {table} ORDER BY "
+                              f"{'rowid' if table in ('faces', 'probes') else columns[0]}")
     try:
         values = np.fromiter(itertools.chain.from_iterable(rows), np.int64, count * len(columns))
     except (TypeError, ValueError) as error:
@@ -924,6 +1171,12 @@ def _columns(connection, table, *columns):
     return [np.ascontiguousarray(values[:, place]).view(
         np.uint64 if name in ("code", "hash") else np.int64)
         for place, name in enumerate(columns)]
+
+
+def read_apart(connection):
+    """See Gallery.kept_apart."""
+    return tuple(np.array(_columns(connection, table, "face", other)).T
+                 for table, other in (("apart", "other"), ("rejected", "person")))
 
 
 def read_embeddings(connection, last=2 ** 63 - 1, scale=np.asarray):

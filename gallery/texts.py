@@ -10,6 +10,7 @@ from gallery.answers import Judge, percent
 from gallery.engines import SAMPLE
 from runtime.errors import one_line
 
+EXAMPLES = 8  # faces of a group that are listed
 COLUMNS = ("query", "face", "verdict", "rank", "id", "person", "file", "distance", "cosine",
            "probably")
 
@@ -198,7 +199,51 @@ def _public_threshold_text(gallery, judge):
         [text.rjust(width) for text, width in zip(row, widths)] + [row[-1]]) for row in rows])
 
 
+def groups_text(gallery, groups, suggestions):
+    """People, groups of faces without a name, and which may be one person, for people.
+
+    Args:
+        gallery: gallery.store.Gallery.
+        groups: gallery.groups.Groups.
+        suggestions: gallery.groups.Suggestions.
+    """
+    lines = []
+    for group in groups:
+        examples = " ".join(map(str, gallery.ids[group.rows[:EXAMPLES]]))
+        more = " ..." * (len(group.rows) > EXAMPLES)
+        lines.append(f"{len(group.rows):6d}  {_group_text(group)}  (faces {examples}{more})")
+    lines = lines or [f"{gallery.path} has neither people nor groups of faces"]
+    if len(gallery) and not gallery.has_embeddings:
+        lines.append("faces without a name are grouped by their embeddings, and this gallery has "
+                     "codes alone")
+    if suggestions:
+        lines.append("perhaps one person (python search.py merge GALLERY WHO INTO; --never if "
+                     "not), with the mean distance of their faces:")
+        lines += [f"  {number_text(distance)}  {_group_text(first)} and {_group_text(second)}"
+                  for first, second, distance in suggestions]
+    return "\n".join(lines)
+
+
+def _group_text(group):
+    return f"group {group.number}" if group.name is None else one_line(group.name, 60)
+
+
 # JSON and CSV
+
+
+def groups_json(gallery, groups, suggestions):
+    """As JSON what groups_text says, with all faces."""
+    faces = gallery.faces(gallery.ids[np.concatenate([group.rows for group in groups])]) \
+        if groups else []
+    places = np.cumsum([0] + [len(group.rows) for group in groups]).tolist()
+    return json.dumps(dict(
+        gallery=str(gallery.path), faces=len(gallery), groups=[dict(
+            name=group.name, group=group.number,
+            faces=[dict(id=face.id, file=face.photograph, box=list(face.box), place=face.place)
+                   for face in faces[start:end]])
+            for group, start, end in zip(groups, places, places[1:])],
+        suggestions=[dict(who=first.who, other=second.who, distance=round(distance, 4))
+                     for first, second, distance in suggestions]), indent=1) + "\n"
 
 
 def to_json(gallery, judge, results, unread):

@@ -7,7 +7,11 @@ let threshold = null; // distance up to which a face is named; null: the calibra
 let shown = []; // faces that were searched, with their nearest faces so far
 let browsed = 0; // the first face of the gallery's page
 let asked = 0; // the latest question: answers to earlier ones are dropped
-let chosen = null; // the face whose photograph is shown
+let chosen = null; // the face, or photograph without one, that is shown
+let drawn = null; // the box that is drawn on it: left, top, right, bottom, as shares
+let group = null; // the person or group that is shown, with its faces so far
+let marked = new Set(); // ids of its faces that are chosen
+let grouped = 0; // the first group of the page of groups
 
 async function ask(address, options) {
   const answer = await fetch(address, options);
@@ -77,22 +81,65 @@ function faceButton(face, lines, className) {
   return item;
 }
 
-// A face's photograph, what can be done with it, and its name.
+// A face's photograph, what can be done with it, and its name; or a photograph without a face.
 function showFace(face) {
   const image = element("face-image");
+  const isFace = face.id !== undefined;
+  const address = isFace ? "/api/faces/" + face.id + (face.file ? "/photograph" : "/thumbnail") :
+    "/api/photographs/" + face.photograph;
   chosen = face;
-  element("face-name").textContent = face.person || "A face without a name";
+  element("face-name").textContent = !isFace ? "No face was found" :
+    face.person || "A face without a name";
   element("face-place").textContent = face.place;
-  element("face-person").value = face.person || "";
+  element("face-similar").hidden = !isFace;
+  element("face-reject").hidden = !isFace || !face.person;
+  element("face-mark").hidden = !isFace || !(face.photograph > 0);
   sayOfFace("");
-  image.alt = "the photograph, with a frame around the face";
+  image.alt = isFace ? "the photograph, with a frame around the face" : "the photograph";
   image.onerror = () => {
     image.onerror = null;
-    image.src = "/api/faces/" + face.id + "/thumbnail";
-    ask("/api/faces/" + face.id + "/photograph").catch((error) => sayOfFace(error.message, true));
+    if (isFace) image.src = "/api/faces/" + face.id + "/thumbnail";
+    ask(address).catch((error) => sayOfFace(error.message, true));
   };
-  image.src = "/api/faces/" + face.id + (face.file ? "/photograph" : "/thumbnail");
+  image.src = address;
+  setMarking(!isFace);
   element("face").showModal();
+}
+
+// Whether a drag over the photograph draws a box, and what is saved: the box, or the face's name.
+function setMarking(isOn) {
+  drawn = null;
+  element("face-box").hidden = true;
+  element("face-picture").classList.toggle("marking", isOn);
+  element("face-mark").setAttribute("aria-pressed", String(isOn));
+  element("face-person").value = isOn ? "" : chosen.person || "";
+  element("face-person").required = !isOn;
+  element("face-question").textContent = isOn ?
+    "Draw a box around the face. Who is it, if you know?" : "Who is this?";
+  element("face-save").textContent = isOn ? "Add the face" : "Save the name";
+}
+
+function isMarking() {
+  return element("face-picture").classList.contains("marking");
+}
+
+function drawBox(event) {
+  const frame = element("face-picture").getBoundingClientRect();
+  const share = (value, start, size) => Math.min(1, Math.max(0, (value - start) / size));
+  const here = [share(event.clientX, frame.left, frame.width),
+    share(event.clientY, frame.top, frame.height)];
+  if (event.type === "pointerdown") {
+    element("face-picture").setPointerCapture(event.pointerId);
+    drawn = {from: here};
+  }
+  const [x, y] = drawn.from;
+  drawn.box = [Math.min(x, here[0]), Math.min(y, here[1]), Math.max(x, here[0]),
+    Math.max(y, here[1])];
+  const [left, top, right, bottom] = drawn.box;
+  const box = element("face-box");
+  Object.assign(box.style, {left: 100 * left + "%", top: 100 * top + "%",
+    width: 100 * (right - left) + "%", height: 100 * (bottom - top) + "%"});
+  box.hidden = false;
 }
 
 function sayOfFace(text, isError = false) {
@@ -100,20 +147,208 @@ function sayOfFace(text, isError = false) {
   element("face-status").classList.toggle("error", isError);
 }
 
-async function nameFace() {
-  const face = chosen;
-  try {
-    const named = await ask("/api/faces/" + face.id + "/name", {
-      method: "POST", body: JSON.stringify({name: element("face-person").value}),
-      headers: {"Content-Type": "application/json"}});
-    element("face").close();
-    say("Face " + face.id + " is now " + named.person + ".");
-    await showAbout();
-    await browse(browsed);
-    await searchAgain();
-  } catch (error) {
-    sayOfFace(error.message, true);
+async function saveFace() {
+  const name = element("face-person").value;
+  if (!isMarking()) {
+    await change({do: "name", ids: [chosen.id], name}, sayOfFace, "Face " + chosen.id +
+      " is now " + name + ".", "face");
+  } else if (drawn === null) {
+    sayOfFace("Draw a box around the face first.", true);
+  } else {
+    sayOfFace("Adding the face …");
+    await change({do: "mark", photograph: chosen.photograph, box: drawn.box, name}, sayOfFace,
+      "The face was added.", "face");
   }
+}
+
+// Asks for a change, says what was done, and shows everything as it is now.
+async function change(values, sayError, text, dialog) {
+  try {
+    await ask("/api/change", {method: "POST", body: JSON.stringify(values),
+      headers: {"Content-Type": "application/json"}});
+  } catch (error) {
+    sayError(error.message, true);
+    return;
+  }
+  if (dialog) element(dialog).close();
+  sayOfGroups(text);
+  await showAll();
+}
+
+async function showAll() {
+  await showAbout();
+  await Promise.all([browse(browsed), showGroups(grouped), showWithout(false)]);
+  if (shown.length) await searchAgain();
+  if (element("group").open) await showGroup(group.who);
+}
+
+// People, and groups of faces without a name
+
+function sayOfGroups(text, isError = false) {
+  element("groups-status").textContent = text;
+  element("groups-status").classList.toggle("error", isError);
+}
+
+function sayOfGroup(text, isError = false) {
+  element("group-status").textContent = text;
+  element("group-status").classList.toggle("error", isError);
+}
+
+function counted(count, what) {
+  return count + " " + what + (count === 1 ? "" : "s");
+}
+
+function faceImage(id, text) {
+  const image = make("img");
+  image.src = "/api/faces/" + id + "/thumbnail";
+  image.alt = text;
+  image.loading = "lazy";
+  return image;
+}
+
+function groupButton(found) {
+  const button = make("button", undefined, "face");
+  button.type = "button";
+  button.dataset.who = found.who;
+  button.title = found.name || "faces without a name";
+  const examples = make("span", undefined, "examples");
+  examples.append(...found.examples.map((id) => faceImage(id, "")));
+  button.append(examples, make("b", found.name || "Who is this?"),
+    make("span", counted(found.size, "face"), "file"));
+  button.addEventListener("click", () => showGroup(found.who));
+  const item = make("li");
+  item.append(button);
+  return item;
+}
+
+function suggestionItem({first, second, distance}) {
+  const item = make("li");
+  const pair = make("div", undefined, "pair");
+  for (const found of [first, second]) {
+    const button = make("button");
+    button.type = "button";
+    button.title = (found.name || "faces without a name") + ", " + found.size;
+    button.append(faceImage(found.examples[0], button.title),
+      make("span", found.name || counted(found.size, "face")));
+    button.addEventListener("click", () => showGroup(found.who));
+    pair.append(button);
+  }
+  item.title = "mean distance " + distance.toFixed(3);
+  const answers = [["Same person", {do: "merge", who: first.who, into: second.who}],
+    ["Two people", {do: "keep_apart", who: first.who, other: second.who}]].map(
+    ([text, values]) => {
+      const button = make("button", text);
+      button.type = "button";
+      button.addEventListener("click", () => change(values, sayOfGroups, ""));
+      return button;
+    });
+  const buttons = make("div", undefined, "answers");
+  buttons.append(...answers);
+  item.append(pair, buttons);
+  return item;
+}
+
+async function showGroups(offset) {
+  try {
+    const found = await ask("/api/groups?offset=" + offset + "&count=" + about.page);
+    if (offset && !found.groups.length) {
+      await showGroups(Math.max(0, offset - about.page));
+      return;
+    }
+    grouped = offset;
+    element("groups-section").hidden = !found.total && !found.last_step;
+    element("groups-about").textContent = "Faces that are alike. A name for one group is a name " +
+      "for all its faces." + (found.single ? " Like no others: " + counted(found.single, "face") +
+      "." : "");
+    element("groups").replaceChildren(...found.groups.map(groupButton));
+    element("suggestions").replaceChildren(...found.suggestions.map(suggestionItem));
+    element("perhaps").hidden = !found.suggestions.length;
+    element("groups-pages").textContent = found.total ? (offset + 1) + " to " +
+      (offset + found.groups.length) + " of " + found.total : "";
+    element("groups-previous").disabled = offset === 0;
+    element("groups-next").disabled = offset + found.groups.length >= found.total;
+    element("groups-next").parentElement.hidden = found.total <= about.page;
+    element("undo").hidden = !found.last_step;
+    element("undo").textContent = element("undo").title = "Undo: " + found.last_step;
+  } catch (error) {
+    sayOfGroups(error.message, true);
+  }
+}
+
+async function showGroup(who, more = 0) {
+  try {
+    const found = await ask("/api/group?who=" + encodeURIComponent(who) + "&offset=" + more +
+      "&count=" + about.page);
+    group = more ? Object.assign(found, {faces: group.faces.concat(found.faces)}) : found;
+    const here = new Set(group.faces.map((face) => face.id));
+    marked = new Set([...marked].filter((id) => element("group").open && here.has(id)));
+  } catch (error) { // it has become another one
+    if (element("group").open) element("group").close();
+    return;
+  }
+  element("group-name").textContent = (group.name ? group.name + ", " : "") +
+    counted(group.size, "face");
+  element("group-person").value = group.name || "";
+  element("group-about").textContent = "Choose faces that do not belong here. Those most like " +
+    "the others come first.";
+  element("group-faces").replaceChildren(...group.faces.map(chosenButton));
+  element("group-more").hidden = group.faces.length >= group.total;
+  showChosen();
+  if (!element("group").open) {
+    sayOfGroup("");
+    element("group").showModal();
+  }
+}
+
+function chosenButton(face) {
+  const item = faceButton(face, []);
+  const button = item.firstChild.cloneNode(true); // less its showing the photograph
+  button.querySelector("b").remove();
+  button.setAttribute("aria-pressed", String(marked.has(face.id)));
+  button.addEventListener("click", () => {
+    if (!marked.delete(face.id)) marked.add(face.id);
+    button.setAttribute("aria-pressed", String(marked.has(face.id)));
+    showChosen();
+  });
+  item.replaceChildren(button);
+  return item;
+}
+
+function showChosen() {
+  element("group-chosen").hidden = !marked.size;
+  element("group-count").textContent = marked.size + " chosen";
+}
+
+async function nameGroup() {
+  const name = element("group-person").value.trim();
+  if (group.name === null) {
+    await change({do: "name_group", who: group.who, name}, sayOfGroup,
+      group.size + " faces are now " + name + ".", "group");
+  } else {
+    await change({do: "rename", old: group.who, new: name}, sayOfGroup,
+      group.name + " is now " + name + ".", "group");
+  }
+}
+
+// Photographs in which no face was found; `more` asks for the next ones.
+async function showWithout(more) {
+  const list = element("without-list");
+  const offset = more ? list.children.length : 0;
+  const found = await ask("/api/photographs?offset=" + offset + "&count=" + about.page);
+  const items = found.photographs.map((photograph) => {
+    const item = make("li");
+    const button = make("button", lastPart(photograph.place));
+    button.type = "button";
+    button.title = photograph.place;
+    button.addEventListener("click", () => showFace(photograph));
+    item.append(button);
+    return item;
+  });
+  if (more) list.append(...items);
+  else list.replaceChildren(...items);
+  element("without").hidden = !found.total;
+  element("without-about").textContent = counted(found.total, "photograph") + " without a face";
+  element("without-more").hidden = list.children.length >= found.total;
 }
 
 // A distance as text: whole of codes, with three decimals of embeddings.
@@ -397,10 +632,38 @@ async function start() {
   });
   element("face-naming").addEventListener("submit", (event) => {
     event.preventDefault();
-    nameFace();
+    saveFace();
   });
+  element("face-reject").addEventListener("click", () => change(
+    {do: "reject", ids: [chosen.id]}, sayOfFace, "That face is not " + chosen.person + ".",
+    "face"));
+  element("face-mark").addEventListener("click", () => setMarking(!isMarking()));
+  for (const kind of ["pointerdown", "pointermove"]) {
+    element("face-picture").addEventListener(kind, (event) => {
+      if (!isMarking() || (kind === "pointermove" && !event.buttons) ||
+          (kind === "pointermove" && !drawn)) return;
+      event.preventDefault();
+      drawBox(event);
+    });
+  }
+  element("group-close").addEventListener("click", () => element("group").close());
+  element("group-naming").addEventListener("submit", (event) => {
+    event.preventDefault();
+    nameGroup();
+  });
+  element("group-more").addEventListener("click", () => showGroup(group.who, group.faces.length));
+  for (const [kind, text] of [["reject", " faces are somebody else."],
+    ["split", " faces are another person."]]) {
+    element("group-" + kind).addEventListener("click", () => change(
+      {do: kind, ids: [...marked]}, sayOfGroup, marked.size + text));
+  }
+  element("undo").addEventListener("click", () => change({do: "undo"}, sayOfGroups, "Undone."));
+  element("groups-previous").addEventListener("click",
+    () => showGroups(Math.max(0, grouped - about.page)));
+  element("groups-next").addEventListener("click", () => showGroups(grouped + about.page));
+  element("without-more").addEventListener("click", () => showWithout(true));
   addEventListener("hashchange", followAddress);
-  await browse(0);
+  await Promise.all([browse(0), showGroups(0), showWithout(false)]);
   followAddress();
 }
 

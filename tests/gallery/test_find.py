@@ -67,6 +67,7 @@ def setting(monkeypatch, tmp_path):
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
     monkeypatch.setattr(following, "DATA_DIR", str(tmp_path / "data"))
     yield
+    monkeypatch.undo()  # first: a test may have set again what the stand-in has set
     patch.undo()
 
 
