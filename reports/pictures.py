@@ -1,9 +1,6 @@
-"""Draws the pictures of README:
+"""Draws README's picture of what a run of main.py on ORL faces retrieves.
 
-    python -m reports.pictures architecture docs/pictures/architecture.svg
-    python -m reports.pictures retrievals RUN_DIR docs/pictures/retrievals.png
-
-The second shows what a run of main.py on ORL faces retrieves.
+    python -m reports.pictures RUN_DIR docs/pictures/retrievals.png
 """
 
 from pathlib import Path
@@ -19,23 +16,14 @@ from evaluation.codes import load_codes
 from methods.run import load_run
 from methods.table import resolve
 from reports import ranking
-from reports.page import TEMPLATES
 from runtime.command_line import ArgumentParser, run_command
 from runtime.errors import UserError
-from runtime.pages import render
 from runtime.run_folder import RunFolder
 
 SHOWN = {"best": 1, "typical": 1, "worst": 2}
 FACE, GAP, FRAME, MARGIN, TEXT = 64, 8, 4, 86, 18  # pixels
 RIGHT, WRONG, QUERY, INK, PAPER = "#00805d", "#c2500a", "#8a8f98", "#1d2430", "#ffffff"
 COLOURS = 128  # of the palette: the faces are grey
-
-
-def architecture():
-    """The network and its losses, with the sizes for the paper's longest code, as SVG text."""
-    config = Config()
-    return render(TEMPLATES / "architecture.svg", num_bits=config.num_bits,
-                  block_length=config.block_length, descriptor_size=config.descriptor_size)
 
 
 def retrieval_strip(folder, count=10):
@@ -98,24 +86,15 @@ def _draw_face(sheet, face, left, top, colour, double):
 
 
 def main(arguments):
-    """Draws the picture that the command line names."""
+    """Draws the picture of a run's folder; both paths are on the command line."""
     parser = ArgumentParser(description=__doc__)
-    parser.add_argument("picture", choices=("architecture", "retrievals"))
-    parser.add_argument("paths", nargs="+", metavar="PATH",
-                        help="for retrievals the run's folder; then the file to write")
+    parser.add_argument("run_dir")
+    parser.add_argument("picture", type=Path)
     options = parser.parse_args(arguments)
-    if len(options.paths) != (1 if options.picture == "architecture" else 2):
-        folder = "" if options.picture == "architecture" else "the run's folder and "
-        raise UserError(f"name {folder}the file to write")
-    out = Path(options.paths[-1])
     try:
-        if options.picture == "architecture":
-            out.write_text(architecture(), encoding="utf-8")
-        else:
-            retrieval_strip(RunFolder.open(options.paths[0])).save(out, "PNG", optimize=True)
+        retrieval_strip(RunFolder.open(options.run_dir)).save(options.picture, "PNG", optimize=True)
     except (OSError, ValueError) as error:
-        raise UserError(f"{out} cannot be written: {error}")
-    print(f"{out}: {out.stat().st_size / 1000:.1f} kB")
+        raise UserError(f"{options.picture} cannot be written: {error}")
 
 
 if __name__ == "__main__":

@@ -86,7 +86,7 @@ def read_record(path):
 def applicable_settings(settings):
     """The settings that affect a run: a dict, in the same order.
 
-    Few affect a method without training, and none that another one turns off.
+    Few affect a method without training; none counts that another setting turns off.
 
     Args:
         settings: dict of all settings.
@@ -94,18 +94,6 @@ def applicable_settings(settings):
     method = METHODS.get(settings.get("method"))
     names = method.applicable_settings(settings) if method else settings
     return {name: value for name, value in settings.items() if name in names}
-
-
-def takes_embeddings(settings):
-    """Whether a run of these settings works on pretrained face embeddings."""
-    method = METHODS.get(settings.get("method"))
-    return method is not None and method.takes_embeddings
-
-
-def _trains(settings):
-    """Whether a run of these settings trains a network; also of a method that is not known."""
-    method = METHODS.get(settings.get("method"))
-    return method is None or method.trains
 
 
 def dataset_title(settings):
@@ -139,8 +127,8 @@ def run_title(settings, size):
 def status(record, reason=None):
     """A sentence on a run that has not finished; "" for one that has, or if there is no run.
 
-    The page is written just before the provenance says how the run ended, so a run with all its
-    epochs counts as finished, and so does a method without training.
+    The page is written just before the provenance says how the run ended. So a run that has done
+    all its epochs counts as finished, and so does a method that has none.
 
     Args:
         record: a RunRecord.
@@ -152,7 +140,8 @@ def status(record, reason=None):
     done = int(record.history[-1]["epoch"]) if record.history else 0
     progress = f"after epoch {done} of {record.settings.get('epochs', '?')}"
     if reason is None:
-        if done == record.settings.get("epochs") or not _trains(record.settings):
+        if done == record.settings.get("epochs") or (
+                "epochs" not in applicable_settings(record.settings)):
             return ""
         return f"Not finished: still training or killed, {progress}."
     reason = reason[0].upper() + reason[1:]

@@ -7,7 +7,6 @@ import numpy as np
 from evaluation import open_set, vectors
 from evaluation.codes import Codes
 from evaluation.distances import count_distances
-from reports import runs
 from reports.columns import counted, shown
 from reports.figures import constant_bits, ranges
 from reports.ranking import chance_map
@@ -102,12 +101,11 @@ def closing_notes(record, codes):
         record: its runs.RunRecord.
         codes: its Codes, or Floats.
     """
-    notes = (overfitting(record.history),
-             missed_people(codes, runs.takes_embeddings(record.settings)))
+    notes = overfitting(record.history), missed_people(codes)
     return [note for note in notes if note]
 
 
-def missed_people(codes, takes_embeddings=False):
+def missed_people(codes):
     """A sentence where a search by these codes would miss many known people; else None.
 
     A query is missed if its nearest gallery image shows somebody else, or lies beyond the largest
@@ -117,7 +115,6 @@ def missed_people(codes, takes_embeddings=False):
     Args:
         codes: Codes of a gallery and of queries that it does not hold. There is no sentence on
             Floats and class numbers, which no gallery searches.
-        takes_embeddings: whether the codes are already of a pretrained face embedding.
     """
     if not isinstance(codes, Codes) or codes.numbers:
         return None
@@ -135,11 +132,9 @@ def missed_people(codes, takes_embeddings=False):
     missed = 1 - rate.detection
     if missed <= MOST_MISSED:
         return None
-    note = (f"At a threshold that names at most 1 % of strangers, these codes miss "
-            f"{100 * missed:.0f} % of the queries of known people.")
-    return note if takes_embeddings else (
-        f"{note} To search your own photographs no run is needed: python search.py find PHOTO DIR "
-        "(docs/search.md).")
+    return (f"At a threshold that names at most 1 % of strangers, these codes miss "
+            f"{100 * missed:.0f} % of the queries of known people. To search your own photographs "
+            "no run is needed: python search.py find PHOTO DIR (docs/search.md).")
 
 
 def overfitting(history):

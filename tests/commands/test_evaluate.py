@@ -30,7 +30,7 @@ def test_codes_from_elsewhere_without_tensorflow(tmp_path, codes_file):
     (blocked / "tensorflow.py").write_text("raise ImportError('not here')")
     process = run_script("evaluate.py", "--codes", codes_file, "--out", tmp_path / "out",
                          "--authors_evaluation", "--map_at", 2, cwd=tmp_path,
-                         env={"PYTHONPATH": str(blocked)})
+                         env={"PYTHONPATH": str(blocked)}, fresh=True)
     assert process.returncode == 0, process.stderr
     assert process.stderr == ""
     results = OutputFolder(tmp_path / "out").read_json("results.json")

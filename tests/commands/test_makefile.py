@@ -19,8 +19,12 @@ case "$*" in
   *) echo "$0 $*" >> asked; [ -z "$FAILS" ] ;;
 esac
 """
-PYENV = "pyenv/versions/%s/bin/python"  # below the folder that stands for a machine
 TOOLS = ("make", "sh", "ls", "sort", "rm", "mkdir", "ln", "touch", "readlink", "echo")
+
+
+def pyenv(version):
+    """The Python of a version below the folder that stands for a machine."""
+    return f"pyenv/versions/{version}/bin/python"
 
 
 @pytest.fixture
@@ -56,8 +60,8 @@ def last_asked(machine):
     (["bin/python3.7", "bin/python3.11"], ["TF=1"], ".venv/bin/python"),
     (["bin/python3.7", "bin/python3.11"], ["TF=2"], ".venv-tf2/bin/python"),
     (["bin/python3.10"], [], ".venv-tf2/bin/python"),
-    ([PYENV % "3.7.9", PYENV % "3.7.10"], [], ".venv/bin/python"),
-    ([PYENV % "3.12.0"], [], ".venv-tf2/bin/python"),
+    ([pyenv("3.7.9"), pyenv("3.7.10")], [], ".venv/bin/python"),
+    ([pyenv("3.12.0")], [], ".venv-tf2/bin/python"),
 ], ids=str)
 def test_environment_that_runs(machine, pythons, arguments, expected):
     for path in pythons:
@@ -67,7 +71,7 @@ def test_environment_that_runs(machine, pythons, arguments, expected):
     assert last_asked(machine) == expected + " main.py --epochs 2"
     chosen = not arguments and expected.startswith(".venv-tf2")
     assert ("no Python 3.7 was found" in process.stdout) == chosen
-    if PYENV % "3.7.10" in pythons:
+    if pyenv("3.7.10") in pythons:
         assert os.path.realpath(str(machine / expected)) == str(machine / pythons[1])
     again = make(machine, "run", *arguments)
     assert again.returncode == 0 and "creating" not in again.stdout

@@ -58,10 +58,9 @@ def people(tmp_path_factory):
     """A folder for each of five people with four photographs, and one without a name."""
     folder = tmp_path_factory.mktemp("photographs")
     for person in range(1, 6):
-        (folder / ("s%d" % person)).mkdir()
+        (folder / f"s{person}").mkdir()
         for number in range(1, 5):
-            shutil.copy(str(orl_path(person, number)),
-                        str(folder / ("s%d" % person) / ("%d.pgm" % number)))
+            shutil.copy(orl_path(person, number), folder / f"s{person}" / f"{number}.pgm")
     with Image.open(str(orl_path(6, 1))) as image:
         image.save(str(folder / "nobody.png"))
     (folder / "s1" / "damaged.jpg").write_bytes(b"\xff\xd8\xff\xe0 no more")
@@ -121,7 +120,7 @@ def test_who_is_this(own, tmp_path, capsys):
             last = distances[expected[-1]]
             assert query["more_ties"] == np.count_nonzero(distances == last) - np.count_nonzero(
                 distances[expected] == last)
-            assert query["verdict"]["name"] == "s%d" % (label + 1)
+            assert query["verdict"]["name"] == f"s{label + 1}"
     in_json = [(item["rank"], item["person"], item["distance"], item["id"])
                for query in found["queries"] for item in query["neighbours"]]
     assert shown == in_json

@@ -80,8 +80,8 @@ def test_people_never_seen_have_no_part_in_training(folder, monkeypatch, capsys,
     main.main(words + ["kept"])
     main.main(words + ["seen"])
     name = "" if method == "dcbh" else "_itq"
-    fold, kept, seen = [folder / "runs" / (run % name) for run in (
-        "whole%s_8bits_seed0_unseen1", "kept%s_8bits_seed0", "seen%s_8bits_seed0")]
+    fold, kept, seen = [folder / "runs" / run for run in (
+        f"whole{name}_8bits_seed0_unseen1", f"kept{name}_8bits_seed0", f"seen{name}_8bits_seed0")]
     for run_dir in (fold, kept):
         assert_equal(arrays(run_dir / "codes.npz"), arrays(seen / "codes.npz"))
     assert_equal(arrays(fold / "unseen_codes.npz"), arrays(kept / "unseen_codes.npz"))

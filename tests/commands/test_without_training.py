@@ -80,11 +80,11 @@ def test_help_states_the_defaults_of_the_data_set(tmp_path):
     assert "(default: tuned)" in process.stdout and "(default: 0.0015)" in process.stdout
 
 
-@pytest.mark.parametrize("shell", ["%s | head -1", "%s > /dev/full", "%s >&- 2>&-"])
+@pytest.mark.parametrize("shell", ["| head -1", "> /dev/full", ">&- 2>&-"])
 def test_an_output_that_nobody_reads_loses_nothing(tmp_path, shell):
     """Files are written before anything is printed, and a reader that goes away ends nothing."""
     line = " ".join(command("main.py", *ITQ, "--run_dir", "run"))
-    process = subprocess.run(["sh", "-c", shell % line], cwd=tmp_path,
+    process = subprocess.run(["sh", "-c", f"{line} {shell}"], cwd=tmp_path,
                              stdout=subprocess.PIPE, stderr=subprocess.PIPE)
     assert process.returncode == 0 and process.stderr == b""
     assert finished(tmp_path / "run")
@@ -92,7 +92,7 @@ def test_an_output_that_nobody_reads_loses_nothing(tmp_path, shell):
         return
     (tmp_path / "run/report.html").unlink()
     line = " ".join(command("evaluate.py", "run"))
-    process = subprocess.run(["sh", "-c", shell % line], cwd=tmp_path,
+    process = subprocess.run(["sh", "-c", f"{line} {shell}"], cwd=tmp_path,
                              stdout=subprocess.PIPE, stderr=subprocess.PIPE)
     assert process.returncode == 0 and process.stderr == b""
     assert finished(tmp_path / "run")

@@ -1,11 +1,9 @@
 """Figures: their numbers against hand-computed ones, and what of them is seen."""
 
 import re
-from xml.etree import ElementTree
 
 import numpy as np
 import pytest
-from conftest import ROOT
 from PIL import Image
 
 import data_loader
@@ -14,7 +12,6 @@ from evaluation import metrics
 from evaluation.codes import checked_codes
 from methods.table import resolve
 from reports import figures, pictures, ranking, style
-from runtime.errors import UserError
 from runtime.run_folder import RunFolder
 
 # Distances of the first query to the gallery: 0, 1, 2, 1; of the second: 2, 1, 0, 1.
@@ -240,16 +237,7 @@ def test_example_queries():
     assert len(kinds) == 9 and kinds.count("worst") > kinds.count("best")
 
 
-# README's pictures
-
-
-def test_architecture_is_as_the_repository_has_it():
-    text = pictures.architecture()
-    ElementTree.fromstring(text)
-    assert (ROOT / "docs/pictures/architecture.svg").read_text(encoding="utf-8") == text
-    assert "prefers-color-scheme: dark" in text
-    for word in ("48 blocks of 6 values", "3 × conv 512", "512 + 256 = 768"):
-        assert word in text
+# README's picture
 
 
 def test_retrieval_strip(tmp_path):
@@ -261,10 +249,8 @@ def test_retrieval_strip(tmp_path):
                  query_codes=rng.choice([-1, 1], (120, 12)), query_labels=test.labels)
     np.savez(tmp_path / "codes.npz", **codes)
     out = tmp_path / "strip.png"
-    pictures.main(["retrievals", str(tmp_path), str(out)])
+    pictures.main([str(tmp_path), str(out)])
     assert out.stat().st_size < 200000
     with Image.open(str(out)) as picture:
         assert picture.size[0] < 1000
         assert len(set(picture.convert("RGB").getdata())) > 50
-    with pytest.raises(UserError, match="the run's folder"):
-        pictures.main(["retrievals", str(out)])

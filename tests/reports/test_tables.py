@@ -28,8 +28,8 @@ def table(tmp_path):
         for seed, value in enumerate(values):
             path = tmp_path / "grid/orl" / method / f"{bits}bits_seed{seed}"
             path.mkdir(parents=True)
-            (path / "curves_at_n.csv").write_text("n,precision,recall\n1,%r,0.25\n2,0.25,1\n"
-                                                  % value)
+            (path / "curves_at_n.csv").write_text(
+                f"n,precision,recall\n1,{value},0.25\n2,0.25,1\n")
             (path / "provenance.json").write_text(json.dumps([dict(
                 git_revision="abc", git_dirty=False, machine="m", device="d", python="3.7",
                 data="1", command_line=["x"], ended_by=None,
