@@ -1,4 +1,4 @@
-"""What alignment brings: DCBH on the same photographs with fixed boxes and with faces aligned.
+"""What alignment gains: DCBH on the same photographs with fixed boxes and with faces aligned.
 
     python -m benchmarks.alignment --lfw DIR --out DIR      LFW, photographs rolled, scaled, shifted
     python -m benchmarks.alignment --crops DIR --out DIR    faces that somebody has cropped, as is
@@ -58,7 +58,7 @@ def write_perturbed(source, target, people, most, seed):
 
 
 def train(images, name, crop, options):
-    """Prepares a data set with a crop and trains on it; returns what came of it, a dict."""
+    """Prepares a data set with a crop and trains on it; returns the results, a dict."""
     data = [sys.executable, ROOT / "prepare.py", "--source", "folder", "--images", images,
             "--name", name, "--data_dir", options.out / "data", "--overwrite"]
     subprocess.run(data + crop, check=True, stdout=subprocess.DEVNULL)

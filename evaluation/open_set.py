@@ -26,7 +26,7 @@ QUERIES_AT_ONCE = 256  # vectors that are compared with the gallery at once
 
 
 class Probes(NamedTuple):
-    """How some queries lie to the enrolled gallery.
+    """The nearest enrolled items of some queries.
 
     Attributes:
         distances: [P], to the nearest enrolled item: Hamming distance, int64, or cosine distance of

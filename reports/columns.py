@@ -106,7 +106,7 @@ COMPARED = ("mAP", "mAP_worst_case", "mAP_best_case", "mAP_euclidean", "top_1_ac
 
 
 def column(name):
-    """The Column of a name in results.json; a made-up one where it has none of its own."""
+    """The Column of a name in results.json; a plain one of an unknown name."""
     if name in COLUMNS:
         return COLUMNS[name]
     cutoff = re.match(r"mAP_at_(\d+)\Z", name)

@@ -30,7 +30,7 @@ def write_report(folder, evaluation, codes, splits=None, names=None, suspects=No
         names: people's names by label.
         suspects: photographs that may be mislabelled, most suspect first: a list of dicts of
             column title -> text or number (of "picture": the address of an image), all with the
-            same titles; None if nobody looked.
+            same titles; None if they were not looked for.
 
     Returns:
         The page's Path.

@@ -213,7 +213,7 @@ def data_warnings(runs):
 
 
 def _images(codes, split):
-    """What tells the images of one split: labels, and fingerprints where known."""
+    """What identifies the images of one split: labels, and fingerprints where known."""
     return getattr(codes, split + "_labels"), getattr(codes, split + "_fingerprints")
 
 

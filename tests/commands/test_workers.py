@@ -164,8 +164,8 @@ if action.startswith("exit"):
 
 @pytest.mark.parametrize("actions, code, words", [
     (["exit0", "exit0"], 0, []),
-    (["exit2", "exit3"], 2, []),  # worker 0 has told
-    (["exit3", "die"], 1, []),  # worker 0 has told which one it lost
+    (["exit2", "exit3"], 2, []),  # worker 0 has printed why
+    (["exit3", "die"], 1, []),  # worker 0 has printed which one it lost
     (["exit3", "fail"], 1, ["worker 1", "no disk"]),
     (["die", "exit3"], 1, ["worker 0", "SIGKILL", "--resume"]),
     (["wait", "die"], 1, ["worker 1", "SIGKILL"]),  # before worker 0 can have noticed
