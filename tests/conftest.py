@@ -1,5 +1,6 @@
 """Helpers for all tests: processes, and a tiny data set in DDH's format."""
 
+import contextlib
 import os
 import pickle
 import stat
@@ -74,6 +75,22 @@ def faces_dir(tmp_path):
     write_pickle(tmp_path / "data/train_folder_facescrub/part1", *train)
     write_pickle(tmp_path / "data/test_folder_facescrub/part1", *test)
     return tmp_path
+
+
+@contextlib.contextmanager
+def no_figures():
+    """Pages that this process writes have no figures, which take most of a small run's time."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr("reports.page.embedded", lambda *_: [])
+        patch.setattr("reports.tables.embedded", lambda *_: [])
+        yield
+
+
+@pytest.fixture(scope="module")
+def without_figures():
+    """See no_figures."""
+    with no_figures():
+        yield
 
 
 def tree(folder):

@@ -1,8 +1,9 @@
 """A run that one environment trained goes on in the other: TensorFlow 1.14 and TensorFlow 2.
 
-Each test runs in both directions. The other environment is the one that `make run` makes beside
-this checkout (`.venv` for TensorFlow 1, `.venv-tf2` for 2), or the Python that the environment
-variable OTHER_PYTHON names; without one the tests are skipped.
+Here a run of the other environment goes on; the other environment's tests do the opposite, and -m
+slow both. The other environment is the one that `make run` makes beside this checkout (`.venv` for
+TensorFlow 1, `.venv-tf2` for 2), or the Python that the environment variable OTHER_PYTHON names;
+without one the tests are skipped.
 """
 
 import os
@@ -25,11 +26,13 @@ import shutil, sys
 import numpy as np
 import data_loader, evaluate, main
 from methods.table import resolve
+from reports import page
 from runtime.run_folder import RunFolder
 from runtime.tensorflow import make_session, tf
 from training.checkpoints import restore
 from training.graph import build_step_graph
 
+page.embedded = lambda *_: []  # figures take most of the time
 name = sys.argv[1]
 if name == "writer":
     main.main("--dataset_flag 1 --data_dir data --num_bits 8 --batch_size 30 --evaluate_every 1000 "
@@ -64,7 +67,8 @@ def other_python():
     return str(environment / "bin/python") if (environment / "installed").exists() else None
 
 
-@pytest.fixture(scope="module", params=["here to there", "there to here"])
+@pytest.fixture(scope="module", params=[
+    "there to here", pytest.param("here to there", marks=pytest.mark.slow)])
 def crossing(request, tmp_path_factory):
     """The folder in which a writer and then a reader, of two environments, have run SCRIPT."""
     other = other_python()

@@ -6,7 +6,7 @@ import shutil
 
 import numpy as np
 import pytest
-from conftest import tiny_faces, write_pickle
+from conftest import no_figures, tiny_faces, write_pickle
 
 import data_loader
 import evaluate
@@ -39,16 +39,13 @@ def folder(tmp_path_factory):
     (path / "data/tiny/manifest.json").write_text(json.dumps(dict(
         num_identities=PEOPLE, num_train=5 * PEOPLE, num_test=2 * PEOPLE)))
     (path / "data/tiny/labels.txt").write_text("".join(f"p{n}\n" for n in range(PEOPLE)))
-    before = os.getcwd()
-    os.chdir(path)
-    try:
+    with pytest.MonkeyPatch.context() as patch, no_figures():
+        patch.chdir(path)
         main.main(SETTINGS + ["--run_dir", "runs/dcbh", "--epochs", "4", "--batch_size", "7"])
         for method in METHODS:
             main.main(SETTINGS + ["--run_dir", "runs/" + method, "--method", method,
                                   "--features_of", "runs/dcbh"])
         main.main(SETTINGS + ["--run_dir", "runs/lsh", "--method", "lsh"])
-    finally:
-        os.chdir(before)
     return path
 
 
@@ -135,11 +132,10 @@ def test_evaluating_again_gives_the_same(runs, method):
     first, record = results(run), RunFolder(run).provenance()
     assert record[0]["ended_by"] == "finished" and record[0]["tensorflow"]
     assert RunFolder(run).read_settings()["features_of"] == str(runs / "dcbh")
-    for name, has_bits in ((method, False), ("feature_itq", True)):
-        page = (runs / name / "report.html").read_text(encoding="utf-8")
-        assert "Retrievals" in page and ("Bit balance" in page) == has_bits
     (run / "results.json").unlink()
     evaluate.main([str(run)])
+    page = (run / "report.html").read_text(encoding="utf-8")
+    assert "Retrievals" in page and "Bit balance" not in page
     again = results(run)
     assert {name: value for name, value in again.items() if not name.endswith("_seconds")} == {
         name: value for name, value in first.items() if not name.endswith("_seconds")}

@@ -70,11 +70,11 @@ def assert_equal(first, second):
         np.testing.assert_array_equal(array, second[name])
 
 
+@pytest.mark.usefixtures("without_figures")
 @pytest.mark.parametrize("method", ["itq", "dcbh"])
 def test_people_never_seen_have_no_part_in_training(folder, monkeypatch, capsys, method):
     """A fold, a set that keeps the same people apart and one without them give the same codes."""
     monkeypatch.chdir(str(folder))
-    monkeypatch.setattr("reports.page.embedded", lambda *_: [])  # figures take most of the time
     words = OPTIONS + ["--method", method, "--dataset_flag"]
     main.main(words + ["whole", "--unseen_split", str(FOLD)])
     main.main(words + ["kept"])

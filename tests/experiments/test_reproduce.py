@@ -17,7 +17,6 @@ import reproduce
 from config import Config
 from experiments import estimate, grid, runner
 from methods.table import resolve
-from reports import tables
 from runtime import devices
 from runtime.errors import Failed, UserError
 from runtime.output_folder import OutputFolder
@@ -32,12 +31,11 @@ STUB = Path(__file__).with_name("stub.py")
 
 
 @pytest.fixture
-def stubbed(tmp_path, monkeypatch):
+def stubbed(tmp_path, monkeypatch, without_figures):  # noqa: ARG001
     """A folder to work in, where the stub stands for main.py."""
     monkeypatch.chdir(tmp_path)
     monkeypatch.setattr(grid, "TRAINER", [sys.executable, "-S", str(STUB)])
     monkeypatch.setattr(runner, "POLL_SECONDS", 0.02)
-    monkeypatch.setattr(tables, "embedded", lambda *_: [])  # figures take most of the time
     monkeypatch.delenv("CUDA_VISIBLE_DEVICES", raising=False)
     return tmp_path
 

@@ -26,6 +26,7 @@ from methods.run import load_run
 from methods.table import METHODS, resolve
 from runtime.errors import UserError
 
+pytestmark = pytest.mark.usefixtures("without_figures")
 DESCRIPTION = {"network_sha256": embedding.WEIGHTS_SHA256}
 
 

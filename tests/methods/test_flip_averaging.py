@@ -60,6 +60,7 @@ def test_no_variable_is_added():
     assert names[0] == names[1]
 
 
+@pytest.mark.usefixtures("without_figures")
 def test_a_run_and_its_encoder(faces_dir):
     """Codes that the run, the encoder and TensorFlow Serving's signature agree on."""
     run, export = faces_dir / "run", faces_dir / "encoder"

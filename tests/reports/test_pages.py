@@ -204,3 +204,4 @@ def test_text_of_the_pages(folder):
         assert "<b>Ann</b>" not in text and "<script" not in text and "@import" not in text
         assert "http" not in text.replace("http://www.w3.org/", "")
         assert ("never seen in training" in text) == (name == "run")
+        assert ("Bit balance" in text) == (name in ("run", "stopped"))
