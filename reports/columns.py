@@ -27,10 +27,12 @@ class Column(NamedTuple):
     better: int = 0
 
 
+# Whose queries are unknown in an open set; see evaluation/open_set.py.
+UNKNOWN = (("o1", "known unknown"), ("o2", "unknown unknown"), ("o3", "both"))
 OPEN_SET = [
     (f"open_set_{unknown}_{part}_at_{limit}_percent", f"{title} {limit} % false accepts, {who}",
      f"{part.upper()} {unknown.upper()} {limit}%", UNSEEN, kind, better)
-    for unknown, who in (("o1", "known unknown"), ("o2", "unknown unknown"), ("o3", "both"))
+    for unknown, who in UNKNOWN
     for limit in (1, 10)
     for part, title, kind, better in (
         ("dir", "identified at", "share", 1), ("far", "reached of", "share", 0),

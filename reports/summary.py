@@ -7,7 +7,7 @@ import numpy as np
 from evaluation import open_set, vectors
 from evaluation.codes import Codes
 from evaluation.distances import count_distances
-from reports.columns import counted, shown
+from reports.columns import UNKNOWN, column, counted, shown
 from reports.figures import constant_bits, ranges
 from reports.ranking import chance_map
 
@@ -165,10 +165,6 @@ def overfitting(history):
 # People never seen in training
 
 COMPARED = ("mAP", "mAP_worst_case", "mAP_best_case", "top_1_accuracy", "r_precision")
-TITLES = {"mAP": "mAP", "mAP_worst_case": "worst order of ties",
-          "mAP_best_case": "best order of ties", "top_1_accuracy": "nearest right",
-          "r_precision": "R-precision"}
-UNKNOWN = (("o1", "known unknown"), ("o2", "unknown unknown"), ("o3", "both"))
 LIMITS = (("1_percent", "1 %"), ("10_percent", "10 %"))
 
 
@@ -215,7 +211,7 @@ def unseen_people(folder, results, codes):
     rows = [["people", *(f"{count:,}" for count in people)],
             row("gallery images", "num_gallery"), row("queries", "num_queries"),
             ["mAP of a random order", *(f"{chance:.4f}" for chance in chances)],
-            *(row(TITLES[name], name) for name in COMPARED)]
+            *(row(column(name).title, name) for name in COMPARED)]
     return UnseenPeople(TextTable(sentence, ["", "seen", "never seen"], rows),
                         _identification(results))
 

@@ -14,7 +14,7 @@ import numpy as np
 from config import ROOT
 from evaluation.codes import load_codes
 from reports import figures, ranking
-from reports.columns import Entry, counted, duration, large
+from reports.columns import UNKNOWN, Entry, counted, duration, large
 from reports.page import embedded, write_page
 from reports.runs import dataset_title
 from runtime.errors import UserError
@@ -67,7 +67,7 @@ UNSEEN_METRICS = (
     Metric("Nearest right: people of the training set", ("top_1_accuracy",), "{:.4f}".format, 1),
     *(Metric("Detected and identified at 1 % / 10 % false accepts of unknown people: " + who,
              tuple(f"open_set_{name}_dir_at_{limit}_percent" for limit in (1, 10)), better=1)
-      for name, who in (("o1", "known unknown"), ("o2", "unknown unknown"), ("o3", "both"))))
+      for name, who in UNKNOWN))
 
 
 class GridRun(NamedTuple):
