@@ -94,6 +94,9 @@ def _import_everything():
 
 def _serve():
     """Answers each line of standard input: the id of a new process, or how one of an id ended."""
+    before = set(os.environ)
+    _import_everything()
+    set_by_imports = {name: os.environ[name] for name in set(os.environ) - before}
     for line in sys.stdin:
         request = json.loads(line)
         if isinstance(request, int):
@@ -101,19 +104,19 @@ def _serve():
             continue
         child = os.fork()
         if child == 0:
-            _become(*request)
+            _become(*request, set_by_imports)
             return
         print(child, flush=True)
 
 
-def _become(arguments, cwd, env, out, err):
+def _become(arguments, cwd, env, out, err, set_by_imports):
     """Makes a forked process the one that was asked for."""
     signal.alarm(TIMEOUT)
     for number, path, flags in ((0, os.devnull, os.O_RDONLY), (1, out, os.O_WRONLY),
                                 (2, err, os.O_WRONLY | os.O_CREAT)):
         os.dup2(os.open(path, flags), number)
     os.environ.clear()
-    os.environ.update(env)
+    os.environ.update({**set_by_imports, **env})
     os.chdir(cwd)
     sys.argv[:] = arguments
     sys.path[0] = os.path.dirname(arguments[0])
@@ -121,5 +124,4 @@ def _become(arguments, cwd, env, out, err):
 
 
 if __name__ == "__main__":
-    _import_everything()
     _serve()
