@@ -4,6 +4,7 @@ import os
 import re
 from typing import NamedTuple
 
+from evaluation.saving import UNSEEN_RESULTS
 from runtime import command_line
 
 QUALITY, UNSEEN, CODES, COST = "quality", "people never seen", "codes", "cost"
@@ -39,7 +40,8 @@ OPEN_SET = [
         ("threshold", "distance at", "count", 0))
 ]
 
-COLUMNS = {name: Column(*fields) for name, *fields in [
+# Of people in training; those of UNSEEN_RESULTS also of people never seen.
+MEASURES = [
     ("mAP", "mAP", "mAP", QUALITY, "share", 1),
     ("mAP_worst_case", "mAP, worst order of ties", "worst ties", QUALITY, "share", 1),
     ("mAP_best_case", "mAP, best order of ties", "best ties", QUALITY, "share"),
@@ -61,15 +63,11 @@ COLUMNS = {name: Column(*fields) for name, *fields in [
     ("queries_without_relevant", "queries of people not in the gallery", "no person", QUALITY,
      "count"),
     ("queries_also_in_gallery", "queries also in the gallery", "in gallery", QUALITY, "count"),
-    ("unseen_mAP", "mAP, never seen", "unseen mAP", UNSEEN, "share", 1),
-    ("unseen_mAP_worst_case", "mAP, never seen, worst order of ties", "unseen worst", UNSEEN,
-     "share", 1),
-    ("unseen_mAP_best_case", "mAP, never seen, best order of ties", "unseen best", UNSEEN,
-     "share"),
-    ("unseen_mAP_euclidean", "mAP, never seen, by Euclidean distance", "unseen Euclidean", UNSEEN,
-     "share", 1),
-    ("unseen_top_1_accuracy", "nearest right, never seen", "unseen nearest", UNSEEN, "share", 1),
-    ("unseen_r_precision", "R-precision, never seen", "unseen R-prec.", UNSEEN, "share", 1),
+]
+COLUMNS = {name: Column(*fields) for name, *fields in [
+    *MEASURES,
+    *((f"unseen_{name}", f"{title}, never seen", f"unseen {short}", UNSEEN, *rest)
+      for name, title, short, _, *rest in MEASURES if name in UNSEEN_RESULTS),
     ("unseen_num_identities", "number of people never seen", "unseen people", UNSEEN, "count"),
     ("unseen_num_gallery", "gallery images of people never seen", "unseen gallery", UNSEEN,
      "count"),
