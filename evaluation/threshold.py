@@ -275,7 +275,7 @@ class _Gallery:
         return self.order[self.starts[first]:self.starts[last]]
 
     def nearest_of_own(self, probes):
-        """Distance of each probe to the nearest other face of its own person that is no copy.
+        """Distance of each probe to the nearest other face of its own person that is not a copy.
 
         -1 where there is none.
         """

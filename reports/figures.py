@@ -13,7 +13,7 @@ from evaluation.codes import bit_correlation
 from reports import style
 from reports.style import BLUE, GREEN, GREY, INK, VERMILLION, Drawing
 
-# Columns of history.csv that are no terms of the loss.
+# Columns of history.csv that are not terms of the loss.
 NOT_LOSSES = ("epoch", "accuracy", "mAP", "images_per_second", "seconds")
 FEW = len(style.LINES)  # lines that can be told apart
 TICKS = (1, 2, 5, 10, 20, 50, 100, 200, 500, 1000, 2000, 5000, 10000, 20000, 50000, 100000)

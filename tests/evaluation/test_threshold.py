@@ -1,4 +1,4 @@
-"""The calibrated threshold: counts by hand, copies that are no strangers, held-out people."""
+"""The calibrated threshold: counts by hand, copies that are not strangers, held-out people."""
 
 import numpy as np
 import pytest
@@ -70,7 +70,7 @@ def test_one_copy_makes_two_people_one():
     both = people <= 1
     both[100:] = True
     assert calibrate(codes[both], people[both], 48, hashes=hashes[both]) is None
-    # A copy of one's own is no other face of one's own.
+    # A copy does not count as another face of the same person.
     own = np.array([1, 1, 2])
     three = np.array([codes[0], codes[0], codes[40]])
     for second, known in ((7, 0), (2 ** 60 - 1, 2)):
