@@ -301,6 +301,7 @@ def test_a_run_folder_of_the_old_form(finished, tmp_path):
 
 
 ENCODE = """
+import sys
 import numpy as np
 from methods.export import Encoder
 from runtime.tensorflow import tf
@@ -362,7 +363,7 @@ def test_evaluates_a_run_that_is_going_on(finished, tmp_path):
     run_dir = tmp_path / "run"
     process = start(folder, "--epochs", 5000, "--evaluate_every", 5000, "--run_dir", run_dir)
     try:
-        wait_for_line(process, "epoch 1/5000")
+        wait_for_line(process, "epoch 2/5000")  # the checkpoint of epoch 1 is written
         evaluation = run_script("evaluate.py", run_dir, cwd=folder)
         assert evaluation.returncode == 0, evaluation.stderr
         assert results(run_dir)["epoch"] >= 1
