@@ -33,6 +33,7 @@ def run_command(main):
         print(f"error: {one_line(error, 2000)}", file=sys.stderr)
         sys.exit(error.exit_code)
     except KeyboardInterrupt:
+        signal.signal(signal.SIGINT, signal.SIG_DFL)  # a second one ends it without a traceback
         print("\nstopped", file=sys.stderr)
         sys.exit(130)
     except OSError as error:  # a path that cannot be, a right that is missing: no fault of ours
