@@ -9,6 +9,7 @@ from methods.method import Encoded, Method, codes_of, run_metadata
 from model import BACKBONES, backbone_of
 from published_losses.table import LOSSES, loss_of, settings_of
 from runtime.errors import Failed, UserError
+from runtime.files import check_weights
 from runtime.tensorflow import (
     check_compute_dtype,
     device_line,
@@ -323,10 +324,12 @@ def open_network(folder, config):
         UserError: it is missing or damaged.
     """
     check_compute_dtype(config.compute_dtype)
+    weights = str(folder.path / "saved_model/variables/variables")
+    check_weights(weights)
     graph = build_inference_graph(config)
     session = make_session(graph.graph)
     try:
-        graph.saver.restore(session, str(folder.path / "saved_model/variables/variables"))
+        graph.saver.restore(session, weights)
     except (tf.errors.OpError, ValueError) as error:
         session.close()
         raise UserError(f"{folder}/saved_model cannot be read ({error_reason(error)}); export "

@@ -8,6 +8,7 @@ import os
 import re
 import shutil
 import stat
+from pathlib import Path
 
 from runtime.errors import Failed, UserError
 
@@ -65,7 +66,20 @@ def _refuse_irregular(path):
     mode = os.stat(path).st_mode
     if not stat.S_ISREG(mode):
         kind = "a folder" if stat.S_ISDIR(mode) else "a pipe, socket or device"
-        raise UserError(f"{path} is {kind}; name a file")
+        raise UserError(f"{path} is {kind}; it must be a regular file")
+
+
+def check_weights(prefix):
+    """Raises UserError if a file of a checkpoint, which TensorFlow opens, is not a regular file.
+
+    Args:
+        prefix: path of the checkpoint, without the endings of its files. Missing ones are left to
+            TensorFlow.
+    """
+    prefix = Path(prefix)
+    for path in prefix.parent.glob(prefix.name + ".*"):
+        with contextlib.suppress(OSError):
+            _refuse_irregular(path)
 
 
 def flush(path):

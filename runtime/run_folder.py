@@ -381,7 +381,9 @@ class RunFolder(OutputFolder):
         index = self._checkpoint_index()
         if which not in index:
             raise UserError(f"{self} has no checkpoint {which!r} yet; train on with --resume")
-        return str(self.path / "checkpoints" / index[which]["checkpoint"]), index[which]["state"]
+        prefix = str(self.path / "checkpoints" / index[which]["checkpoint"])
+        files.check_weights(prefix)
+        return prefix, index[which]["state"]
 
     def has_checkpoint(self):
         """Whether there is a `last` to resume from.

@@ -267,3 +267,18 @@ def test_a_lost_index_does_not_cost_the_checkpoints(tmp_path):
     (folder.path / "checkpoints/epoch_000002.index").touch()
     with pytest.raises(UserError, match="index.json"):
         folder.has_checkpoint()
+
+
+@pytest.mark.parametrize("part", [".index", ".data-00000-of-00001"])
+@pytest.mark.parametrize("damage", [
+    os.mkfifo, os.mkdir, lambda path: os.symlink("/dev/zero", path)],
+    ids=["pipe", "folder", "zero"])
+def test_tensorflow_is_given_no_pipe_to_wait_for(tmp_path, part, damage):
+    folder = make_run(tmp_path / "run")
+    path = folder.path / "checkpoints" / ("epoch_000001" + part)
+    path.unlink()
+    damage(str(path))
+    for which in ("best", "last"):
+        with pytest.raises(UserError) as refusal:
+            folder.checkpoint(which)
+        assert str(path) in str(refusal.value)
