@@ -49,6 +49,7 @@ import search  # noqa: E402
 from methods.export import Encoder  # noqa: E402
 from runtime.command_line import run_command  # noqa: E402
 from runtime.run_folder import CONTENTS, RunFolder  # noqa: E402
+from runtime.tensorflow import tf  # noqa: E402
 
 sys.path.insert(0, str(Path(__file__).resolve().parent))
 from hostile_cases import (  # noqa: E402
@@ -79,8 +80,8 @@ def open_encoder(arguments):
         encoder.warm_up()
 
 
-def open_all(_):
-    """Opens every run, data set and gallery, for after a full disk or a signal."""
+def open_all(arguments):
+    """Opens every run, data set and gallery, and encoders if named, for after a signal and such."""
     for name in ("itq", "mine", "network"):
         path = Path("runs", name + ".replaced")  # of a new run that has ended early
         path = path if path.exists() else Path("runs", name)
@@ -95,8 +96,8 @@ def open_all(_):
     for name, digest in json.loads((path / "manifest.json").read_text())["sha256"].items():
         assert hashlib.sha256((path / name).read_bytes()).hexdigest() == digest, name
     search.main(["info", "gallery", "--check"])
-    if os.path.exists("encoder"):
-        open_encoder(["encoder"])
+    for path in arguments:
+        open_encoder([path])
 
 
 COMMANDS = {"main": main.main, "evaluate": evaluate.main, "reproduce": reproduce.main,
@@ -290,12 +291,15 @@ def start(case, place):
         os.close(reader)
         os.setsid()
         os.chdir(place)
-        signal.signal(signal.SIGINT, signal.default_int_handler)
+        signal.signal(signal.SIGINT, signal.SIG_IGN)
         prepare_process(case, writer)
+        signal.signal(signal.SIGINT, signal.default_int_handler)
         run_command(COMMANDS[case.command])
         code = 0
     except SystemExit as end:
         code = end.code if isinstance(end.code, int) else 0 if end.code is None else 98
+    except KeyboardInterrupt:  # it came before the command began
+        code = 130
     except BaseException:
         traceback.print_exc()
     with contextlib.suppress(BaseException):
@@ -368,7 +372,8 @@ def try_case(case, world, place):
         wrong = list(faults_of(case, results))
         wrong += ["LOST: " + repr(path) for path in losses(before, snapshot(place), case)]
         if case.circumstances:
-            (code, text), = run(Case("after", "open_all", []), place)
+            written = ["encoder"] * ("encoder" in case.arguments)
+            (code, text), = run(Case("after", "open_all", written), place)
             if code != 0:
                 wrong.append("NOT WHOLE: " + text[-600:])
     shutil.rmtree(place)
@@ -444,6 +449,8 @@ def parse_command_line():
 
 def try_all(options):
     """Tries all cases; returns how many went wrong."""
+    if not options.small:
+        assert tf.VERSION  # imported once: it takes seconds
     with tempfile.TemporaryDirectory() as scratch:
         world = Path(os.path.realpath(options.world or scratch + "/world"))
         place = world.with_name(world.name + "_place")
