@@ -158,6 +158,8 @@ def _change_database(path, rng):
                 table = rng.choice(tables + ["info"] * 4)
                 rows = connection.execute(f"SELECT * FROM {table}")
                 names, rows = [column[0] for column in rows.description], rows.fetchall()
+                if not rows:
+                    continue
                 row, column = rng.choice(rows), rng.choice(names)
                 where = " AND ".join(f"{name} IS ?" for name in names)
                 old, new = row[names.index(column)], rng.choice(ENTRIES)
