@@ -10,7 +10,7 @@ VOTERS = 5
 MOST_TOP = 10000
 DEFAULT_RATE = 0.01  # of strangers that may be named
 # What Probable asks for: a share of the nearest faces, and how many strangers have one as near.
-EVIDENCE, MOST_OF_THEM, MOST_STRANGERS = 10, 0.8, 0.1
+EVIDENCE, MOST_OF_THEM, MOST_STRANGERS = 10, 0.8, 0.03
 
 
 class Probable(NamedTuple):

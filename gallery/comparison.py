@@ -19,6 +19,7 @@ from runtime.errors import one_line
 # Share of a gallery's faces whose embeddings are compared after their codes: those hold all of the
 # ten nearest (docs/evaluation.md).
 CANDIDATES = 0.05
+PERHAPS = 0.2  # one query in five finds a face of somebody else (docs/search.md)
 # What the rates of ByEmbeddings were measured on.
 PUBLIC_PEOPLE = "158 people of LFW, 4,324 photographs"
 
@@ -193,8 +194,8 @@ class ByEmbeddings:
         return self.measured.rate(distance, max(faces, 1))
 
     def perhaps(self):
-        """The distance within which one face of somebody else is to be expected in the gallery."""
-        return self.measured.threshold(1, min(1 / max(len(self.gallery), 1), 0.5))
+        """The distance within which PERHAPS faces of other people are to be expected a query."""
+        return self.measured.threshold(1, min(PERHAPS / max(len(self.gallery), 1), 0.5))
 
     def source(self):
         """See ByCodes."""

@@ -7,6 +7,7 @@ import json
 import numpy as np
 
 from gallery.answers import Judge, percent
+from gallery.comparison import PERHAPS
 from gallery.engines import SAMPLE
 from runtime.errors import one_line
 
@@ -100,8 +101,8 @@ def found_text(gallery, judge, result):
     if result.same:
         lines.append("  " + same_line(result))
     for heading, items in zip((
-            None, "  perhaps in these (one face of somebody else is expected within "
-            f"{number_text(perhaps)}):", "  the nearest others, most likely of other people:"),
+            None, f"  perhaps in these (within {number_text(perhaps)}, {percent(PERHAPS)} of "
+            "queries find somebody else):", "  the nearest others, most likely of other people:"),
             tiers):
         lines += [heading] if items and heading else []
         lines += [f"  {number_text(distance)}  {one_line(face.place, 200)}"
