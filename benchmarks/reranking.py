@@ -20,6 +20,7 @@ import numpy as np
 
 from benchmarks.strangers import read_data_set
 from evaluation import packing
+from evaluation.codes import signs
 from evaluation.nearest import candidate_recall, nearest, rerank, unit_vectors
 from methods.projection import fit_itq, fit_lsh
 
@@ -92,10 +93,9 @@ def main(arguments=None):
         for name, fit in FITS.items():
             if name == "itq" and len(fitted) <= bits:
                 continue
-            codes = fit(fitted, bits, options.seed).encode(embeddings)
             print(json.dumps({"bits": bits, "hashing": name, "fitted_on": len(fitted),
-                              **by_candidates(gallery, codes, labels, queries, np.array(exact))}),
-                  flush=True)
+                              **by_candidates(gallery, fit(fitted, bits, options.seed), embeddings,
+                                              labels, queries, np.array(exact))}), flush=True)
 
 
 def full_ranking(distances, query):
@@ -110,30 +110,50 @@ def ranking(gallery, query, count):
     return rows[0][rows[0] != query][:count]
 
 
-def by_candidates(gallery, codes, labels, queries, exact):
-    """mAP and top-1 of codes alone; recall, mAP and top-1 by the number of candidates."""
+def by_candidates(gallery, projection, embeddings, labels, queries, exact):
+    """mAP and top-1 of codes alone; recall, mAP and top-1 by the number of candidates.
+
+    Candidates are the nearest by Hamming distance, and of codes of one word also by what the
+    query's code is made of (packing.weighted_distances).
+    """
+    activations = projection.project(embeddings).astype(np.float32)
+    words = packed_words(signs(activations))
+
+    def hamming(query):
+        return sum(packing.distances(word, word[query]) for word in words)
+
+    def weighted(query):
+        return packing.weighted_distances(activations[query], words[0])
+
     counts = [count for count in CANDIDATES if count < len(gallery)]
-    words, alone, ranked = packed_words(codes), [], {count: [] for count in counts}
-    for query, answers in zip(queries, exact):
-        order = full_ranking(sum(packing.distances(word, word[query]) for word in words), query)
-        relevant = labels[order] == labels[query]
-        alone.append((average_precision(relevant), relevant[0]))
-        apart = 1 - gallery.dot(gallery[query])
-        apart[query] = np.inf
-        for count in counts:
-            first = order[:count]
-            rows, _ = rerank(gallery[query], gallery, first, count)
-            relevant = labels[np.concatenate([rows, order[count:]])] == labels[query]
-            within = [np.count_nonzero(apart[first] <= distance) / max(
-                np.count_nonzero(apart <= distance), 1) if (apart <= distance).any() else np.nan
-                for distance in WITHIN]
-            ranked[count].append((average_precision(relevant), relevant[0],
-                                  float(answers[0] in first),
-                                  candidate_recall(first[None], answers[None])[0], *within))
-    names = ("mAP", "top-1", "recall of 1", f"of {TOP}", *(f"within {far}" for far in WITHIN))
-    return {"codes": np.mean(alone, axis=0).round(4).tolist(), "candidates": {
-        count: dict(zip(names, np.nanmean(values, axis=0).round(4).tolist()))
-        for count, values in ranked.items()}}
+    found = {}
+    for ranked_by in (hamming, weighted)[:1 if len(words) > 1 else 2]:
+        alone, ranked = [], {count: [] for count in counts}
+        for query, answers in zip(queries, exact):
+            order = full_ranking(ranked_by(query), query)
+            relevant = labels[order] == labels[query]
+            alone.append((average_precision(relevant), relevant[0]))
+            apart = 1 - gallery.dot(gallery[query])
+            apart[query] = np.inf
+            for count in counts:
+                first = order[:count]
+                rows, _ = rerank(gallery[query], gallery, first, count)
+                relevant = labels[np.concatenate([rows, order[count:]])] == labels[query]
+                ranked[count].append((
+                    average_precision(relevant), relevant[0], float(answers[0] in first),
+                    candidate_recall(first[None], answers[None])[0],
+                    *(_share(apart[first] <= far, apart <= far) for far in WITHIN)))
+        names = ("mAP", "top-1", "recall of 1", f"of {TOP}", *(f"within {far}" for far in WITHIN))
+        found[ranked_by.__name__] = {
+            "codes alone": np.mean(alone, axis=0).round(4).tolist(), "candidates": {
+                count: dict(zip(names, np.nanmean(values, axis=0).round(4).tolist()))
+                for count, values in ranked.items()}}
+    return found
+
+
+def _share(some, whole):
+    """How many of the true values of `whole` are among `some`; nan where there are none."""
+    return np.count_nonzero(some) / np.count_nonzero(whole) if whole.any() else np.nan
 
 
 if __name__ == "__main__":

@@ -6,14 +6,16 @@
     python -m benchmarks.side_by_side DIR --python DLIB/bin/python
     python -m benchmarks.side_by_side DIR --python DLIB/bin/python --scale 6     larger photographs
 
-DIR holds a folder for each person. Of each, a share of the photographs are queries, the others the
-album. Their side is the script that their documentation suggests (HOG, 128 floats a face, all
-compared in numpy, tolerance 0.6), with a process a core. Our side is `search.py index` and the
-distance and threshold of `search.py find`. Names play no part.
+DIR holds a folder for each person. Some people are drawn; a share of their photographs are queries,
+the others the album. --strangers photographs of each of the others are queries, too. Their side is
+the script that their documentation suggests (HOG, 128 floats a face, all compared in numpy,
+tolerance 0.6), with a process a core. Our side is `search.py index`, `find` and `query`.
 
-A photograph is found if one of its faces lies within the threshold of one of the query's faces. Of
-all photographs found, precision is the share that shows the query's person; of all that do, recall
-is the share found. JSON lines are printed: speed, then answers, then queries over many faces.
+Finding: a photograph is found if one of its faces lies within the threshold of one of the query's
+faces. Of all photographs found, precision is the share that shows the query's person; of all that
+do, recall is the share found. Naming: the largest face of each query gets the name that it is given
+(theirs: of the nearest photograph, if that is found). JSON lines are printed: speed, then answers,
+then queries over many faces.
 """
 
 import argparse
@@ -32,7 +34,7 @@ from PIL import Image
 
 from benchmarks.search import fill_gallery
 from faces.photographs import open_photograph
-from gallery import following, indexing
+from gallery import indexing
 from gallery.answers import Judge
 from gallery.engines import open_index
 from gallery.questions import check_embedder, cut_out, embed
@@ -40,8 +42,7 @@ from gallery.store import Gallery
 from runtime.errors import UserError
 
 TOLERANCE = 0.6  # theirs, a Euclidean distance
-TURNS = 10
-PEOPLE_AT_ONCE = 18
+TURNS = 5
 
 THEIRS = """
 import json, os, sys, time
@@ -110,31 +111,32 @@ class Ours:
         if self.path.exists():
             indexing.add(self.path, [str(folder)], data_dir=self.data)
         else:
-            indexing.index_photographs(self.path, [str(folder)], "all",
-                                       people=following.NO_PEOPLE, data_dir=self.data)
+            indexing.index_photographs(self.path, [str(folder)], "all", data_dir=self.data)
         return time.perf_counter() - start
 
 
-def split(folder, share, people, seed):
-    """[(person, album, queries)]: names, and lists of Paths, of people chosen at random."""
+def split(folder, share, people, strangers, seed):
+    """[(person, album, queries)]: names, and lists of Paths; strangers have no album."""
     rng, chosen = np.random.RandomState(seed), []
     folders = sorted(path for path in folder.iterdir() if path.is_dir())
-    for number in rng.permutation(len(folders))[:people]:
+    for place, number in enumerate(rng.permutation(len(folders))):
         paths = sorted(folders[number].iterdir())
         paths = [paths[place] for place in rng.permutation(len(paths))]
-        count = max(1, round(share * len(paths)))
-        chosen.append((folders[number].name, paths[count:], paths[:count]))
+        count = max(1, round(share * len(paths))) if place < people else strangers
+        chosen.append((folders[number].name, paths[count:] if place < people else [],
+                       paths[:count]))
     return chosen
 
 
 def lay_out(album, place, scale):
-    """Copies an album's photographs into folders, one a turn: [Path], {path in them: person}."""
+    """Copies an album's photographs into turn/PERSON/, in turns: [Path], {path there: person}."""
     turns, whose = [place / f"turn{turn}" for turn in range(TURNS)], {}
     for folder in turns:
         folder.mkdir()
     files = [(person, path) for person, paths, _ in album for path in paths]
     for number, (person, path) in enumerate(files):
-        copy = turns[number % TURNS] / f"{number}{path.suffix}"
+        copy = turns[number % TURNS] / person / f"{number}{path.suffix}"
+        copy.parent.mkdir(exist_ok=True)
         save(path, copy, scale)
         whose[str(copy)] = person
     return turns, whose
@@ -150,12 +152,12 @@ def save(path, copy, scale):
                                     Image.BICUBIC).save(str(copy), quality=92)
 
 
-def measure(folder, python, share, people, seed, scale):
+def measure(folder, python, share, people, strangers, seed, scale):
     """Prints the lines of one album."""
     theirs = Theirs(python)
     with tempfile.TemporaryDirectory() as temporary:
         place = Path(os.path.realpath(temporary))
-        album = split(folder, share, people, seed)
+        album = split(folder, share, people, strangers, seed)
         turns, whose = lay_out(album, place, scale)
         warm_up = place / "warm_up"
         warm_up.mkdir()
@@ -164,7 +166,7 @@ def measure(folder, python, share, people, seed, scale):
         theirs.ask(paths=[str(warm_up / "0.jpg")])
         ours, their_faces, times = Ours(place / "ours"), {}, {"ours": [], "theirs": []}
         for number, turn in enumerate(turns):
-            paths = sorted(map(str, turn.iterdir()))
+            paths = sorted(map(str, turn.glob("*/*")))
             for side in ("ours", "theirs")[::1 if number % 2 else -1]:
                 if side == "ours":
                     seconds = ours.index(turn)
@@ -187,46 +189,73 @@ def measure(folder, python, share, people, seed, scale):
                 copy = queries / f"{len(asked)}{path.suffix}"
                 save(path, copy, scale)
                 asked.append((str(copy), person))
-        answers = {"ours": our_distances(ours.path, [path for path, _ in asked], sorted(whose)),
-                   "theirs": their_distances(theirs, [path for path, _ in asked], their_faces,
-                                             sorted(whose))}
+        photographs = sorted(whose)
+        people = np.array([whose[path] for path in photographs])
+        queries, persons = [path for path, _ in asked], np.array([person for _, person in asked])
+        answers = {"ours": our_answers(ours.path, queries, photographs),
+                   "theirs": their_answers(theirs, queries, their_faces, photographs, people)}
         theirs.close()
-        same = np.array([[whose[path] == person for path in sorted(whose)] for _, person in asked])
         print(json.dumps({
             "queries": len(asked), "bytes_a_face": {"ours": 264, "theirs": 1024},
-            **{side: quality(*found, same) for side, found in answers.items()}}), flush=True)
+            **{side: {**{f"find_{name}": finding(distances, threshold, persons[:, None] == people)
+                         for name, threshold in thresholds.items()},
+                      "name": naming(names, persons, np.isin(persons, people))}
+               for side, (distances, thresholds, names) in answers.items()}}), flush=True)
 
 
-def our_distances(path, queries, photographs):
-    """(distances [Q, photographs], threshold): of the nearest pair of faces; inf without one."""
+def our_answers(path, queries, photographs):
+    """What a side answers.
+
+    Returns:
+        (distances, thresholds, names): float [Q, photographs], of the nearest pair of faces, inf
+        without one; {text: threshold}; of each query the name or None.
+    """
     places = {path: place for place, path in enumerate(photographs)}
-    distances = np.full((len(queries), len(photographs)), np.inf)
+    distances, names = np.full((len(queries), len(photographs)), np.inf), [None] * len(queries)
     with Gallery.open(path) as gallery, gallery.open_encoder() as encoder:
         check_embedder(encoder.metadata)
         judge, index = Judge(gallery), open_index(gallery)
         of_row = [places[face.photograph] for face in gallery.faces(gallery.ids)]
         for line, query in enumerate(queries):
-            for face in embed(cut_out(open_photograph(Path(query)), encoder.metadata)):
+            faces = embed(cut_out(open_photograph(Path(query)), encoder.metadata))
+            for number, face in enumerate(faces):
                 found = judge.comparison.nearest(index, np.uint64(0), face.embedding, len(gallery))
+                if number == 0:
+                    names[line] = judge.verdict(index, np.uint64(0), face.embedding, found).name
                 for row, distance in zip(found.rows, found.distances):
                     place = of_row[row]
                     distances[line, place] = min(distances[line, place], distance)
-        return distances, judge.threshold
+        return distances, {"named": judge.threshold, "shown": judge.comparison.perhaps()}, names
 
 
-def their_distances(theirs, queries, their_faces, photographs):
-    """See our_distances."""
+def their_answers(theirs, queries, their_faces, photographs, people):
+    """See our_answers."""
     distances = np.full((len(queries), len(photographs)), np.inf)
     for line, faces in enumerate(theirs.ask(paths=queries)[1]):
         for place, path in enumerate(photographs):
             for one, other in itertools.product(faces, their_faces[path]):
                 distances[line, place] = min(distances[line, place],
                                              np.linalg.norm(np.subtract(one, other)))
-    return distances, TOLERANCE
+    nearest = distances.argmin(axis=1)
+    names = [people[place] if row[place] <= TOLERANCE else None
+             for row, place in zip(distances, nearest)]
+    return distances, {"shown": TOLERANCE}, names
 
 
-def quality(distances, threshold, same):
+def naming(names, persons, are_known):
+    """Shares of known people named right and wrong, and of strangers named."""
+    named = np.array([name is not None for name in names])
+    right = np.array([name == person for name, person in zip(names, persons)])
+    return {"known": int(are_known.sum()), "right": int(right.sum()),
+            "wrong": int((named & are_known & ~right).sum()),
+            "strangers": int((~are_known).sum()),
+            "strangers_named": int((named & ~are_known).sum())}
+
+
+def finding(distances, threshold, same):
     """Precision and recall at the threshold, and the precision at several recalls."""
+    known = same.any(axis=1)
+    distances, same = distances[known], same[known]
     found = distances <= threshold
     order = np.argsort(distances, axis=None, kind="stable")
     right = same.ravel()[order].cumsum()
@@ -273,14 +302,16 @@ def main(arguments=None):
     parser.add_argument("folder", type=Path, nargs="?", help="a folder for each person in it")
     parser.add_argument("--python", required=True, help="their environment's")
     parser.add_argument("--share", type=float, default=0.25, help="of photographs that are queries")
-    parser.add_argument("--people", type=int, default=PEOPLE_AT_ONCE)
+    parser.add_argument("--people", type=int, default=18)
+    parser.add_argument("--strangers", type=int, default=1, help="photographs of each other person")
     parser.add_argument("--seeds", type=int, nargs="+", default=[0])
     parser.add_argument("--scale", type=float, default=1)
     parser.add_argument("--faces", type=int, nargs="*", default=[],
                         help="also: queries over so many faces")
     options = parser.parse_args(arguments)
     for seed in options.seeds if options.folder else ():
-        measure(options.folder, options.python, options.share, options.people, seed, options.scale)
+        measure(options.folder, options.python, options.share, options.people, options.strangers,
+                seed, options.scale)
     for faces in options.faces:
         measure_queries(options.python, faces)
 
