@@ -308,24 +308,26 @@ def suppress(boxes, limit, of_smaller=False):
     Returns:
         Their indices, best score first.
     """
-    areas = (boxes[:, 2] - boxes[:, 0]) * (boxes[:, 3] - boxes[:, 1])
-    left = np.argsort(-boxes[:, 4], kind="mergesort")
+    order = np.argsort(-boxes[:, 4], kind="mergesort")
+    # Rows: left, top, right, bottom, area and index of the boxes that are still open.
+    left = np.concatenate([boxes[order, :4].T, np.zeros((1, len(boxes))), order[None]])
+    left[4] = (left[2] - left[0]) * (left[3] - left[1])
     chosen = []
-    while len(left):
-        best, left = left[0], left[1:]
-        chosen.append(best)
-        low = np.maximum(boxes[best, :2], boxes[left, :2])
-        high = np.minimum(boxes[best, 2:4], boxes[left, 2:4])
-        common = np.prod(np.maximum(high - low, 0), axis=1)
-        whole = (np.minimum(areas[best], areas[left]) if of_smaller
-                 else areas[best] + areas[left] - common)
-        left = left[common <= limit * whole]
+    while left.shape[1]:
+        x, y, right, bottom, area, best = left[:, 0].tolist()
+        chosen.append(int(best))
+        left = left[:, 1:]
+        width = np.minimum(left[2], right) - np.maximum(left[0], x)
+        height = np.minimum(left[3], bottom) - np.maximum(left[1], y)
+        common = np.maximum(width, 0) * np.maximum(height, 0)
+        whole = np.minimum(left[4], area) if of_smaller else area + left[4] - common
+        left = left[:, common <= limit * whole]
     return np.array(chosen, int)
 
 
 def _network_input(image):
-    """uint8 [height, width, 3] -> float32 [width, height, 3] about -1..1."""
-    return (image.transpose(1, 0, 2).astype(np.float32) - 127.5) * np.float32(1 / 128)
+    """uint8 [..., height, width, 3] -> float32 [..., width, height, 3] about -1..1."""
+    return (np.swapaxes(image, -3, -2).astype(np.float32) - 127.5) * np.float32(1 / 128)
 
 
 def _moved(boxes, offsets):
@@ -347,13 +349,13 @@ def _cut_out(image, corners, size):
     import cv2
 
     height, width = image.shape[:2]
-    batch = np.empty((len(corners), size, size, 3), np.float32)
-    for place, (left, top, right, bottom) in enumerate(corners):
+    batch = np.empty((len(corners), size, size, 3), np.uint8)
+    for place, (left, top, right, bottom) in enumerate(corners.tolist()):
         right, bottom = max(right, left) + 1, max(bottom, top) + 1
-        square = np.zeros((bottom - top, right - left, 3), np.uint8)
-        inside = image[max(top, 0):max(bottom, 0), max(left, 0):max(right, 0)]
-        square[max(-top, 0):max(-top, 0) + inside.shape[0],
-               max(-left, 0):max(-left, 0) + inside.shape[1]] = inside
-        batch[place] = _network_input(cv2.resize(square, (size, size),
-                                                 interpolation=cv2.INTER_AREA))
-    return batch
+        square = image[max(top, 0):max(bottom, 0), max(left, 0):max(right, 0)]
+        if square.shape[:2] != (bottom - top, right - left):
+            inside, square = square, np.zeros((bottom - top, right - left, 3), np.uint8)
+            square[max(-top, 0):max(-top, 0) + inside.shape[0],
+                   max(-left, 0):max(-left, 0) + inside.shape[1]] = inside
+        batch[place] = cv2.resize(square, (size, size), interpolation=cv2.INTER_AREA)
+    return _network_input(batch)

@@ -146,8 +146,13 @@ class Judge:
         return self.comparison.caution(self.rate)
 
     def strangers(self):
-        """The evaluation.strangers.Rate of strangers that the threshold names, or None."""
-        return None if self.threshold is None else self.comparison.strangers(self.threshold)
+        """The evaluation.strangers.Rate of strangers that the threshold names.
+
+        None if it is not known: also if it was measured on people whom the encoder knows.
+        """
+        if self.threshold is None or self.comparison.caution(self.rate):
+            return None
+        return self.comparison.strangers(self.threshold)
 
     def verdict(self, index, code, embedding=None, found=None):
         """The Verdict on one face: the nearest faces within the threshold vote.

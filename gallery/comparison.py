@@ -91,8 +91,8 @@ class ByCodes:
         """Why the rate of strangers may be exceeded, or an empty text."""
         if self.calibration is None or self.calibration.is_held_out:
             return ""
-        return (f"more than {rate:.3g} of strangers may be named: the threshold is calibrated on "
-                f"{self.calibration.source}")
+        return (f"far more than {rate:.3g} of strangers may be named: the threshold is calibrated "
+                f"on {self.calibration.source}")
 
     def strangers(self, distance):
         """The Rate of strangers that a threshold names; None if it is not known.

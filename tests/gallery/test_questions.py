@@ -8,13 +8,14 @@ import numpy as np
 import pytest
 from face_pictures import orl_face, photo, save, scene
 from PIL import Image
-from tiny_gallery import TinyEncoder, index_folders, metadata
+from tiny_gallery import TinyEncoder, index_folders, metadata, write_gallery
 
 from data_loader import load_orl
 from evaluation import packing
 from faces import cropping
 from faces.photographs import PhotographError, open_photograph, photograph_of
 from gallery import indexing
+from gallery.answers import Judge
 from gallery.people import remove
 from gallery.questions import find_faces
 from gallery.store import Gallery
@@ -136,3 +137,10 @@ def test_the_choice_of_faces_follows_a_photograph(tmp_path, monkeypatch):
         next((tmp_path / "in").rglob("two.png")).rename(tmp_path / "in" / place)
         indexing.add(tmp_path / "g")
     assert faces() == [(None, 0)]
+
+
+def test_no_rate_is_stated_for_people_whom_the_encoder_may_know(tmp_path):
+    with write_gallery(tmp_path / "g", sorted(list(range(1, 9)) * 5)) as gallery:
+        judge = Judge(gallery, 0.05)
+        assert judge.threshold is not None and judge.caution() and judge.strangers() is None
+        assert judge.with_threshold(3).strangers() is None
