@@ -81,7 +81,7 @@ test: $(VENV)/installed-dev
 # The first thing to run after a change of the network, its losses or the metrics.
 test-method: $(VENV)/installed-dev
 	$(PYTHON) -m pytest -n auto --dist loadfile tests/test_golden.py tests/test_losses.py \
-	  tests/test_model.py tests/evaluation/test_metrics.py $(ARGS)
+	  tests/test_published_losses.py tests/test_model.py tests/evaluation/test_metrics.py $(ARGS)
 
 # Adds the Milvus client, makes an environment with a server, and tests search on it.
 test-milvus: $(VENV)/installed-dev $(VENV_MILVUS)/installed

@@ -71,7 +71,7 @@ def assert_equal(first, second):
 
 
 @pytest.mark.usefixtures("without_figures")
-@pytest.mark.parametrize("method", ["itq", "dcbh"])
+@pytest.mark.parametrize("method", ["itq", "ddh"])
 def test_people_never_seen_have_no_part_in_training(folder, monkeypatch, capsys, method):
     """A fold, a set that keeps the same people apart and one without them give the same codes."""
     monkeypatch.chdir(str(folder))
@@ -79,9 +79,9 @@ def test_people_never_seen_have_no_part_in_training(folder, monkeypatch, capsys,
     main.main(words + ["whole", "--unseen_split", str(FOLD)])
     main.main(words + ["kept"])
     main.main(words + ["seen"])
-    name = "" if method == "dcbh" else "_itq"
     fold, kept, seen = [folder / "runs" / run for run in (
-        f"whole{name}_8bits_seed0_unseen1", f"kept{name}_8bits_seed0", f"seen{name}_8bits_seed0")]
+        f"whole_{method}_8bits_seed0_unseen1", f"kept_{method}_8bits_seed0",
+        f"seen_{method}_8bits_seed0")]
     for run_dir in (fold, kept):
         assert_equal(arrays(run_dir / "codes.npz"), arrays(seen / "codes.npz"))
     assert_equal(arrays(fold / "unseen_codes.npz"), arrays(kept / "unseen_codes.npz"))
@@ -104,7 +104,7 @@ def test_people_never_seen_have_no_part_in_training(folder, monkeypatch, capsys,
     evaluate.main([str(fold), "--export", "encoder_" + method])
     metadata = json.loads((folder / ("encoder_" + method) / "encoder.json").read_text())
     assert metadata["identities"] == [name for name, out in zip(NAMES, UNSEEN) if not out]
-    if method == "dcbh":
+    if method == "ddh":
         main.main(["--resume", "--run_dir", str(fold), "--epochs", "2"])
         rows = (fold / "history.csv").read_text().splitlines()
         assert len(rows) == 3 and float(rows[-1].split(",")[rows[0].split(",").index("mAP")]) == \
