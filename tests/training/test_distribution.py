@@ -2,8 +2,9 @@
 
 import json
 import os
+import subprocess
+import sys
 
-import forked
 import joint_steps
 import numpy as np
 import pytest
@@ -31,13 +32,17 @@ def test_shares_are_contiguous_and_even(count, workers, shares):
 def run_workers(count, folder):
     """What joint_steps computes as `count` processes: a dict of arrays for each."""
     addresses = free_addresses(count)
-    processes = [forked.Process(
-        [joint_steps.__file__, str(folder)], folder, dict(os.environ, TF_CONFIG=json.dumps(
+    processes = [subprocess.Popen(
+        [sys.executable, joint_steps.__file__, str(folder)], stdin=subprocess.DEVNULL,
+        env=dict(os.environ, TF_CONFIG=json.dumps(
             {"cluster": {"worker": addresses}, "task": {"type": "worker", "index": index}})))
         for index in range(count)]
-    for process in processes:
-        _, errors = process.communicate()
-        assert process.returncode == 0, errors
+    try:
+        assert [process.wait(timeout=300) for process in processes] == [0] * count
+    finally:
+        for process in processes:
+            process.kill()
+            process.wait()
     results = []
     for index in range(count):
         with np.load(folder / f"worker_{index}.npz") as arrays:
