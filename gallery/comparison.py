@@ -19,7 +19,7 @@ from runtime.errors import one_line
 # Share of a gallery's faces whose embeddings are compared after their codes: those hold all of the
 # ten nearest (docs/evaluation.md).
 CANDIDATES = 0.05
-PERHAPS = 0.2  # one query in five finds a face of somebody else (docs/search.md)
+PERHAPS = 0.25  # one query in four finds a face of somebody else (docs/search.md)
 # What the rates of ByEmbeddings were measured on.
 PUBLIC_PEOPLE = "158 people of LFW, 4,324 photographs"
 
