@@ -251,8 +251,8 @@ def merge(arguments):
         print(f"{one_line(options.who)} and {one_line(options.into)} are two people")
         return
     done = people.merge(options.gallery, options.who, options.into)
-    print(f"{one_line(options.who)} and {one_line(options.into)} are now one person: "
-          f"{one_line(done.name)}, {done.faces} faces")
+    name = f", {one_line(done.name)}" * (done.name is not None)
+    print(f"{one_line(options.who)} and {one_line(options.into)} are now one person{name}")
 
 
 def split(arguments):

@@ -53,8 +53,8 @@ class Group(NamedTuple):
 
     @property
     def who(self):
-        """What commands call it: its name, or its number as text."""
-        return self.name if self.name is not None else str(self.number)
+        """What commands call it: its name, or "group 7"."""
+        return self.name if self.name is not None else f"group {self.number}"
 
 
 class Suggestion(NamedTuple):

@@ -10,6 +10,7 @@ from evaluation import packing
 from faces.cropping import overlap
 from faces.duplicates import perceptual_hash
 from faces.photographs import open_photograph, quiet_pillow
+from gallery import steps
 from gallery.groups import regroup
 from gallery.people import name_in, photographs_at
 from gallery.questions import check_embedder, embed, encoder_input, face_in_box
@@ -51,7 +52,8 @@ def mark(path, file, box, name=None, in_shares=False):
                 check_embedder(encoder.metadata)
                 face, = embed([face_in_box(opened, tuple(map(float, box)), encoder.metadata)])
                 code = packing.pack(encoder.encode(encoder_input([face], encoder.metadata)))[0]
-        writer.begin_step(f"a face was marked on {one_line(os.path.basename(photograph.path), 60)}")
+        steps.begin(writer, "a face was marked on "
+                    + one_line(os.path.basename(photograph.path), 60))
         number = writer.rows("SELECT max(coalesce(max(number) + 1, 0), ?) FROM faces WHERE "
                              "photograph = ?", MARKED, photograph.id)[0][0]
         made = writer.add_face(

@@ -6,9 +6,11 @@ All but `remove` are steps, which `undo` takes back, the last one first.
 import itertools
 import json
 import os
+import re
 from typing import NamedTuple, Optional
 
 from faces.labels import Names
+from gallery import steps
 from gallery.groups import regroup
 from gallery.store import Writer, below, clean_name
 from runtime.errors import UserError, one_line
@@ -55,7 +57,7 @@ def rename(path, old, new):
     with Writer(path) as writer:
         person, old = _person(writer, old)
         other = writer.rows("SELECT id FROM people WHERE name = ? AND id != ?", new, person)
-        writer.begin_step(f"{one_line(old, 60)} is {one_line(new, 60)}")
+        steps.begin(writer, f"{one_line(old, 60)} is {one_line(new, 60)}")
         count = len(_faces_of(writer, person)) if new != old else 0
         if other:
             _merge(writer, person, other[0][0])
@@ -93,7 +95,7 @@ def name_faces(path, ids, name):
     name = None if name is None else _checked_name(name)
     with Writer(path) as writer:
         ids = _checked_ids(writer, ids)
-        writer.begin_step(f"{len(ids)} faces are {one_line(name or 'nobody', 60)}")
+        steps.begin(writer, f"{len(ids)} faces are {one_line(name or 'nobody', 60)}")
         name_in(writer, ids, name)
         writer.commit()
         return Naming(name, len(ids))
@@ -135,19 +137,19 @@ def _check_once(writer, ids, person):
             "say first who one of them is, or is not: python search.py name, or reject")
 
 
-def name_group(path, number, name):
+def name_group(path, who, name):
     """Says who all faces of a group are; see name_faces.
 
     Args:
-        number: of a group without a name, or the name of a person.
+        who: a group without a name, or a person; see merge.
     """
     name = _checked_name(name)
     with Writer(path) as writer:
-        _, ids, said = _who(writer, number)
-        writer.begin_step(f"{said} is {one_line(name, 60)}")
-        name_in(writer, ids, name)
+        found = _who(writer, who)
+        steps.begin(writer, f"{found.said} is {one_line(name, 60)}")
+        name_in(writer, found.ids, name)
         writer.commit()
-        return Naming(name, len(ids))
+        return Naming(name, len(found.ids))
 
 
 def merge(path, who, into):
@@ -155,7 +157,7 @@ def merge(path, who, into):
 
     Args:
         path: of the gallery.
-        who, into: names, or numbers of groups as text. The one that has a name gives it to the
+        who, into: names, or groups, as "group 7" or "7". The one that has a name gives it to the
             other; of two names the second stays.
 
     Returns:
@@ -166,7 +168,7 @@ def merge(path, who, into):
     """
     with Writer(path) as writer:
         first, second = _two(writer, who, into)
-        writer.begin_step(f"{first.said} and {second.said} are one person")
+        steps.begin(writer, f"{first.said} and {second.said} are one person")
         if first.person is not None and second.person is None:
             first, second = second, first
         if first.person is not None:
@@ -175,7 +177,7 @@ def merge(path, who, into):
             name_in(writer, first.ids, second.said)
         else:
             _check_once(writer, first.ids + second.ids, None)
-            _keep_together(writer, first.ids, int(into))
+            _keep_together(writer, first.ids, second.number)
         writer.commit()
         return Naming(second.said if second.person is not None else None, len(first.ids), True)
 
@@ -187,7 +189,7 @@ def keep_apart(path, who, other):
     """
     with Writer(path) as writer:
         first, second = _two(writer, who, other)
-        writer.begin_step(f"{first.said} and {second.said} are two people")
+        steps.begin(writer, f"{first.said} and {second.said} are two people")
         if first.person is not None and second.person is None:
             first, second = second, first
         if first.person is None and second.person is not None:
@@ -213,7 +215,7 @@ def split(path, ids):
     with Writer(path) as writer:
         ids = _checked_ids(writer, ids)
         _check_once(writer, ids, None)
-        writer.begin_step(f"{len(ids)} faces are somebody else")
+        steps.begin(writer, f"{len(ids)} faces are somebody else")
         for some in _by_group(writer, ids):
             _take_out(writer, some)
         number = writer.next_group()
@@ -238,7 +240,7 @@ def reject(path, ids, name=None):
     """
     with Writer(path) as writer:
         ids = _checked_ids(writer, ids)
-        writer.begin_step(f"{len(ids)} faces are not {one_line(name or 'who they were', 60)}")
+        steps.begin(writer, f"{len(ids)} faces are not {one_line(name or 'who they were', 60)}")
         if name is None:
             left = len(ids)
             for some in _by_group(writer, ids):
@@ -262,7 +264,7 @@ def undo(path):
         UserError: there is none, or the gallery has followed its folders since.
     """
     with Writer(path) as writer:
-        text = writer.undo()
+        text = steps.undo(writer)
         if text is None:
             raise UserError(f"{path} has no step to undo; index, add and remove are not undone")
         writer.commit()
@@ -270,25 +272,27 @@ def undo(path):
 
 
 class _Who(NamedTuple):
-    """A person, or a group without a name: id or None, ids of its faces, and how people say it."""
+    """A person, or a group without a name: id, or number; ids of its faces; how people say it."""
 
     person: Optional[int]
+    number: Optional[int]
     ids: list
     said: str
 
 
 def _who(writer, typed):
-    """The _Who that somebody typed: a name, or the number of a group."""
+    """The _Who that somebody typed: a name, or a group, as "group 7" or "7"."""
     typed = str(typed)
-    if typed.isascii() and typed.isdigit() and len(typed) < 19 and not writer.rows(
-            "SELECT 1 FROM people WHERE name = ?", typed):
-        ids = _in_group(writer, int(typed))
+    match = re.match(r"(group )?([0-9]{1,18})\Z", typed)
+    if match and not writer.rows("SELECT 1 FROM people WHERE name = ?", typed):
+        number = int(match.group(2))
+        ids = _in_group(writer, number)
         if not ids:
-            raise UserError(f"{writer.path} has no group {typed}; python search.py groups lists "
+            raise UserError(f"{writer.path} has no group {number}; python search.py groups lists "
                             "them")
-        return _Who(None, ids, f"group {typed}")
+        return _Who(None, number, ids, f"group {number}")
     person, name = _person(writer, typed)
-    return _Who(person, _faces_of(writer, person), name)
+    return _Who(person, None, _faces_of(writer, person), name)
 
 
 def _two(writer, who, other):

@@ -150,7 +150,7 @@ GROUP_TABLES = """
         other INTEGER NOT NULL REFERENCES faces ON DELETE CASCADE,
         PRIMARY KEY (face, other)) STRICT, WITHOUT ROWID;
     CREATE INDEX apart_by_other ON apart (other);
-    -- What the last steps changed, row by row, so that they can be undone: see UNDONE.
+    -- What the last steps changed, row by row, so that they can be undone: gallery/steps.py.
     CREATE TABLE steps (step INTEGER PRIMARY KEY, text TEXT NOT NULL) STRICT;
     CREATE TABLE changes (
         id INTEGER PRIMARY KEY,
@@ -167,13 +167,6 @@ MIGRATION = """
     DROP INDEX faces_of_person;
     CREATE UNIQUE INDEX faces_of_person ON faces (person, photograph);
 """ + GROUP_TABLES + f"PRAGMA user_version = {VERSION};"
-# Of the tables that steps change: columns that tell rows apart, and those that change.
-UNDONE = {
-    "people": (["id"], ["name"]), "labels": (["label"], ["person"]),
-    "photographs": (["id"], ["reason"]), "faces": (["id"], ["person", "by_hand"]),
-    "probes": (["rowid"], ["code", "person"]), "groups": (["face"], ["number"]),
-    "rejected": (["face", "person"], []), "apart": (["face", "other"], [])}
-MOST_STEPS = 20  # that can be undone
 
 # What a gallery is: rows of the table info, as JSON.
 INFO = {
@@ -542,6 +535,7 @@ class Writer:
 
     Attributes:
         info: dict, see INFO; `commit` stores it. Empty in a gallery that was just made.
+        is_step: whether this change can be undone; after others, those before cannot be either.
 
     Raises:
         UserError: there is no gallery, the folder holds something else, or is being written to.
@@ -596,7 +590,7 @@ class Writer:
     def _begin(self):
         self._connection.execute("BEGIN IMMEDIATE")
         self._changes = self._connection.total_changes
-        self._is_step = False
+        self.is_step = False
 
     def __enter__(self):
         return self
@@ -627,7 +621,7 @@ class Writer:
             if self._connection.total_changes != self._changes:
                 self.run("DELETE FROM people WHERE id NOT IN (SELECT person FROM faces WHERE "
                          "person IS NOT NULL UNION SELECT person FROM rejected)")
-                if not self._is_step:  # what the steps have changed may be gone
+                if not self.is_step:  # what the steps have changed may be gone
                     self.run("DELETE FROM steps")
                 self._calibrate()
                 self.info["change"] += 1
@@ -671,58 +665,6 @@ class Writer:
         """The rows that one query gives: list of tuples."""
         with errors(self.path / FILE):
             return self._connection.execute(sql, values).fetchall()
-
-    def begin_step(self, text):
-        """Notes all further changes of this transaction, so that `undo` can take them back.
-
-        Args:
-            text: str, what is done, for people.
-        """
-        step = self.run("INSERT INTO steps (text) VALUES (?)", text).lastrowid
-        self.run("DELETE FROM steps WHERE step <= ?", step - MOST_STEPS)
-        self._is_step = True
-        for table, (keys, values) in UNDONE.items():
-            columns = [", ".join(f"{row}.{name}" for name in keys + values)
-                       for row in ("OLD", "NEW")]
-            old, new = (f"json_array({names})" for names in columns)
-            for event, before, after in (("INSERT", "NULL", new), ("DELETE", old, "NULL"),
-                                         ("UPDATE", old, new)):
-                self.run(f"CREATE TEMP TRIGGER undo_{table}_{event} AFTER {event} ON main.{table} "
-                         f"BEGIN INSERT INTO changes (step, name, old, new) VALUES "
-                         f"({step}, '{table}', {before}, {after}); END")
-
-    def undo(self):
-        """Takes the last step back. Returns its text; None where there is none."""
-        steps = self.rows("SELECT step, text FROM steps ORDER BY step DESC LIMIT 1")
-        if not steps:
-            return None
-        (step, text), = steps
-        self.run("PRAGMA defer_foreign_keys = ON")
-        changes = self.rows("SELECT name, old, new FROM changes WHERE step = ? ORDER BY id DESC",
-                            step)
-        for table, old, new in changes:
-            with errors(self.path / FILE):
-                self._take_back(table, old and json.loads(old), new and json.loads(new))
-        self.run("DELETE FROM steps WHERE step = ?", step)
-        self._is_step = True  # earlier ones can be taken back, too
-        self.faces_changed(sum(table in ("faces", "probes") for table, _, _ in changes))
-        return text
-
-    def _take_back(self, table, old, new):
-        if table not in UNDONE:
-            raise ValueError(f"a step changed the table {one_line(table, 20)}")
-        keys, values = UNDONE[table]
-        where = " AND ".join(f"{name} = ?" for name in keys)
-        if new is None:
-            names = keys + values
-            self.run(f"INSERT INTO {table} ({', '.join(names)}) VALUES "
-                     f"({', '.join('?' * len(names))})", *old)
-        elif old is None:
-            self.run(f"DELETE FROM {table} WHERE {where}", *new[:len(keys)])
-        else:
-            self.run(f"UPDATE {table} SET "
-                     + ", ".join(f"{name} = ?" for name in keys + values)
-                     + f" WHERE {where}", *old, *new[:len(keys)])
 
     def faces_changed(self, count):
         """Notes that so many labelled faces came, went or changed: the threshold depends on it."""

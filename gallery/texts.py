@@ -212,7 +212,7 @@ def groups_text(gallery, groups, suggestions):
     for group in groups:
         examples = " ".join(map(str, gallery.ids[group.rows[:EXAMPLES]]))
         more = " ..." * (len(group.rows) > EXAMPLES)
-        lines.append(f"{len(group.rows):6d}  {_group_text(group)}  (faces {examples}{more})")
+        lines.append(f"{len(group.rows):6d}  {one_line(group.who, 60)}  (faces {examples}{more})")
     lines = lines or [f"{gallery.path} has neither people nor groups of faces"]
     if len(gallery) and not gallery.has_embeddings:
         lines.append("faces without a name are grouped by their embeddings, and this gallery has "
@@ -220,13 +220,10 @@ def groups_text(gallery, groups, suggestions):
     if suggestions:
         lines.append("perhaps one person (python search.py merge GALLERY WHO INTO; --never if "
                      "not), with the mean distance of their faces:")
-        lines += [f"  {number_text(distance)}  {_group_text(first)} and {_group_text(second)}"
+        lines += [f"  {number_text(distance)}  {one_line(first.who, 60)} and "
+                  f"{one_line(second.who, 60)}"
                   for first, second, distance in suggestions]
     return "\n".join(lines)
-
-
-def _group_text(group):
-    return f"group {group.number}" if group.name is None else one_line(group.name, 60)
 
 
 # JSON and CSV

@@ -172,7 +172,7 @@ def test_merge_and_never(path):
     add_faces(path, [11, 12])  # between them
     assert not any(faces & {a, a + 1} and faces & {b, b + 1} for faces in found(path)[1])
     kept = number(path, d)
-    people.merge(path, number(path, c), kept)
+    people.merge(path, f"group {number(path, c)}", kept)
     assert {c, c + 1, d, d + 1} in found(path)[1] and number(path, c) == kept
     people.name_group(path, kept, "Cid")
     people.name_group(path, number(path, a), "Ann")
