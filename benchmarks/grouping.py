@@ -5,22 +5,24 @@
 Photographs of LFW/PERSON/ are shuffled into one folder (links, OUT/photographs), with one
 photograph of each stranger, and indexed as anybody's would be (OUT/gallery); that is done once.
 Then the largest face of each photograph is judged; other faces are grouped, too, but whose they are
-is not known. Prints one line of JSON for all people, and one for each number in --reduced: so many
-of the people, drawn at random, have one photograph each, as strangers have. --batches: the same if
-the photographs come in so many lots, one after the other.
+is not known. Prints one line of JSON for the groups in the gallery, and --draws lines for each
+number in --reduced: so many of the people, drawn at random, have one photograph each, as strangers
+have. --drawn adds faces that a normal distribution gives (a hard case: such faces are crowded).
+With --batches the faces come in so many lots, one after the other.
 """
 
 import argparse
 import json
 import os
-import time
 from pathlib import Path
+from typing import NamedTuple
 
 import numpy as np
 
+from evaluation.nearest import unit_vectors
 from gallery import indexing
 from gallery.following import NO_PEOPLE
-from gallery.groups import _enemies, join_clusters, near_pairs
+from gallery.groups import conflicts, join_clusters, near_pairs
 from gallery.store import Gallery
 
 ENDINGS = (".jpg", ".jpeg", ".png", ".pgm")
@@ -60,13 +62,12 @@ def judged(groups, people):
     Returns:
         dict.
     """
-    _, cells = np.unique(np.stack([groups, people]), axis=1, return_inverse=True)
-    cells = np.bincount(np.ravel(cells))
+    _, cell = np.unique(groups * len(people) + people, return_inverse=True)
+    cells = np.bincount(cell)
     sizes, of_people = np.bincount(groups), np.bincount(people)
     right, told, true = (np.sum(counts * (counts - 1) / 2) for counts in (cells, sizes, of_people))
-    _, cell = np.unique(np.stack([groups, people]), axis=1, return_inverse=True)
-    same = cells[np.ravel(cell)]
-    return {"precision": right / told, "recall": right / true,
+    same = cells[cell]
+    return {"precision": float(right / told), "recall": float(right / true),
             "precision_of_faces": float(np.mean(same / sizes[groups])),
             "recall_of_faces": float(np.mean(same / of_people[people])),
             "groups": int(np.count_nonzero(sizes > 1)),
@@ -75,28 +76,57 @@ def judged(groups, people):
             "strangers": int(np.count_nonzero(of_people == 1))}
 
 
-def group(gallery, rows, batches=1):
-    """The groups of some rows of a gallery: int [n].
+class Faces(NamedTuple):
+    """Embeddings, photographs and people of faces, and whether each is judged: arrays [n]."""
+
+    vectors: np.ndarray
+    photographs: np.ndarray
+    people: np.ndarray
+    is_judged: np.ndarray
+
+    def of(self, rows):
+        """Some of them."""
+        return Faces(*(values[rows] for values in self))
+
+
+def reduced(faces, count, rng):
+    """All faces but those of the photographs that `count` people lose, who keep one: Faces.
 
     Args:
-        gallery: gallery.store.Gallery.
-        rows: int64 [n], in the order in which the faces come.
-        batches: lots in which they come.
+        faces: Faces.
+        count: people of several photographs, drawn at random.
+        rng: numpy RandomState.
     """
-    vectors, ids = gallery.embeddings()[rows], gallery.ids[rows]
-    order = np.argsort(ids)
-    vectors, ids, codes = vectors[order], ids[order], gallery.codes[rows][order]
-    photographs, place = gallery.photographs[rows][order], np.argsort(order)
-    nothing = np.zeros((0, 2), np.int64)
-    start = np.arange(len(rows))
-    for new in np.array_split(place, batches):
-        here = place[:np.flatnonzero(place == new[-1])[0] + 1]
-        pairs = near_pairs(vectors, np.sort(new), codes, gallery.num_bits)
-        pairs = pairs[np.isin(pairs, here).all(axis=1)]
-        _, start = np.unique(start, return_inverse=True)
-        enemies = _enemies(ids, start, photographs, {}, nothing, nothing)
-        start = join_clusters(vectors, start, pairs, np.zeros(start.max() + 1, bool), enemies)
-    return np.unique(start[place], return_inverse=True)[1]
+    sizes = np.bincount(faces.people[faces.is_judged])
+    chosen = rng.choice(np.flatnonzero(sizes > 1), count, replace=False)
+    kept = ~np.isin(faces.people, chosen)
+    for person in chosen:
+        kept[rng.choice(np.flatnonzero((faces.people == person) & faces.is_judged))] = True
+    return faces.of(np.flatnonzero(kept))
+
+
+def with_drawn(faces, count, rng):
+    """Faces, and `count` strangers' drawn from a normal distribution of their mean and covariance.
+    """
+    drawn = unit_vectors(rng.multivariate_normal(
+        faces.vectors.mean(axis=0), np.cov(faces.vectors.T), count))
+    own = np.arange(count)
+    return Faces(np.concatenate([faces.vectors, drawn]),
+                 np.concatenate([faces.photographs, faces.photographs.max() + 1 + own]),
+                 np.concatenate([faces.people, faces.people.max() + 1 + own]),
+                 np.concatenate([faces.is_judged, np.ones(count, bool)]))
+
+
+def group(faces, batches):
+    """The groups of Faces that come in so many lots: int [n]."""
+    count = len(faces.vectors)
+    start, nothing = np.arange(count), np.zeros((0, 2), np.int64)
+    for new in np.array_split(np.arange(count), batches):
+        pairs = near_pairs(faces.vectors[:new[-1] + 1], new, np.zeros(count, np.uint64), 64)
+        enemies = conflicts(np.arange(count), start, faces.photographs, {}, nothing, nothing)
+        start = join_clusters(faces.vectors, start, pairs, np.zeros(start.max() + 1, bool), enemies)
+        start = np.unique(start, return_inverse=True)[1]
+    return start
 
 
 def main(arguments=None):
@@ -106,60 +136,43 @@ def main(arguments=None):
     parser.add_argument("out", type=Path)
     parser.add_argument("--strangers", type=Path, nargs="*", default=[])
     parser.add_argument("--reduced", type=int, nargs="*", default=[])
+    parser.add_argument("--draws", type=int, default=3, help="for each of --reduced")
+    parser.add_argument("--drawn", type=int, default=0, help="strangers from a normal distribution")
     parser.add_argument("--batches", type=int, default=1)
-    parser.add_argument("--draws", type=int, default=5, help="of those who are reduced")
     options = parser.parse_args(arguments)
     owners = options.out / "owners.json"
     if not owners.exists():
         names = make_folder(options.out / "photographs", options.people, options.strangers,
                             np.random.RandomState(0))
         owners.write_text(json.dumps(names))
-    owners = json.loads(owners.read_text())
+    # The links are followed: a face's photograph is known by the file that it is.
+    names = {os.path.realpath(options.out / "photographs" / name): owner
+             for name, owner in json.loads(owners.read_text()).items()}
     indexing.index_photographs(options.out / "gallery", [options.out / "photographs"], "all",
                                people=NO_PEOPLE, data_dir=options.out)
     with Gallery.open(options.out / "gallery") as gallery:
-        faces = gallery.faces(gallery.ids)
-        largest = np.array([face.number == 0 for face in faces])
-        # The links are followed: a face's photograph is known by the file that it is.
-        names = {os.path.realpath(options.out / "photographs" / name): owner
-                 for name, owner in owners.items()}
-        people = np.unique([names[os.path.realpath(face.photograph)] for face in faces],
-                           return_inverse=True)[1]
-        kept = np.flatnonzero(largest)
-        print(json.dumps({"photographs": len(owners), "faces": len(faces), "judged": len(kept),
-                          "how": "as stored", **judged(
-                              np.unique(gallery.groups[kept], return_inverse=True)[1],
-                              np.unique(people[kept], return_inverse=True)[1])}), flush=True)
-        rng = np.random.RandomState(1)
-        for count in options.reduced:
-            for _ in range(options.draws):
-                rows = reduce(people, largest, count, rng)
-                started = time.perf_counter()
-                found = group(gallery, rows, options.batches)
-                seconds = time.perf_counter() - started
-                here = largest[rows]
-                print(json.dumps({
-                    "reduced": count, "faces": len(rows), "batches": options.batches,
-                    "seconds": round(seconds, 2), **judged(
-                        np.unique(found[here], return_inverse=True)[1],
-                        np.unique(people[rows][here], return_inverse=True)[1])}), flush=True)
+        found = gallery.faces(gallery.ids)
+        _, people = np.unique([names[os.path.realpath(face.photograph)] for face in found],
+                              return_inverse=True)
+        faces = Faces(gallery.embeddings(), gallery.photographs, people,
+                      np.array([face.number == 0 for face in found]))
+        show(faces, gallery.groups, {"how": "as stored"})
+    rng = np.random.RandomState(1)
+    for count in options.reduced:
+        for _ in range(options.draws):
+            some = with_drawn(reduced(faces, count, rng), options.drawn, rng)
+            some = some.of(rng.permutation(len(some.people)))
+            show(some, group(some, options.batches), {
+                "reduced": count, "drawn": options.drawn, "batches": options.batches})
 
 
-def reduce(people, largest, count, rng):
-    """Rows of all faces but those of the photographs that people lose, in a random order.
-
-    Args:
-        people: int [n], whose photograph each face is on.
-        largest: bool [n], whether it is the largest face there.
-        count: people of several photographs, drawn at random, who keep one face.
-        rng: numpy RandomState.
-    """
-    sizes = np.bincount(people[largest])
-    chosen = rng.choice(np.flatnonzero(sizes > 1), count, replace=False)
-    kept = ~np.isin(people, chosen)
-    for person in chosen:
-        kept[rng.choice(np.flatnonzero((people == person) & largest))] = True
-    return rng.permutation(np.flatnonzero(kept))
+def show(faces, groups, values):
+    """Prints how good the groups of Faces are."""
+    kept = faces.is_judged
+    found = judged(*(np.unique(some[kept], return_inverse=True)[1]
+                     for some in (groups, faces.people)))
+    print(json.dumps({**values, "faces": len(kept), "judged": int(kept.sum()), **{
+        name: round(value, 4) for name, value in found.items()}}), flush=True)
 
 
 if __name__ == "__main__":

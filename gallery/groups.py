@@ -27,7 +27,7 @@ NEW = -1  # number of a face's group: not looked at yet
 # Mean distances up to which clusters are joined: two single faces, and two large clusters, of which
 # the mean says more. docs/search.md says how well that does.
 SINGLES, CLUSTERS = 0.05, 0.075
-SUGGESTED = 0.1  # mean distance up to which two groups are suggested for merging
+SUGGESTED = 0.085  # mean distance up to which two groups are suggested as one person
 NEIGHBOURS = 30  # of a face: more are not looked at
 EXACT_FACES = 100000  # up to which all faces are compared; of more, codes find CANDIDATES of each
 CANDIDATES = 200
@@ -95,7 +95,7 @@ def regroup(writer):
     keys, start = np.unique(keys, return_inverse=True)
     pairs = near_pairs(vectors, new, codes.view(np.uint64), writer.info["num_bits"])
     clusters = {-key: cluster for cluster, key in enumerate(keys.tolist()) if key < 0}
-    enemies = _enemies(ids, start, photographs, clusters, *writer.kept_apart())
+    enemies = conflicts(ids, start, photographs, clusters, *writer.kept_apart())
     joined = join_clusters(vectors, start, pairs, keys < 0, enemies)
     fresh = itertools.count(first)
     for rows in sorted((rows for _, rows in _rows_by(joined, None)), key=len, reverse=True):
@@ -157,7 +157,7 @@ def _nearest_of_each(first, second, distances):
     return np.stack([first[kept], second[kept]], axis=1)
 
 
-def _enemies(ids, start, photographs, clusters, apart, rejected):
+def conflicts(ids, start, photographs, clusters, apart, rejected):
     """Pairs of clusters that must not be joined: set of (int, int).
 
     Args:
@@ -319,7 +319,7 @@ def suggestions(gallery, groups, most=MOST_SUGGESTIONS):
     for place, group in enumerate(groups):
         start[group.rows] = place
     clusters = {group.person: place for place, group in enumerate(groups) if group.person}
-    enemies = _enemies(gallery.ids, start, gallery.photographs, clusters, *gallery.kept_apart())
+    enemies = conflicts(gallery.ids, start, gallery.photographs, clusters, *gallery.kept_apart())
     found = []
     for one, other in zip(first[order].tolist(), second[order].tolist()):
         if len(found) < most and (one, other) not in enemies and (other, one) not in enemies:

@@ -278,7 +278,8 @@ class Gallery:
             self.ids, self.codes, self.people, self.photographs = _columns(
                 self._connection, "faces", "id", "code", PERSON, PHOTOGRAPH)
             self.names = dict(self._connection.execute(
-                "SELECT id, name FROM people WHERE id IN (SELECT person FROM faces)"))
+                "SELECT id, name FROM people WHERE EXISTS "
+                "(SELECT 1 FROM faces WHERE person = people.id)"))
             faces, numbers = _columns(self._connection, "groups", "face", "number")
             self.groups = np.full(len(self.ids), NO_GROUP, np.int64)
             places = np.searchsorted(self.ids, faces)
@@ -619,8 +620,9 @@ class Writer:
         """
         with errors(self.path / FILE):
             if self._connection.total_changes != self._changes:
-                self.run("DELETE FROM people WHERE id NOT IN (SELECT person FROM faces WHERE "
-                         "person IS NOT NULL UNION SELECT person FROM rejected)")
+                self.run("DELETE FROM people WHERE "
+                         "NOT EXISTS (SELECT 1 FROM faces WHERE person = people.id) AND "
+                         "NOT EXISTS (SELECT 1 FROM rejected WHERE person = people.id)")
                 if not self.is_step:  # what the steps have changed may be gone
                     self.run("DELETE FROM steps")
                 self._calibrate()
