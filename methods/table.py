@@ -22,8 +22,10 @@ METHODS = {
         quantization_weight=0.01, descriptor_classification_weight=0.0, center_weight=0.0,
         weight_decay=0.0001), max_epochs=200),
     # DCBH's network with the losses of other publications. In file order ORL's batches never show
-    # a person twice, so losses of pairs would see no similar ones.
-    **{name: NetworkMethod(loss.title, dict(hash_layer=loss.hash_layer, shuffle=True))
+    # a person twice, so losses of pairs would see no similar ones; and the lowest loss says nothing
+    # where a loss grows steeper in the course of training (HashNet).
+    **{name: NetworkMethod(loss.title, dict(hash_layer=loss.hash_layer, shuffle=True,
+                                            weights="last"))
        for name, loss in LOSSES.items()},
     "lsh": ProjectionMethod("LSH on pixels", fit_lsh),
     "pcah": ProjectionMethod("PCA hashing on pixels", fit_pcah),
