@@ -62,6 +62,10 @@ def train(options, given, connect=None):
     folder.check_data(run.digest)
     folder.write_settings(config.to_dict())
     print_counts(run)
+    ignored = set(given) - run.method.applicable_settings(config.to_dict())
+    ignored -= set(setting_names(Config, "place", "sample"))
+    if ignored:
+        print(f"note: method {config.method} ignores {', '.join(sorted(ignored))}")
     print(f"run folder: {folder.path.resolve()}", flush=True)
     perform(run._replace(folder=folder), workers)
 
@@ -134,7 +138,8 @@ def open_run(options, given):
         (config, dataset, folder). A new run's folder is not created yet: folder is None.
 
     Raises:
-        UserError: nothing to resume, or a setting that a resumed run cannot change.
+        UserError: nothing to resume, or a setting that a resumed run cannot change, or fewer epochs
+            than it has trained.
     """
     if options.resume and options.run_dir is not None:
         folder = RunFolder.open(options.run_dir)
@@ -152,7 +157,11 @@ def open_run(options, given):
         if name not in changeable and not same:
             raise UserError(f"{folder} was trained with {name} {getattr(trained, name)!r}; a "
                             f"resumed run can change only {', '.join(changeable)}")
-    return resolve(dict(trained.to_dict(), **given)) + (folder,)
+    config, dataset = resolve(dict(trained.to_dict(), **given))
+    done = folder.checkpoint("last")[1]["epoch"] if folder.has_checkpoint() else 0
+    if done > config.epochs:
+        raise UserError(f"{folder} has trained {done} epochs; --epochs {config.epochs} is fewer")
+    return config, dataset, folder
 
 
 def is_same_dataset(trained, given):

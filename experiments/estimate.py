@@ -57,11 +57,12 @@ def forward_operations(graph):
     The backward pass takes the same products twice more, for the gradients of input and weight.
     """
     total = 0
-    for op in ancestors(graph.network.hash_logits.op):
+    for op in ancestors(graph.losses["total"].op):
         if op.type in ("Conv2D", "MatMul"):
-            outputs = np.prod(op.outputs[0].shape.as_list()[1:])  # of one image
-            # An int of Python: a grid's operations exceed 64 bits.
-            total += 2 * int(outputs * np.prod(op.inputs[1].shape.as_list()[:-1]))
+            outputs, inputs = op.outputs[0].shape.as_list()[1:], op.inputs[1].shape.as_list()[:-1]
+            if None not in outputs + inputs:  # a product of images with each other has no weight
+                # An int of Python: a grid's operations exceed 64 bits.
+                total += 2 * int(np.prod(outputs) * np.prod(inputs))
     return total
 
 

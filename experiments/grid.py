@@ -264,7 +264,8 @@ def print_plan(cells):
         to_run = [work[cell.name] for cell in cells
                   if cell.dataset.title == title and cell.name in work]
         seconds, operations, _ = total(to_run)
-        print(f"{title}: {len(to_run)} cells to run, about {duration(seconds)} of training one "
+        count = f"{len(to_run)} cell{'s' * (len(to_run) != 1)}"
+        print(f"{title}: {count} to run, about {duration(seconds)} of training one "
               f"after another on this machine, {operations:.2g} floating-point operations")
     for cell in cells:
         if cell.name not in work:

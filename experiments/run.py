@@ -15,7 +15,7 @@ from methods.run import load_run
 from methods.table import method_of, resolve
 from reports import columns, page
 from reports.runs import read_record
-from reports.summary import closing_notes
+from reports.summary import closing_notes, summarise
 from runtime.command_line import duration
 from runtime.errors import UserError
 from runtime.pages import data_url
@@ -54,7 +54,8 @@ def perform(run, workers=ALONE):
         write_unfinished_report(run, str(error))
         raise
     print(columns.results_text(evaluation.results))
-    for note in closing_notes(read_record(run.folder.path), encoded.codes):
+    for note in (summarise(evaluation, encoded.codes, "").warnings
+                 + closing_notes(read_record(run.folder.path), encoded.codes)):
         print(f"note: {note}")
     print(f"report: {report}", flush=True)
     print(f"took {duration(time.perf_counter() - started)} in all")

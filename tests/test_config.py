@@ -45,7 +45,7 @@ def test_dataset_defaults_give_way_to_what_is_set():
     (dict(shuffle=1), ["shuffle", "bool"]),
     (dict(seed=None), ["seed"]),
     (dict(dataset_flag=3), ["dataset_flag", "0 (YouTube Faces)", "1 (FaceScrub)", "2 (ORL"]),
-    (dict(method="dhn"), ["method", "dcbh, ddh, dsh"]),
+    (dict(method="no_such_method"), ["method", "dcbh, ddh, dsh"]),
     (dict(hash_layer="blocks"), ["hash_layer", "divide_and_encode"]),
     (dict(codelength=6), ["codelength", "block_length"]),
 ])

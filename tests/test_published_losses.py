@@ -139,6 +139,7 @@ STRAIGHT_THROUGH = {"greedyhash"}
 @pytest.mark.parametrize("method", sorted(LOSSES))
 def test_value_and_gradient(method):
     """Each term by naive loops in numpy; the gradient of their sum by central differences."""
+    assert method in NAIVE, f"write the naive form of {method} into NAIVE"
     loss, naive = loss_of(Config(method=method)), NAIVE[method]
     with tf.Graph().as_default() as graph:
         tf.set_random_seed(0)
@@ -229,12 +230,11 @@ def test_workers_cannot_share_a_loss_of_pairs(method):
         METHODS[method].check_workers(resolve(dict(method=method))[0])
 
 
-@pytest.mark.parametrize("hash_layer", sorted(model.HASH_LAYERS))
-def test_any_hash_layer_goes_with_any_loss(hash_layer):
-    for method in ("dsh", "csq"):
-        graph = build_step_graph(Config(method=method, hash_layer=hash_layer, num_bits=4,
-                                        block_length=3), PEOPLE)
-        assert graph.inference.code_activations.shape.as_list() == [None, 4]
+@pytest.mark.parametrize("hash_layer", ["block", "dense"])
+def test_another_hash_layer(hash_layer):
+    graph = build_step_graph(Config(method="csq", hash_layer=hash_layer, num_bits=4,
+                                    block_length=3), PEOPLE)
+    assert graph.inference.code_activations.shape.as_list() == [None, 4]
 
 
 @pytest.mark.slow

@@ -247,7 +247,7 @@ def test_export(runs, tmp_path):
                              {signature.inputs["images"].name: images})
     np.testing.assert_array_equal(served, expected)
     metadata = json.loads((tmp_path / "encoder/encoder.json").read_text())
-    for damaged in (None, 5, {"method": "dhn"}):
+    for damaged in (None, 5, {"method": "no_such_method"}):
         (tmp_path / "encoder/encoder.json").write_text(json.dumps(
             dict(metadata, network_settings=damaged)))
         with pytest.raises(UserError):

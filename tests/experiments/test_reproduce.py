@@ -397,7 +397,7 @@ def test_the_papers_tables(stubbed, capsys):
 
 
 @pytest.mark.parametrize("arguments, words", [
-    (["--methods", "dcbh", "dhn"], ["'dhn' is none of dcbh"]),
+    (["--methods", "dcbh", "no_such_method"], ["'no_such_method' is none of dcbh"]),
     (["--seeds", "1", "1"], ["--seeds names a value twice"]),
     (["--unseen_splits", "2", "2"], ["--unseen_splits names a value twice"]),
     (["--unseen_splits", "4"], ["--unseen_splits"]),
@@ -424,12 +424,14 @@ def test_mistakes(stubbed, arguments, words):
 # What a network costs
 
 
-def test_forward_operations_by_hand():
-    graph = build_step_graph(Config(num_bits=12), 40)
+@pytest.mark.parametrize("method, classifiers", [
+    ("dcbh", 12 * 40 + 72 * 40), ("dpsh", 72 * 12)])  # dpsh: its linear layer alone
+def test_forward_operations_by_hand(method, classifiers):
+    graph = build_step_graph(resolve(dict(method=method, num_bits=12))[0], 40)
     convolutions = [(32, 3, 64), (32, 64, 64), (16, 64, 128), (16, 128, 128), (8, 128, 256),
                     (8, 256, 256), (8, 256, 256), (4, 256, 512), (4, 512, 512), (4, 512, 512)]
     products = sum(size * size * 9 * before * after for size, before, after in convolutions)
-    products += 768 * 72 + 12 * 40  # the descriptor, the hash classifier
+    products += 768 * 72 + classifiers  # the descriptor, and what follows
     assert estimate.forward_operations(graph) == 2 * products
     assert 10 ** 20 * estimate.forward_operations(graph) == 2 * 10 ** 20 * products  # of a grid
 
