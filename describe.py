@@ -29,7 +29,7 @@ MARK = b"DCBH contact sheet"  # stands in each page of faces/contact_sheet.html
 def check_sheet(path):
     """Raises UserError unless a contact sheet can go to `path`: nothing else is replaced."""
     if not os.path.isdir(path.parent):
-        raise UserError(f"{path.parent} is no folder; name another --sheet")
+        raise UserError(f"{path.parent} is not a folder; name another --sheet")
     with reading(path), contextlib.suppress(FileNotFoundError):
         ours = stat.S_ISREG(os.lstat(path).st_mode)
         if ours:

@@ -27,7 +27,7 @@ LONGEST_SIDE = 640
 LEAST_FACE, LEAST_FACE_SHARE = 20, 1 / 16
 PYRAMID_FACTOR = 0.709
 # Scores that a candidate must reach in each of the three stages. The paper's code takes 0.6, 0.7,
-# 0.7; with 0.9 in the last, patterns that are no face are rare.
+# 0.7; with 0.9 in the last, patterns that are not faces are rare.
 THRESHOLDS = (0.6, 0.7, 0.9)
 # The mean (root of squares) by which landmarks may miss their places in the template once they are
 # aligned, as a share of the template's side.

@@ -56,7 +56,7 @@ def read_labels(path):
         List of Labels, in the order of the file; empty lines are left out.
 
     Raises:
-        UserError: the list cannot be read, is no such list, or a line lacks one of the two; the
+        UserError: the list cannot be read, is not such a list, or a line lacks one of the two; the
             message names file and line.
     """
     text = read_text(path)
@@ -102,7 +102,7 @@ def read_text(path):
     """The text of a list; see read_labels for the encodings.
 
     Raises:
-        UserError: it cannot be read, is no regular file (a pipe may never end), or no text.
+        UserError: it cannot be read, is not a regular file (a pipe may never end), or not text.
     """
     with files.open_regular(path) as stream, files.reading(path):
         content = stream.read(MOST_BYTES + 1)
@@ -152,7 +152,7 @@ class Names:
     Args:
         names: of str, such as places of photographs with "/" between the parts.
         root: Path of the folder that they lie below: typed names may begin with it. None if they
-            are no files.
+            are not files.
     """
 
     def __init__(self, names, root=None):

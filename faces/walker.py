@@ -101,7 +101,7 @@ def walk(root):
         (files, left_out): lists of FoundFile and LeftOut, each in the order of their places.
 
     Raises:
-        UserError: `root` is no folder, cannot be read, or was written by this program.
+        UserError: `root` is not a folder, cannot be read, or was written by this program.
     """
     walker = _Walker(Path(root))
     walker.run()

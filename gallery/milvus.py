@@ -45,7 +45,7 @@ class Server:
         ca: path of the certificate of the server's authority, or None.
 
     Raises:
-        UserError: `uri` is no address, or pymilvus is not installed.
+        UserError: `uri` is not an address, or pymilvus is not installed.
         Failed: no server answers there, or it refuses.
     """
 

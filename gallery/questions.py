@@ -100,7 +100,7 @@ def _all_photographs(paths):
 
 
 def find_photographs(folder):
-    """What faces.walker.walk finds in a folder. Raises UserError if that is no photograph."""
+    """What faces.walker.walk finds in a folder. Raises UserError if that is not a photograph."""
     photographs, left_out = walker.walk(Path(folder))
     if not photographs:
         raise UserError("; ".join([f"{one_line(folder)} holds no photographs"]

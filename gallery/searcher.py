@@ -260,7 +260,7 @@ class Searcher:
         """The faces of a photograph's bytes, each with its nearest faces.
 
         Raises:
-            PhotographError: it is no image, damaged, or too large.
+            PhotographError: it is not an image, damaged, or too large.
         """
         with quiet_pillow():
             photograph = decode_photograph(data)

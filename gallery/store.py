@@ -126,7 +126,7 @@ SCHEMA = """
         path BLOB PRIMARY KEY, content BLOB NOT NULL,
         size INTEGER NOT NULL, time INTEGER NOT NULL) STRICT, WITHOUT ROWID;
     CREATE INDEX removed_by_content ON removed_photographs (content);
-    -- Files below the sources that are no photographs to read, and why.
+    -- Files below the sources that are not photographs to read, and why.
     CREATE TABLE left_out (
         path BLOB PRIMARY KEY, reason TEXT NOT NULL, count INTEGER NOT NULL) STRICT, WITHOUT ROWID;
 """
@@ -922,7 +922,7 @@ def _path_of(path):
 
 
 def check_folder(path):
-    """Raises UserError that says what is in a folder (a Path) if that is no gallery."""
+    """Raises UserError that says what is in a folder (a Path) if that is not a gallery."""
     if not path.is_dir():
         raise UserError(f"{path}: no such gallery; python search.py index makes one")
     if (path / FILE).is_file():
@@ -1011,7 +1011,7 @@ def _connect(path, write=False):
 
 
 def _version(path):
-    """The version of a gallery.db's tables, or an older one; None if it is no gallery's."""
+    """The version of a gallery.db's tables, or an older one; None if it is not a gallery's."""
     with contextlib.suppress(OSError), open(path, "rb") as stream:
         header = stream.read(72)
         if header[68:] == APPLICATION.to_bytes(4, "big"):

@@ -30,7 +30,7 @@ ARRAY_TYPE = re.compile(r"[<>|=]?(b1|[iu][1248]|f[248]|[SU][0-9]{1,4})")
 
 
 class _Refused(Exception):
-    """The file is no such archive; the text says why."""
+    """The file is not such an archive; the text says why."""
 
 
 class _BoundedFile(io.FileIO):

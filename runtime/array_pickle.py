@@ -41,7 +41,7 @@ OPCODES = (b"NIJKMGLF" + b"\x88\x89\x8a" + b"STUVXBC" + b"\x8c\x8d\x8e"  # value
 
 
 class _Refused(Exception):
-    """A file is no pickle of two arrays; the text says why."""
+    """A file is not a pickle of two arrays; the text says why."""
 
 
 def read_array_pair(path, row_length):
@@ -114,7 +114,7 @@ def _as_array(part, size):
 
 
 def _row_length(row):
-    """Numbers in a row; None for what is no row."""
+    """Numbers in a row; None if it is not a row."""
     if type(row) in (list, tuple) or type(row) is np.ndarray and row.ndim == 1:
         return len(row)
     return None
@@ -188,7 +188,7 @@ class _ArrayUnpickler(pickle._Unpickler):
         """REDUCE, of a stand-in and a tuple alone: others are unpacked first, however long."""
         args, function = self.stack.pop(), self.stack.pop()
         if type(function) is not types.FunctionType or type(args) is not tuple:
-            raise _Refused("it calls what is no function (a hostile file?)")
+            raise _Refused("it calls what is not a function (a hostile file?)")
         result = function(*args)
         self.made += len(result) if type(result) is bytes else 0
         if self.made > self.size:
@@ -206,7 +206,7 @@ class _ArrayUnpickler(pickle._Unpickler):
         """APPEND and APPENDS, to lists alone."""
         items = [self.stack.pop()] if self.opcode == pickle.APPEND[0] else self.pop_mark()
         if type(self.stack[-1]) is not list:
-            raise _Refused("it appends to what is no list (a hostile file?)")
+            raise _Refused("it appends to what is not a list (a hostile file?)")
         self.stack[-1].extend(items)
 
 

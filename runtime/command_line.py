@@ -111,7 +111,7 @@ def _protect_output():
         if stream is None:
             stream = open(os.devnull, "w")
         elif hasattr(stream, "reconfigure"):
-            # Names may hold what the terminal's encoding lacks, or bytes that are no text.
+            # Names may hold what the terminal's encoding lacks, or bytes that are not text.
             stream.reconfigure(errors="backslashreplace")
         setattr(sys, name, _LossyStream(stream))
 

@@ -252,7 +252,7 @@ def is_alive(process):
 
 
 def _refuse_constant(name):
-    raise ValueError(f"{name} is no number of JSON")
+    raise ValueError(f"{name} is not a JSON number")
 
 
 def _bounded_int(text):

@@ -84,7 +84,7 @@ class History:
 
 
 def _value(cell):
-    """A cell as a float; None if it is empty. Raises ValueError if it is no finite number."""
+    """A cell as a float; None if it is empty. Raises ValueError if it is not a finite number."""
     value = float(cell) if cell else None
     if value is not None and not math.isfinite(value):
         raise ValueError(f"{cell!r:.40} is not a number")

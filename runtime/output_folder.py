@@ -273,4 +273,4 @@ def _release(lock, process):
 def _check_marker(value):
     files.check_fields(value, {"kind": str, "version": int}, "the marker")
     if value["kind"] not in KINDS:
-        raise ValueError(f"{value['kind']!r:.40} is no kind of folder")
+        raise ValueError(f"{value['kind']!r:.40} is not a kind of folder")

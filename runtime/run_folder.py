@@ -94,7 +94,7 @@ class RunFolder(OutputFolder):
         folder = cls(path)
         refuse_inside_output(path)
         if os.path.lexists(folder.path):
-            folder.make()  # it is there: only what is no folder is refused
+            folder.make()  # it is there: only what is not a folder is refused
             folder._holds_replaceable(overwrite)
 
     @classmethod
@@ -470,7 +470,7 @@ def _check_results(value):
     check_fields(value, {"mAP": (int, float)}, "the file")
     for name, result in value.items():
         if not isinstance(result, (int, float, str, type(None))):
-            raise ValueError(f"its {name!r:.40} is no number and no text")
+            raise ValueError(f"its {name!r:.40} is neither a number nor text")
 
 
 def _check_index(value):
