@@ -57,7 +57,7 @@ def test_a_restart_is_of_an_epoch_that_there_was(tmp_path, number):
         assert RunFolder(path).checkpoint("last")[1]["restart_epoch"] == good
     index["last"]["state"]["restart_epoch"] = number
     (path / "checkpoints/index.json").write_text(json.dumps(index))
-    with pytest.raises(UserError, match="index.json.*restart_epoch"):
+    with pytest.raises(UserError, match="index.json"):
         RunFolder(path).has_checkpoint()
 
 
