@@ -160,10 +160,10 @@ def test_the_command_on_orl(tmp_path):
 
 @pytest.mark.parametrize("arguments, mention", [
     (["7"], "7.*2 \\(ORL"), (["1", "--data_dir", "."], "no such folder"),
-    (["2", "--sheet", "no/where.html"], "no is no folder"), (["mine", "2"], "2"),
+    (["2", "--sheet", "no/where.html"], "no is not a folder"), (["mine", "2"], "2"),
     (["2", "--sheet", "notes.txt"], "notes.txt"), (["2", "--sheet", "pipe"], "pipe"),
     (["2", "--sheet", "x" * 300], "xxx"), (["2", "--sheet", "folder"], "folder"),
-    (["x" * 300], "dataset_flag"), (["mine", "--data_dir", "x" * 300], "dataset_flag"),
+    (["x" * 300], "DATASET"), (["mine", "--data_dir", "x" * 300], "DATASET"),
     (["theirs", "--data_dir", "."], "theirs.replaced.*rename it")],
     ids=lambda value: str(value)[:40])
 def test_refusals(tmp_path, monkeypatch, arguments, mention):
@@ -180,4 +180,4 @@ def test_refusals(tmp_path, monkeypatch, arguments, mention):
 
 
 def test_a_refusal_is_one_line(tmp_path):
-    assert_refused(run_script("describe.py", "\u00b2", cwd=tmp_path), "dataset_flag")
+    assert_refused(run_script("describe.py", "\u00b2", cwd=tmp_path), "DATASET")
