@@ -31,7 +31,7 @@ SUGGESTED = 0.085  # mean distance up to which two groups are suggested as one p
 NEIGHBOURS = 30  # of a face: more are not looked at
 EXACT_FACES = 100000  # up to which all faces are compared; of more, codes find CANDIDATES of each
 CANDIDATES = 200
-FACES_AT_ONCE = 1 << 11  # whose neighbours are sought at once
+FACES_AT_ONCE = 1 << 9  # whose neighbours are sought at once
 PAIRS_AT_ONCE = 1 << 17
 MOST_SUGGESTIONS, MOST_COMPARED = 24, 5000  # groups, the largest first
 

@@ -256,6 +256,20 @@ def test_following_the_folders_ends_what_can_be_undone(path):
         people.undo(path)
 
 
+@pytest.mark.parametrize("name, old, new", (
+    ("sqlite_schema", "[1]", None), ("faces", "5", "[0]"), ("faces", "[1", None),
+    ("people", "[1, 2, 3, 4]", None), ("faces; DROP TABLE faces", None, "[0]")))
+def test_steps_that_others_have_written_are_data(path, name, old, new):
+    ids = add_faces(path, [0, 5])
+    people.name_faces(path, ids, "Ann")
+    with sqlite3.connect(f"{path}/gallery.db") as connection:
+        connection.execute("INSERT INTO changes (step, name, old, new) VALUES (1, ?, ?, ?)",
+                           (name, old, new))
+    with pytest.raises(UserError):
+        people.undo(path)
+    assert found(path) == ({"Ann": set(ids)}, [])
+
+
 def naive_linkage(vectors, enemies):
     """Average linkage over all pairs: list of sets of rows."""
     clusters = [{row} for row in range(len(vectors))]
