@@ -138,8 +138,7 @@ def open_run(options, given):
         (config, dataset, folder). A new run's folder is not created yet: folder is None.
 
     Raises:
-        UserError: nothing to resume, or a setting that a resumed run cannot change, or fewer epochs
-            than it has trained.
+        UserError: nothing to resume, or a setting that a resumed run cannot change.
     """
     if options.resume and options.run_dir is not None:
         folder = RunFolder.open(options.run_dir)
@@ -157,11 +156,7 @@ def open_run(options, given):
         if name not in changeable and not same:
             raise UserError(f"{folder} was trained with {name} {getattr(trained, name)!r}; a "
                             f"resumed run can change only {', '.join(changeable)}")
-    config, dataset = resolve(dict(trained.to_dict(), **given))
-    done = folder.checkpoint("last")[1]["epoch"] if folder.has_checkpoint() else 0
-    if done > config.epochs:
-        raise UserError(f"{folder} has trained {done} epochs; --epochs {config.epochs} is fewer")
-    return config, dataset, folder
+    return resolve(dict(trained.to_dict(), **given)) + (folder,)
 
 
 def is_same_dataset(trained, given):
