@@ -1157,7 +1157,7 @@ def _embedding_parts(connection, last=2 ** 63 - 1):
 
 
 def _as_array(blobs):
-    if any(len(blob) != 2 * EMBEDDING_SIZE for blob in blobs):
+    if set(map(len, blobs)) - {2 * EMBEDDING_SIZE}:
         raise sqlite3.DatabaseError("table embeddings: one has not 128 values")
     values = np.frombuffer(b"".join(blobs), "<f2").reshape(-1, EMBEDDING_SIZE).astype(np.float32)
     if not np.isfinite(values).all():
