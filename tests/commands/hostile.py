@@ -137,7 +137,9 @@ def make_world(world, small):
                                 "runs/network"]),
             ("main", MINE + ["--run_dir", "runs/mine"]),
             ("evaluate", ["runs/network", "--export", "encoder"]),
-            ("search", INDEX + ["--gallery", "--out", "gallery"]), ("reproduce", GRID)):
+            ("search", INDEX + ["--gallery", "--out", "gallery"]), ("reproduce", GRID),
+            ("search", ["export", "gallery", "--xmp"]),
+            ("search", ["name", "gallery", "--id", "21", "22", "Zoe"])):
         case = Case("world", command, arguments)
         if not (small and needs_tensorflow(case)):
             (code, text), = run(case, world)
@@ -214,7 +216,8 @@ NAMES = "|".join(re.escape(name).replace(r"\*", ".*") for name in CONTENTS)
 RESULTS = re.compile(rf"(runs|grid|comparison|out|odd/empty)(/.*)?/({NAMES}|tables\..*|"
                      r"comparison\.json|(figures|tensorboard|logs|checkpoints)/.*)")
 STORES = re.compile(r"(data|runs|grid|gallery|encoder|odd/empty)(/.*)?/?(\.[^/]*|lock)"
-                    r"|gallery(/.*)?|runs/[a-z]+(\.gallery|\.replaced).*")
+                    r"|gallery(/.*)?|runs/[a-z]+(\.gallery|\.replaced).*"
+                    r"|photographs/.*\.png\.xmp")
 
 
 def losses(before, after, case):
@@ -386,7 +389,7 @@ def faults_of(case, results):
         lines = [line for line in text.splitlines() if line.strip()]
         errors = [line for line in lines if line.startswith("error: ")]
         others = [line for line in lines
-                  if not line.startswith(("error: ", "note: ", "not copied: "))]
+                  if not line.startswith(("error: ", "note: ", "not copied: ", "not written: "))]
         stopped = "stop" in case.circumstances
         if code is None:
             yield "HANG"
