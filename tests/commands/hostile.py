@@ -67,7 +67,7 @@ from hostile_cases import (  # noqa: E402
     needs_tensorflow,
 )
 
-SECONDS = 180  # a machine that tests run on is busy; nothing here takes 10 s on a quiet one
+SECONDS = 180  # nothing here takes 10 s on a quiet machine; a busy one gets more
 MEMORY = 6 << 30  # address space of a case
 SMALL_DISK = 300 << 20
 LINKED = 1 << 20  # bytes from which on a copy of the world shares a file with it
@@ -242,7 +242,8 @@ def run(case, place):
         List of (exit code, standard error); the code is None after a hang.
     """
     children = [start(case, place) for _ in range(case.circumstances.get("twice", 1))]
-    number, seconds = case.circumstances.get("stop", (None, SECONDS))
+    patience = SECONDS * max(1, os.getloadavg()[0] / os.cpu_count())
+    number, seconds = case.circumstances.get("stop", (None, patience))
     begin, found = time.monotonic(), []
     for child, reader in children:
         text, end, is_open = b"", begin + seconds, True
@@ -253,7 +254,7 @@ def run(case, place):
             if number is not None and time.monotonic() >= end:
                 with contextlib.suppress(ProcessLookupError):
                     os.kill(child, number)
-                number, end = None, begin + SECONDS
+                number, end = None, begin + patience
         if number is not None and is_open is False:  # it closed its standard error and works on
             while time.monotonic() < end and not os.waitid(
                     os.P_PID, child, os.WEXITED | os.WNOWAIT | os.WNOHANG):
@@ -261,7 +262,7 @@ def run(case, place):
             with contextlib.suppress(ProcessLookupError):
                 os.kill(child, number)
         os.close(reader)
-        found.append((wait_for(child, begin + SECONDS), text.decode("utf-8", "replace")))
+        found.append((wait_for(child, begin + patience), text.decode("utf-8", "replace")))
     return found
 
 

@@ -25,6 +25,7 @@ INDEX = ["index", "runs/mine", "--images", "photographs"]
 QUERY = ["query", "gallery", PHOTO]
 SERVE = ["serve", "gallery", "--port", "0"]
 FIND = ["find", "scenes/0.png", "scenes"]
+DRY_RUN = ["--dry_run", "--datasets", "2", "--methods", "itq", "dcbh"]
 GRID = ["--datasets", "2", "--methods", "itq", "--bits", "12", "--seeds", "0", "--out", "grid"]
 TF_CONFIG = '{"cluster": {"worker": ["127.0.0.1:%s", "127.0.0.1:9"]}, "task": %s}'
 
@@ -197,7 +198,7 @@ NAME_OPTIONS = [
     ("evaluate", ["runs/itq", "--export", "?"]), ("evaluate", ["runs/itq", "--data_dir", "?"]),
     ("evaluate", ["runs/itq", "?", "--out", "out"]),
     ("evaluate", ["runs/itq", "runs/mine", "--out", "?"]),
-    ("reproduce", ["--dry_run", "--datasets", "2", "--out", "?"]),
+    ("reproduce", DRY_RUN + ["--out", "?"]),
     ("reproduce", ["--dry_run", "--datasets", "?"]),
     ("reproduce", ["--dry_run", "--methods", "?"]),
     ("reproduce", ["--dry_run", "--datasets", "mine", "--data_dir", "?", "--out", "new"]),
@@ -266,11 +267,11 @@ NUMBER_OPTIONS = [
     ("main", ["--resume", "--run_dir", "runs/itq", "--epochs", "?"]),
     ("main", ["--method", "itq", "--dataset_flag", "?"]),
     ("main", ITQ + ["--run_dir", "new", "--worker_timeout", "?"]),
-    ("reproduce", ["--dry_run", "--datasets", "2", "--out", "new", "--bits", "?"]),
-    ("reproduce", ["--dry_run", "--datasets", "2", "--out", "new", "--seeds", "?"]),
-    ("reproduce", ["--dry_run", "--datasets", "2", "--out", "new", "--jobs", "?"]),
-    ("reproduce", ["--dry_run", "--datasets", "2", "--out", "new", "--unseen_splits", "?"]),
-    ("reproduce", ["--dry_run", "--datasets", "2", "--out", "new", "--epochs", "?"]),
+    ("reproduce", DRY_RUN + ["--out", "new", "--bits", "?"]),
+    ("reproduce", DRY_RUN + ["--out", "new", "--seeds", "?"]),
+    ("reproduce", DRY_RUN + ["--out", "new", "--jobs", "?"]),
+    ("reproduce", DRY_RUN + ["--out", "new", "--unseen_splits", "?"]),
+    ("reproduce", DRY_RUN + ["--out", "new", "--epochs", "?"]),
     ("search", ["info", "gallery", "--far", "?"]),
     ("search", ["remove", "gallery", "--id", "?"]), ("search", ["remove", "gallery", "--id", "1",
                                                                 "?"]),
