@@ -215,11 +215,6 @@ def quiet_pillow():
         yield
 
 
-def readable_extensions():
-    """Lower-case endings of the files that can be read here."""
-    return EXTENSIONS + AVIF_EXTENSIONS * ("AVIF" in _readable_formats())
-
-
 @functools.lru_cache(maxsize=None)
 def _readable_formats():
     """Those of FORMATS that can be read here."""

@@ -20,9 +20,9 @@ DEFAULT_CROPS = {"folder": "detect", "lfw": "box", "facescrub": "box", "youtube_
 DEFAULT_FRACTIONS = {"youtube_faces": 0.5}
 
 FEWEST_PEOPLE = 2  # on either side of --unseen: with one there is nobody to mistake for another
-# What --test_images and --min_images are by default: of the published sets, as in their protocols;
-# of a folder, what the album allows (faces.splits).
-PUBLISHED_TEST_IMAGES, PUBLISHED_MIN_IMAGES = 5, 10
+# What --test_images is by default: of the published sets, as in their protocols; of a folder, what
+# the album allows (faces.splits).
+PUBLISHED_TEST_IMAGES = 5
 
 
 class Preparation(NamedTuple):
