@@ -50,7 +50,7 @@ from gallery import (
 )
 from gallery import groups as grouping
 from gallery.engines import ENGINES, IvfIndex, choose_engine, open_index
-from gallery.store import Gallery
+from gallery.store import NO_GROUP, NOBODY, Gallery
 from runtime import files
 from runtime.command_line import ArgumentParser, check_output, run_command
 from runtime.errors import Failed, UserError, one_line
@@ -222,6 +222,11 @@ def groups(arguments):
             raise UserError(f"--json is {options.json}; its name must end in .json")
         if not options.overwrite:
             output_files.check_replaceable(options.json)
+    with _gallery(options.gallery) as gallery:
+        waiting = len(gallery) > grouping.EXACT_FACES and (
+            (gallery.people == NOBODY) & (gallery.groups == NO_GROUP)).any()
+    if waiting:
+        grouping.group_new(gallery.path)
     with _gallery(options.gallery) as gallery:
         found = grouping.groups_of(gallery)
         suggested = grouping.suggestions(gallery, found)

@@ -20,7 +20,7 @@ import numpy as np
 
 from evaluation.nearest import unit_vectors
 from gallery.engines import build_index, choose_engine
-from gallery.store import NO_GROUP, NOBODY, PERSON, PHOTOGRAPH
+from gallery.store import NO_GROUP, NOBODY, PERSON, PHOTOGRAPH, Writer
 
 NEW = -1  # number of a face's group: not looked at yet
 
@@ -65,18 +65,29 @@ class Suggestion(NamedTuple):
     distance: float
 
 
-def regroup(writer):
+def group_new(path):
+    """Groups the new faces of a gallery of any size; see regroup."""
+    with Writer(path) as writer:
+        regroup(writer, at_any_size=True)
+        writer.commit()
+
+
+def regroup(writer, at_any_size=False):
     """Looks at the faces that are in no group and have no name, and groups them.
 
     Args:
         writer: gallery.store.Writer; its gallery stays as it is if faces lack embeddings.
+        at_any_size: also where there are more than EXACT_FACES faces; reading a million takes
+            longer than adding one photograph should.
 
     Returns:
-        int, how many faces were looked at.
+        int, how many faces were looked at; None where there are too many.
     """
     if not writer.rows("SELECT 1 FROM faces JOIN embeddings ON face = id WHERE person IS NULL AND "
                        "by_hand = 0 AND id NOT IN (SELECT face FROM groups) LIMIT 1"):
         return 0
+    if not at_any_size and writer.rows("SELECT count(*) FROM faces")[0][0] > EXACT_FACES:
+        return None
     rows = writer.rows(
         f"SELECT id, {PERSON}, by_hand, {PHOTOGRAPH}, coalesce(groups.number, {NEW}), code "
         "FROM faces LEFT JOIN groups ON face = id ORDER BY id")

@@ -165,7 +165,9 @@ def _look_at_faces(writer, report, read_xmp):
     """Names faces as sidecars say, if that is wanted, and groups those without a name."""
     if read_xmp:
         read_names(writer, report)
-    regroup(writer)
+    if regroup(writer) is None:
+        report.notes.append(f"new faces have no group yet; python search.py groups {writer.path} "
+                            "groups them")
 
 
 def _has_encoder(writer):

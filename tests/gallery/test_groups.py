@@ -16,7 +16,7 @@ from tiny_gallery import colour, write_gallery
 import search
 from evaluation import packing
 from evaluation.nearest import unit_vectors
-from gallery import indexing, marking, people
+from gallery import groups, indexing, marking, people
 from gallery.groups import groups_of, join_clusters, limits, near_pairs, regroup, suggestions
 from gallery.store import MIGRATION, Gallery, Writer
 from runtime.errors import UserError
@@ -83,6 +83,15 @@ def test_like_faces_form_groups(path):
     g, h, i = add_faces(path, [7, 179, 270])
     assert found(path) == ({}, [{a, b, c, g}, {d, e}, {f, h}, {i}])
     assert [number(path, face) for face in (g, d, h, i)] == [1, 2, 3, 4]
+
+
+def test_groups_of_a_large_gallery_wait_until_they_are_asked_for(path, monkeypatch, capsys):
+    monkeypatch.setattr(groups, "EXACT_FACES", 2)
+    a, b, c = add_faces(path, [0, 5, 90])
+    assert found(path) == ({}, [])
+    search.main(["groups", path])
+    assert found(path) == ({}, [{a, b}, {c}])
+    capsys.readouterr()
 
 
 def test_nobody_is_twice_in_a_photograph(path):
