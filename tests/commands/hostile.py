@@ -390,7 +390,8 @@ def faults_of(case, results):
         lines = [line for line in text.splitlines() if line.strip()]
         errors = [line for line in lines if line.startswith("error: ")]
         others = [line for line in lines
-                  if not line.startswith(("error: ", "note: ", "not copied: ", "not written: "))]
+                  if not line.startswith(("error: ", "note: ", "not copied: ", "not written: ",
+                                          "failed: "))]
         stopped = "stop" in case.circumstances
         if code is None:
             yield "HANG"
