@@ -89,7 +89,7 @@ class DCBH(Loss):
     """The five terms of DCBH; a weight of 0 leaves a term out, with what it alone needs.
 
     Args:
-        config: a config.Config, or anything with `settings` and method, num_bits, block_length.
+        config: a config.Config, or anything with the settings named in `settings`.
     """
 
     title = "DCBH"

@@ -226,7 +226,10 @@ def groups(arguments):
         waiting = len(gallery) > grouping.EXACT_FACES and (
             (gallery.people == NOBODY) & (gallery.groups == NO_GROUP)).any()
     if waiting:
-        grouping.group_new(gallery.path)
+        try:
+            grouping.group_new(gallery.path)
+        except UserError as error:  # read-only, or somebody else writes: what there is, is shown
+            print(f"note: new faces have no group yet: {error}", file=sys.stderr)
     with _gallery(options.gallery) as gallery:
         found = grouping.groups_of(gallery)
         suggested = grouping.suggestions(gallery, found)

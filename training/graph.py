@@ -101,7 +101,7 @@ def build_step_graph(config, num_classes, workers=None):
         images = _images_placeholder(config)
         labels = tf.placeholder(tf.int32, [None], "labels")
         loss = loss_of(config)
-        network = build_network(images, config, True, loss.has_classifiers and num_classes,
+        network = build_network(images, config, True, num_classes if loss.has_classifiers else None,
                                 joint.batch_norm)
         inference = build_network(images, config, False)
         progress = tf.placeholder_with_default(np.float32(1.0), [], "progress")

@@ -89,6 +89,9 @@ def test_groups_of_a_large_gallery_wait_until_they_are_asked_for(path, monkeypat
     monkeypatch.setattr(groups, "EXACT_FACES", 2)
     a, b, c = add_faces(path, [0, 5, 90])
     assert found(path) == ({}, [])
+    with Writer(path):  # somebody else writes
+        search.main(["groups", path])
+    assert found(path) == ({}, [])
     search.main(["groups", path])
     assert found(path) == ({}, [{a, b}, {c}])
     capsys.readouterr()
