@@ -93,6 +93,9 @@ def parse_command_line(arguments):
     parser.add_argument("--min_images", type=int, metavar="N",
                         help="people with fewer are left out (default: one more than "
                              f"--test_images, or 2; {published}: twice --test_images)")
+    parser.add_argument("--max_images", type=int, metavar="N",
+                        help="take at most N of each person's usable photographs, spread evenly "
+                             "over their names' order (default: all)")
     parser.add_argument("--drop_near_duplicates", action="store_true",
                         help="keep only the first of a person's images whose perceptual hashes "
                              f"differ in at most {NEAR_BITS} of 64 bits")
@@ -151,6 +154,12 @@ def check_counts(options):
     if not test_images < options.min_images <= 10 ** 9 + 1:
         raise UserError(f"--min_images must be above --test_images ({test_images}), so that "
                         "something is left to train on")
+    if options.max_images is not None:
+        if options.source == "youtube_faces":
+            raise UserError("--max_images does not go with --source youtube_faces, which has a "
+                            "number of frames of its own")
+        if options.max_images < options.min_images:
+            raise UserError(f"--max_images must be at least --min_images ({options.min_images})")
 
 
 def check_crop_options(options):

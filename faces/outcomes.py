@@ -24,6 +24,7 @@ REASONS = {
     "near_duplicate": "nearly the same as an earlier one",
     "copy_of_test": "exact copy of a test image",
     "not_sampled": "frame was not sampled",
+    "beyond_max_images": "the person has more photographs than --max_images",
     "too_few_images": "too few usable photographs of the person",
 }
 

@@ -79,7 +79,8 @@ def prepare_dataset(options):
         if cache:
             cache.close()
     split = splits.split_faces(photos, faces, options.seed, options.test_images,
-                               options.min_images, options.drop_near_duplicates, planned)
+                               options.min_images, options.max_images,
+                               options.drop_near_duplicates, planned)
     outcomes = split.outcomes
     photos += unread
     faces += [None] * len(unread)

@@ -35,8 +35,8 @@ class Split(NamedTuple):
     shared: list
 
 
-def split_faces(photos, faces, seed, test_images=None, min_images=2, drop_near_duplicates=False,
-                planned=None):
+def split_faces(photos, faces, seed, test_images=None, min_images=2, max_images=None,
+                drop_near_duplicates=False, planned=None):
     """Decides for every photograph where it goes.
 
     Args:
@@ -46,6 +46,8 @@ def split_faces(photos, faces, seed, test_images=None, min_images=2, drop_near_d
         test_images: int, test images of each person; None: half of the person's, at most
             MOST_TEST_IMAGES.
         min_images: int, people with fewer usable photographs are left out.
+        max_images: int, of a person with more, this many are taken, spread evenly over the order
+            of `photos`; None: all.
         drop_near_duplicates: of photographs of one person that are nearly the same, keep the first.
         planned: of each photograph TRAIN or TEST where that is settled (sampled frames); else None.
 
@@ -70,7 +72,11 @@ def split_faces(photos, faces, seed, test_images=None, min_images=2, drop_near_d
     times = Counter(pixels[index] for indices in by_person.values() for index in indices)
     names = []
     for name in sorted(by_person):
-        indices = by_person[name]
+        usable = by_person[name]
+        indices = usable if max_images is None else [
+            usable[place] for place in _evenly(len(usable), max_images)]
+        for index in set(usable).difference(indices):
+            outcomes[index] = Outcome(LEFT_OUT, "beyond_max_images")
         if len(indices) < min_images:
             split = None
         elif planned is not None:

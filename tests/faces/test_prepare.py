@@ -421,6 +421,8 @@ def test_youtube_frames_come_from_different_videos(run, tmp_path, monkeypatch):
     (["--name", "train_folder_facescrub"], "taken"), (["--test_images", "0"], "test_images"),
     (["--test_images", "9"], "no person.*10 usable.*--min_images"),
     (["--min_images", "2"], "--min_images.*--test_images"), (["--images", ""], "--images.*empty"),
+    (["--min_images", "5", "--max_images", "4"], "--max_images.*--min_images"),
+    (["--source", "youtube_faces", "--max_images", "30"], "--max_images"),
     (["--test_images", "9" * 310], "test_images"), (["--min_images", "9" * 310], "min_images"),
     (["--size", "9" * 310], "size"), (["--margin", "9" * 310], "margin"),
     (["--crop", "box", "--crop_box", "1,2," + "9" * 310 + ",4"], "--crop_box"),
@@ -649,6 +651,15 @@ def test_a_share_of_the_people_is_kept_out_of_training(run, eight_people):
                          name="other", images=eight_people).folder / "unseen_labels.txt")
                     .read_text(encoding="utf-8").split()) for seed in (1, 2, 3)}
     assert len(others | {tuple(unseen_names)}) > 1
+
+
+def test_max_images_takes_photographs_spread_evenly_over_the_names(run, eight_people):
+    made = run("--test_images", 1, "--max_images", 3, images=eight_people)
+    assert made.manifest["num_train"] == 16 and made.manifest["num_test"] == 8
+    rows = made.images()
+    assert {os.path.basename(path) for path, row in rows.items() if row["identity"] == "P0"
+            and row["status"] != "left_out"} == {"0.png", "2.png", "4.png"}
+    assert made.manifest["photographs"]["left_out"] == {"beyond_max_images": 17}
 
 
 def test_a_run_reads_the_people_kept_out_unless_a_fold_is_left_out(run, eight_people):
