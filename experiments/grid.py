@@ -10,6 +10,7 @@ from config import ROOT, Config, Dataset, find_dataset
 from evaluation.open_set import FOLDS
 from experiments.estimate import device_kind, measure_cost
 from methods.table import METHODS, method_of, resolve
+from model import backbone_of
 from reports import tables
 from runtime.command_line import duration
 from runtime.errors import UserError
@@ -49,6 +50,10 @@ GRID_METHODS = {
        for name, method in METHODS.items() if name != "dcbh"},
     "dlbhc": Variant("DLBHC", dict(method="ssdh", ssdh_binary_weight=0.0,
                                    ssdh_balance_weight=0.0)),
+    # Losses of others that do best behind one dense layer, behind block hashing.
+    **{f"{name}_block": Variant(f"{METHODS[name].title}, block hashing layer",
+                                dict(method=name, hash_layer="block"))
+       for name in ("ssdh", "csq")},
 }
 PAPER_DATASETS, PAPER_BITS = (0, 1), (12, 24, 36, 48)
 # The method whose features others take: from the cell of the same data set, bits, seed and fold.
@@ -157,7 +162,7 @@ def make_cells(out, datasets, methods, bits, seeds, given, unseen_splits=(None,)
         unseen_splits: folds of people to keep out of training; None for none.
 
     Returns:
-        A list of Cells; those that take the features of a network come after it.
+        A list of Cells.
 
     Raises:
         UserError: a setting is refused, a data set named twice, or a method takes the features of a
@@ -167,7 +172,6 @@ def make_cells(out, datasets, methods, bits, seeds, given, unseen_splits=(None,)
     names = [find_dataset(flag, data_dir, "--datasets").name for flag in datasets]
     if len(set(names)) < len(names):
         raise UserError("--datasets names a data set twice")
-    methods = sorted(methods, key=lambda name: GRID_METHODS[name].method.needs_features_of)
     cells = []
     for name, seed, fold, method, num_bits in itertools.product(
             names, seeds, unseen_splits, methods, bits):
@@ -176,8 +180,8 @@ def make_cells(out, datasets, methods, bits, seeds, given, unseen_splits=(None,)
                       authors_evaluation=True)
         values.update(variant.settings)
         values = variant.method.without_meaningless(values)
-        if variant.method.needs_features_of:
-            values["features_of"] = str((Path(out) / name / FEATURES_OF / place).absolute())
+        values.update(variant.method.settings_for_network(
+            (Path(out) / name / FEATURES_OF / place).absolute()))
         config, dataset = resolve(values)
         cells.append(Cell(method, config, dataset, RunFolder(Path(out) / name / method / place)))
     for cell in cells:
@@ -231,9 +235,12 @@ class Work(NamedTuple):
     images: float
 
 
+MEASURED = {}  # what fixes the cost of a training step: the Cost, measured once a process
+
+
 def training_work(cells):
     """The Work of each Cell, by name; of each network a few steps are measured."""
-    costs, work = {}, {}
+    work = {}
     for cell in cells:
         config = cell.config
         count = cell.dataset.num_train
@@ -243,11 +250,12 @@ def training_work(cells):
         if not images:
             work[cell.name] = Work(0.0, 0.0, 0)
             continue
-        # Code length, hash layer and losses hardly change the time.
-        key = config.method, cell.dataset.name, config.batch_size
-        if key not in costs:
-            costs[key] = measure_cost(config, cell.dataset)
-        cost = costs[key]
+        # Code length, hash layer and losses hardly change the time; the network does.
+        key = (method_of(config).inputs, backbone_of(config.method), cell.dataset.name,
+               config.batch_size, config.compute_dtype)
+        if key not in MEASURED:
+            MEASURED[key] = measure_cost(config, cell.dataset)
+        cost = MEASURED[key]
         work[cell.name] = Work(cost.start + images * cost.image, images * cost.operations, images)
     return work
 

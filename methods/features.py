@@ -65,6 +65,10 @@ class FeatureMethod(Method):
         """See Method."""
         return super().applicable_settings(settings) | {"features_of", "encode_batch_size"}
 
+    def settings_for_network(self, path):
+        """See Method."""
+        return dict(features_of=str(path))
+
     def check_before_data(self, config, dataset):
         """See Method."""
         open_trained_run(config, dataset)

@@ -82,6 +82,10 @@ class Method(abc.ABC):
             return "face embeddings (prepare.py --embedding)"
         return None
 
+    def settings_for_network(self, path):
+        """Settings that make it use the network of the run at `path`; {} if it uses none."""
+        return {}
+
     def without_meaningless(self, values):
         """A dict of settings without those that mean nothing for what the method takes."""
         left_out = PIXEL_SETTINGS if self.takes_embeddings else ()

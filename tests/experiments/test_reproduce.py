@@ -355,6 +355,7 @@ def measured(monkeypatch):
         methods.append(config.method)
         return estimate.Cost(start=10.0, image=0.05, operations=1e9)
 
+    monkeypatch.setattr(grid, "MEASURED", {})
     monkeypatch.setattr(grid, "measure_cost", measure_cost)
     monkeypatch.setattr(grid, "device_kind", lambda: "CPU")
     return methods
