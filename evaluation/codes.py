@@ -129,7 +129,9 @@ def _as_signs(gallery, queries, refuse, notes):
 def _refuse_values(name, codes, wrong, refuse):
     """Refuses codes: names a wrong value, where it is, and how to mend it."""
     row, bit = np.argwhere(wrong)[0]
-    found = f"{name} holds {codes[row, bit]} at row {row}, bit {bit} (and {wrong.sum() - 1} more)"
+    count = wrong.sum()
+    found = (f"{name} holds {codes[row, bit]} at row {row}, bit {bit}"
+             + f", the first of {count} such values" * (count > 1))
     if codes.dtype == np.uint8 and codes.max() > 1:
         refuse(f"{found}: these look like bits packed into bytes; unpack them with codes = "
                "np.unpackbits(codes, axis=1)[:, :num_bits]")
@@ -217,8 +219,9 @@ def _read_mat(path):
                      for name, shape, _ in io.whosmat(stream)}
             missing = [name for name in Codes._fields[:4] if name not in sizes]
             if missing:
+                held = one_line(", ".join(sizes) or "nothing", 200)
                 raise UserError(f"{path} has no variable {missing[0]}; it needs "
-                                f"{', '.join(Codes._fields[:4])}")
+                                f"{', '.join(Codes._fields[:4])}, and holds {held}")
             if max(sizes[name] for name in Codes._fields[:4]) > MAX_VALUES:
                 raise UserError(f"{path} holds an array of more than {MAX_VALUES} values")
             stream.seek(0)
