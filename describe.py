@@ -17,13 +17,13 @@ import stat
 from pathlib import Path
 
 from config import ROOT, find_dataset
-from faces.contact_sheet import contact_sheet
 from faces.describe import describe, report_lines
+from reports.contact_sheet import contact_sheet
 from runtime.command_line import ArgumentParser, path, run_command
 from runtime.errors import UserError
 from runtime.files import open_regular, reading, replacing
 
-MARK = b"DCBH contact sheet"  # stands in each page of faces/contact_sheet.html
+MARK = b"DCBH contact sheet"  # stands in each page of reports/templates/contact_sheet.html
 
 
 def check_sheet(path):

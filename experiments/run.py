@@ -14,11 +14,11 @@ from faces import mislabelled
 from methods.run import load_run
 from methods.table import method_of, resolve
 from reports import columns, page
+from reports.html import data_url
 from reports.runs import read_record
 from reports.summary import closing_notes, summarise
 from runtime.command_line import duration
 from runtime.errors import UserError
-from runtime.pages import data_url
 from runtime.provenance import noting_end
 from training.distributed.coordination import ALONE
 from training.distributed.session import LostWorker

@@ -9,7 +9,7 @@ from PIL.PngImagePlugin import PngInfo
 
 from faces.photographs import decode_photograph
 from gallery import output_files, texts
-from runtime.pages import data_url, render
+from reports.html import data_url, render
 
 TEMPLATE = Path(__file__).resolve().parent / "templates" / "contact_sheet.html"
 CELL, MARGIN, LINE = 96, 12, 13  # pixels of the PNG

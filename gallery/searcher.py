@@ -17,8 +17,8 @@ from gallery.answers import MOST_TOP, Judge
 from gallery.engines import Index
 from gallery.questions import check_embedder, encoder_input, find_faces, is_more_than_a_face
 from gallery.store import Gallery
+from reports.html import data_url
 from runtime.errors import Failed, UserError
-from runtime.pages import data_url
 
 PAGE = 24  # faces a page, unless asked for otherwise
 MOST_PAGE = 200

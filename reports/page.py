@@ -11,8 +11,8 @@ from markupsafe import Markup
 from evaluation.codes import Codes
 from reports import columns, figures, ranking, runs, style, summary
 from reports.columns import counted
+from reports.html import render
 from runtime.errors import UserError
-from runtime.pages import render
 
 TEMPLATES = Path(__file__).resolve().parent / "templates"
 CARDS = ("top_1_accuracy", "r_precision", "precision_radius_2", "recall_radius_2")

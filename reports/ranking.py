@@ -8,7 +8,7 @@ import data_loader
 from evaluation import metrics, vectors
 from evaluation.codes import Codes
 from evaluation.distances import DistanceCounts
-from runtime.pages import data_url
+from reports.html import data_url
 
 CURVE_POINTS = 150  # of a curve beyond the ranks that metrics computes
 # Queries shown of each kind: more failures than successes, since they teach more.

@@ -11,8 +11,8 @@ from face_pictures import photo
 import data_loader
 import describe as command
 from config import find_dataset
-from faces.contact_sheet import contact_sheet
 from faces.describe import describe, report_lines
+from reports.contact_sheet import contact_sheet
 from runtime.errors import UserError
 
 

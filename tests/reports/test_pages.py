@@ -14,9 +14,9 @@ from evaluation.codes import checked_codes
 from evaluation.saving import unseen_results
 from methods.table import resolve
 from reports import runs, tables
+from reports.html import data_url
 from reports.page import write_comparison, write_report, write_unfinished_report
 from runtime.output_folder import OutputFolder
-from runtime.pages import data_url
 from runtime.run_folder import RunFolder
 
 NAMES = ["<b>Ann</b> & \"Ann\"", r"a$\x$ _under", "\u738b\u5c0f\u660e", "x" * 60]

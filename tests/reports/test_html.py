@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from runtime.pages import data_url, render
+from reports.html import data_url, render
 
 
 def decoded(address, kind):

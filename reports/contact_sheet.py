@@ -6,9 +6,9 @@ from typing import NamedTuple
 import numpy as np
 
 import data_loader
-from runtime.pages import data_url, render
+from reports.html import data_url, render
 
-TEMPLATE = Path(__file__).with_name("contact_sheet.html")
+TEMPLATE = Path(__file__).resolve().parent / "templates" / "contact_sheet.html"
 # Images on a page, so that a browser can show it (about 1.3 kB each); each person has at least 4
 # of a split and at most 40.
 MOST_IMAGES, LEAST_OF_A_SPLIT, MOST_OF_A_SPLIT = 20000, 4, 40
