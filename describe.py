@@ -18,7 +18,7 @@ from pathlib import Path
 
 from config import ROOT, find_dataset
 from faces.describe import describe, report_lines
-from reports.contact_sheet import contact_sheet
+from reports.html import contact_sheet
 from runtime.command_line import ArgumentParser, path, run_command
 from runtime.errors import UserError
 from runtime.files import open_regular, reading, replacing

@@ -1,11 +1,19 @@
-"""HTML pages: how a template is filled in, and how a page holds a picture."""
+"""HTML pages: filled-in templates, pictures within a page, the contact sheet of a data set."""
 
 import base64
 import io
+from pathlib import Path
 
 import jinja2
 import numpy as np
 from PIL import Image
+
+import data_loader
+
+TEMPLATES = Path(__file__).resolve().parent / "templates"
+# Images of a contact sheet, so that a browser can show it (about 1.3 kB each); each person has at
+# least 4 of a split and at most 40.
+MOST_IMAGES, LEAST_OF_A_SPLIT, MOST_OF_A_SPLIT = 20000, 4, 40
 
 
 def render(template, **values):
@@ -46,3 +54,41 @@ def _encoded(image, jpeg_quality):
         grey = (image == image[..., :1]).all()
         (picture.convert("L") if grey else picture).save(stream, "PNG")  # a third of the bytes
     return stream.getvalue()
+
+
+def contact_sheet(dataset, train, test):
+    """A page that shows who is who in a data set: one row a person, so that wrong faces are seen.
+
+    Args:
+        dataset: a config.Dataset.
+        train, test: its ImageSets.
+
+    Returns:
+        HTML, complete in itself.
+    """
+    names = (data_loader.identity_names(dataset)
+             or [f"person {label}" for label in range(dataset.num_identities)])
+    most = int(np.clip(MOST_IMAGES // (2 * len(names)), LEAST_OF_A_SPLIT, MOST_OF_A_SPLIT))
+    files = data_loader.image_files(dataset)
+    people, largest = [], 0
+    for label, name in enumerate(names):
+        person = dict(name=name)
+        for which, split in (("train", train), ("test", test)):
+            indices = np.flatnonzero(split.labels == label)
+            person[which + "_count"] = len(indices)
+            person[which] = _shown(split, indices, most, files.get(which, {}), which)
+            largest = max(largest, len(indices))
+        people.append(person)
+    return render(TEMPLATES / "contact_sheet.html", title=dataset.title, people=people, most=most,
+                  shortened=largest > most)
+
+
+def _shown(split, indices, most, files, which):
+    """Texts and addresses of some images' pictures, spread evenly over the file order."""
+    if not len(indices):
+        return []
+    places = np.linspace(0, len(indices) - 1, min(most, len(indices))).round().astype(int)
+    chosen = indices[places]
+    return [dict(text=files.get(index, f"{which} image {index}"),
+                 source=data_url(image, jpeg_quality=85))
+            for index, image in zip(chosen.tolist(), data_loader.displayable(split, chosen))]

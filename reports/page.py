@@ -4,17 +4,15 @@ A page is one file that loads nothing else, for light and dark screens.
 """
 
 import datetime
-from pathlib import Path
 
 from markupsafe import Markup
 
 from evaluation.codes import Codes
 from reports import columns, figures, ranking, runs, style, summary
 from reports.columns import counted
-from reports.html import render
+from reports.html import TEMPLATES, render
 from runtime.errors import UserError
 
-TEMPLATES = Path(__file__).resolve().parent / "templates"
 CARDS = ("top_1_accuracy", "r_precision", "precision_radius_2", "recall_radius_2")
 FLOAT_CARDS = ("top_1_accuracy", "r_precision", "precision_at_50", "mAP_euclidean")
 

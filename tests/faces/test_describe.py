@@ -12,7 +12,7 @@ import data_loader
 import describe as command
 from config import find_dataset
 from faces.describe import describe, report_lines
-from reports.contact_sheet import contact_sheet
+from reports.html import contact_sheet
 from runtime.errors import UserError
 
 
