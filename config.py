@@ -16,7 +16,6 @@ from typing import NamedTuple, Optional, Union
 from published_losses.table import with_loss_settings
 from runtime import files
 from runtime.errors import UserError
-from runtime.replacement import folders_aside
 from runtime.settings import checked_value, nearest_names, setting, setting_names
 
 IMAGE_SIZE = 32  # pixels a side; the network's four poolings leave 2x2 of it
@@ -268,7 +267,7 @@ def find_dataset(flag, data_dir, setting="dataset_flag"):
     if isinstance(flag, str) and DATASET_NAME.match(flag):
         if os.path.isfile(data_dir / flag / "manifest.json"):
             return _prepared_dataset(flag, data_dir / flag)
-        for folder in folders_aside(data_dir / flag):  # a killed prepare.py --overwrite left it
+        for folder in files.folders_aside(data_dir / flag):  # of a killed prepare.py --overwrite
             aside = f"; {folder} is the old data set of an interrupted --overwrite: rename it to " \
                     f"{flag}, or prepare again"
     published = ", ".join(f"{number} ({dataset.title})" for number, dataset in DATASETS.items())

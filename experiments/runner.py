@@ -14,9 +14,9 @@ from tqdm import tqdm
 
 from experiments.grid import Cell
 from runtime.command_line import duration
-from runtime.devices import visible_devices
 from runtime.errors import UserError
 from runtime.output_folder import OutputFolder
+from runtime.tensorflow import visible_devices
 
 POLL_SECONDS = 0.2
 

@@ -2,22 +2,31 @@
 
 import contextlib
 import csv
+import glob
 import hashlib
 import json
 import os
 import pickle
-import re
 import shutil
 
 import numpy as np
 
 from faces.detection import Face
 from faces.embedding import embeddings_file
-from faces.outcomes import SPLITS
-from faces.splits import seed_for
+from faces.splits import SPLITS, seed_for
 from runtime.errors import UserError
-from runtime.files import flush, flush_tree, is_alive, read_json, writing
-from runtime.replacement import folders_aside, put_back, remove, set_aside
+from runtime.files import (
+    flush,
+    flush_tree,
+    folders_aside,
+    put_back,
+    read_json,
+    remove_replaced,
+    remove_temporaries,
+    set_aside,
+    temporary_path,
+    writing,
+)
 
 MANIFEST = "manifest.json"  # which makes a folder a data set
 ROWS_A_FILE = 10000
@@ -177,10 +186,10 @@ def new_folder(path, overwrite):
     Raises:
         UserError: it cannot be written, or another process made `path` meanwhile.
     """
-    temporary = path.with_name(f".preparing_{path.name}_{os.getpid()}")
+    temporary = temporary_path(path)
     with writing(path):
         path.parent.mkdir(parents=True, exist_ok=True)
-        _clear_leftovers(path)
+        remove_temporaries(path.parent, [f".{glob.escape(path.name)}.*.tmp"])
         temporary.mkdir()
         try:
             yield temporary
@@ -200,13 +209,4 @@ def new_folder(path, overwrite):
             shutil.rmtree(temporary, ignore_errors=True)
         if aside:
             with contextlib.suppress(OSError):
-                remove(aside, last=(MANIFEST,))
-
-
-def _clear_leftovers(path):
-    """Removes what killed processes left half-made of the same data set."""
-    left = re.compile(rf"\.preparing_{re.escape(path.name)}_([0-9]{{1,9}})\Z")
-    for folder in path.parent.iterdir():
-        match = left.match(folder.name)
-        if match and folder.is_dir() and not is_alive(int(match.group(1))):
-            shutil.rmtree(folder, ignore_errors=True)
+                remove_replaced(aside, last=(MANIFEST,))

@@ -4,8 +4,8 @@ import os
 import re
 from typing import NamedTuple
 
-from evaluation.saving import UNSEEN_RESULTS
-from runtime import command_line
+from evaluation.vectors import UNSEEN_RESULTS
+from runtime.command_line import duration
 
 QUALITY, UNSEEN, CODES, COST = "quality", "people never seen", "codes", "cost"
 
@@ -129,13 +129,6 @@ def shown(name, value):
     if kind == "large":
         return large(value)
     return f"{value:.4f}" if isinstance(value, float) else f"{value:,}"
-
-
-def duration(seconds):
-    """Seconds for people: 0.04 s, 7.2 s, 41 s, 2 min 41 s, 3 h 05 min."""
-    if seconds < 0.995:
-        return f"{seconds:.2g} s"
-    return f"{seconds:.1f} s" if seconds < 9.95 else command_line.duration(seconds)
 
 
 def large(count):

@@ -14,9 +14,10 @@ import numpy as np
 from config import ROOT
 from evaluation.codes import load_codes
 from reports import figures, ranking
-from reports.columns import UNKNOWN, Entry, counted, duration, large
+from reports.columns import UNKNOWN, Entry, counted, large
 from reports.page import embedded, write_page
 from reports.runs import dataset_title
+from runtime.command_line import duration
 from runtime.errors import UserError
 from runtime.run_folder import RunFolder
 

@@ -29,8 +29,8 @@ HEADER = re.compile(
 ARRAY_TYPE = re.compile(r"[<>|=]?(b1|[iu][1248]|f[248]|[SU][0-9]{1,4})")
 
 
-class _Refused(Exception):
-    """The file is not such an archive; the text says why."""
+class Refused(Exception):
+    """The file does not hold the arrays that are sought; the text says why."""
 
 
 class _BoundedFile(io.FileIO):
@@ -43,7 +43,7 @@ class _BoundedFile(io.FileIO):
         if size < 0:
             size = os.fstat(self.fileno()).st_size - self.tell()
         if size > 2 * CHUNK:
-            raise _Refused("its list of entries is too long or damaged")
+            raise Refused("its list of entries is too long or damaged")
         return super().read(max(size, 0))
 
 
@@ -62,7 +62,7 @@ def read_arrays(path, names, optional_names=()):
         UserError: unreadable, damaged, encrypted or oversized, or an array is missing or holds
             neither numbers nor strings.
     """
-    with _in_one_line(path, "not a whole .npz file"), _BoundedFile(path) as stream, \
+    with in_one_line(path, "not a whole .npz file"), _BoundedFile(path) as stream, \
             zipfile.ZipFile(stream) as archive:
         entries = _find_entries(archive, names, optional_names)
         _check_sizes(entries, os.fstat(stream.fileno()).st_size)
@@ -82,12 +82,12 @@ def read_array(path):
     Raises:
         UserError: unreadable, damaged, or no array of numbers or strings.
     """
-    with _in_one_line(path, "not a whole .npy file"), _BoundedFile(path) as stream:
+    with in_one_line(path, "not a whole .npy file"), _BoundedFile(path) as stream:
         return _read_stream(stream, os.fstat(stream.fileno()).st_size, "it")
 
 
 @contextlib.contextmanager
-def _in_one_line(path, damaged):
+def in_one_line(path, damaged):
     """Raises a UserError that names the file in place of whatever reading it raises."""
     try:
         yield
@@ -96,11 +96,11 @@ def _in_one_line(path, damaged):
         reason = f"cannot be read ({error.strerror or error})"
     except UserError:
         raise
-    except _Refused as error:
+    except Refused as error:
         reason = str(error)
     except MemoryError:
         reason = "does not fit into memory"
-    except Exception as error:  # zipfile, zlib and numpy raise nearly anything for a damaged file
+    except Exception as error:  # zipfile, zlib, numpy and unpickling raise nearly anything
         reason = f"{damaged} ({type(error).__name__}: {error})"
     raise UserError(f"{path}: {one_line(reason, 200)}")
 
@@ -110,30 +110,30 @@ def _find_entries(archive, names, optional_names):
     present = {entry.filename: entry for entry in archive.infolist()}
     missing = [name for name in names if name + ".npy" not in present]
     if missing:
-        raise _Refused(f"has no {', '.join(missing)}; an .npz file with {', '.join(names)} is "
-                       f"needed")
+        raise Refused(f"has no {', '.join(missing)}; an .npz file with {', '.join(names)} is "
+                      f"needed")
     entries = {name: present[name + ".npy"] for name in list(names) + list(optional_names)
                if name + ".npy" in present}
     for name, entry in entries.items():
         if entry.flag_bits & ENCRYPTED:
-            raise _Refused(f"{name} is encrypted")
+            raise Refused(f"{name} is encrypted")
         if entry.compress_type not in (zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED):
-            raise _Refused(f"{name} is compressed in a way that numpy does not use")
+            raise Refused(f"{name} is compressed in a way that numpy does not use")
     return entries
 
 
 def _check_sizes(entries, file_size):
-    """Raises _Refused for entries that hold more than the file, or unpack to too much."""
+    """Raises Refused for entries that hold more than the file, or unpack to too much."""
     for name, entry in entries.items():
         if entry.compress_size > file_size or (
                 entry.compress_type == zipfile.ZIP_STORED
                 and entry.compress_size != entry.file_size):
-            raise _Refused(f"{name} claims more bytes than the file has")
+            raise Refused(f"{name} claims more bytes than the file has")
     unpacked = sum(entry.file_size for entry in entries.values()
                    if entry.compress_type == zipfile.ZIP_DEFLATED)
     if unpacked > MAX_UNPACKED:
-        raise _Refused(f"its arrays unpack to {unpacked / 1e9:.3g} GB, above the limit of "
-                       f"{MAX_UNPACKED / 1e9:.3g} GB; store them uncompressed (numpy.savez)")
+        raise Refused(f"its arrays unpack to {unpacked / 1e9:.3g} GB, above the limit of "
+                      f"{MAX_UNPACKED / 1e9:.3g} GB; store them uncompressed (numpy.savez)")
 
 
 def _read_stream(stream, file_size, name):
@@ -143,14 +143,14 @@ def _read_stream(stream, file_size, name):
     for length in shape:
         size *= length
     if size != file_size - header_size:
-        raise _Refused(f"{name} claims shape ({', '.join(map(str, shape))}) of {dtype}, but the "
-                       f"file holds {file_size - header_size} bytes of it")
+        raise Refused(f"{name} claims shape ({', '.join(map(str, shape))}) of {dtype}, but the "
+                      f"file holds {file_size - header_size} bytes of it")
     values = _read_values(stream, size, name)
     if dtype.kind == "b" and np.any(values > 1):
-        raise _Refused(f"{name} holds truth values other than 0 and 1")
+        raise Refused(f"{name} holds truth values other than 0 and 1")
     if dtype.kind == "U" and np.any(
             values.view(np.dtype("u4").newbyteorder(dtype.byteorder)) > 0x10ffff):
-        raise _Refused(f"{name} holds letters that do not exist")
+        raise Refused(f"{name} holds letters that do not exist")
     return values.view(dtype).reshape(shape, order=order)
 
 
@@ -159,17 +159,17 @@ def _read_header(stream, name):
     start = stream.read(8)
     layout = {b"\x01\x00": "<H", b"\x02\x00": "<I", b"\x03\x00": "<I"}.get(start[6:])
     if start[:6] != b"\x93NUMPY" or layout is None:
-        raise _Refused(f"{name} is not an array of numpy")
+        raise Refused(f"{name} is not an array of numpy")
     length, = struct.unpack(layout, stream.read(struct.calcsize(layout)))
     header = HEADER.fullmatch(stream.read(length)) if length <= MAX_HEADER else None
     if header is None:
-        raise _Refused(f"{name} has a header that is not one of a plain array")
+        raise Refused(f"{name} has a header that is not one of a plain array")
     code = header.group("type").decode("latin1")
     if not ARRAY_TYPE.fullmatch(code):
-        raise _Refused(f"{name} holds {code!r}, neither numbers nor strings")
+        raise Refused(f"{name} holds {code!r}, neither numbers nor strings")
     lengths = header.group("shape").replace(b"L", b"").replace(b",", b" ").split()
     if len(lengths) > MAX_DIMENSIONS or any(len(digits) > 18 for digits in lengths):
-        raise _Refused(f"{name} has no valid shape")
+        raise Refused(f"{name} has no valid shape")
     order = "F" if header.group("fortran") == b"True" else "C"
     return (np.dtype(code), tuple(int(digits) for digits in lengths), order,
             8 + struct.calcsize(layout) + length)
@@ -183,9 +183,9 @@ def _read_values(stream, size, name):
     while done < size:
         count = stream.readinto(view[done:done + CHUNK])
         if not count:
-            raise _Refused(f"{name} ends in the middle")
+            raise Refused(f"{name} ends in the middle")
         done += count
     if stream.read(1):  # reading to the end also compares the checksum
-        raise _Refused(f"{name} is longer than its header says")
+        raise Refused(f"{name} is longer than its header says")
     return values
 

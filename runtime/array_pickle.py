@@ -18,18 +18,17 @@ standard library's unpickler in Python, pickle._Unpickler, runs it here with thr
 import os
 import pickle
 import re
-import struct
 import types
 
 import numpy as np
 
-from runtime.errors import UserError, one_line
+from runtime.array_file import MAX_DIMENSIONS, Refused, in_one_line
+from runtime.errors import one_line
 from runtime.files import open_regular
 
 # 67,177 images as separate arrays of one row each take 1.8 million.
 MAX_OPERATIONS = 1 << 22
 MAX_LINE = 200  # bytes of a number or a name in protocol 0
-MAX_DIMENSIONS = 8
 NUMERIC_TYPE = re.compile(r"b1|[iu][1248]|f[248]")
 BYTEARRAY8 = b"\x96"  # of protocol 5, which Python 3.7 does not know
 TEXT_LINES = pickle.STRING + pickle.UNICODE  # opcodes whose line may be as long as the file
@@ -38,10 +37,6 @@ OPCODES = (b"NIJKMGLF" + b"\x88\x89\x8a" + b"STUVXBC" + b"\x8c\x8d\x8e"  # value
            + b"()]lt" + b"\x85\x86\x87" + b"ae"  # tuples and lists
            + b"pqrghj" + b"\x94"  # the memo
            + b"c" + b"\x93" + b".")  # names, and the end
-
-
-class _Refused(Exception):
-    """A file is not a pickle of two arrays; the text says why."""
 
 
 def read_array_pair(path, row_length):
@@ -60,34 +55,22 @@ def read_array_pair(path, row_length):
     Raises:
         UserError: unreadable, truncated, hostile, not such a pair.
     """
-    try:
+    with in_one_line(path, "not a whole pickle file; download or prepare it again"):
         with open_regular(path) as stream:
             size = os.fstat(stream.fileno()).st_size
             pair = _read_pair(stream, size)
         return _check_shapes(*[_as_array(part, size) for part in pair], row_length)
-    except OSError as error:
-        reason = f"cannot be read ({error.strerror or error})"
-    except _Refused as error:
-        reason = str(error)
-    except MemoryError:
-        reason = "does not fit into memory"
-    except (AttributeError, IndexError, KeyError, TypeError, ValueError, OverflowError,
-            struct.error, pickle.UnpicklingError) as error:
-        # An opcode that finds something else on the stack than any pickler puts there.
-        reason = (f"not a whole pickle file ({type(error).__name__}: {error}); download or prepare "
-                  f"it again")
-    raise UserError(f"{path}: {one_line(reason, 200)}")
 
 
 def _read_pair(stream, size):
     """The two values of the pickle that fills a file of `size` bytes."""
     pair = _ArrayUnpickler(stream, size).load()
     if type(pair) not in (tuple, list) or len(pair) != 2:
-        raise _Refused("holds no pair (images, labels)")
+        raise Refused("holds no pair (images, labels)")
     rest = size - stream.tell()
     if rest:
-        raise _Refused(f"{rest} bytes follow the pickled pair"
-                       f"{' (a second pickle?)' if rest > 1 else ''}; a file holds one pair")
+        raise Refused(f"{rest} bytes follow the pickled pair"
+                      f"{' (a second pickle?)' if rest > 1 else ''}; a file holds one pair")
     return pair
 
 
@@ -95,21 +78,21 @@ def _as_array(part, size):
     """The array of an _Array, of a list of numbers or of a list of rows."""
     if type(part) is _Array:
         if part.value is None:
-            raise _Refused("an array in it has no content")
+            raise Refused("an array in it has no content")
         return part.value
     if type(part) not in (list, tuple):
-        raise _Refused("holds no pair (images, labels)")
+        raise Refused("holds no pair (images, labels)")
     rows = [row.value if type(row) is _Array else row for row in part]
     lengths = {_row_length(row) for row in rows} or {None}
     if len(lengths) > 1:
-        raise _Refused("its rows are not equally long")
+        raise Refused("its rows are not equally long")
     length = lengths.pop()
     if len(rows) * (length or 1) > size:
-        raise _Refused("its lists hold more numbers than the file has bytes (a hostile file?)")
+        raise Refused("its lists hold more numbers than the file has bytes (a hostile file?)")
     for row in [rows] if length is None else rows:
         if type(row) is not np.ndarray and not all(
                 type(value) in (int, float, bool) for value in row):
-            raise _Refused("its lists do not hold plain numbers")
+            raise Refused("its lists do not hold plain numbers")
     return np.array(rows)
 
 
@@ -124,15 +107,15 @@ def _check_shapes(rows, labels, row_length):
     """The pair, labels as [n] also if they are a column."""
     if (rows.dtype.kind not in "uif" or rows.ndim < 2
             or np.prod(rows.shape[1:], dtype=float) != row_length):
-        raise _Refused(f"images must be numbers of shape (n, {row_length}), not {rows.dtype} of "
-                       f"shape {rows.shape}")
+        raise Refused(f"images must be numbers of shape (n, {row_length}), not {rows.dtype} of "
+                      f"shape {rows.shape}")
     if labels.ndim == 2 and labels.shape[1] == 1:
         labels = labels[:, 0]
     if labels.ndim != 1 or len(labels) != len(rows):
-        raise _Refused(f"{len(rows)} images but labels of shape {labels.shape}")
+        raise Refused(f"{len(rows)} images but labels of shape {labels.shape}")
     if labels.dtype.kind not in "uif" or not np.all(np.isfinite(labels)) or np.any(
             labels != np.floor(labels)):
-        raise _Refused(f"labels must be whole numbers, not {labels.dtype}")
+        raise Refused(f"labels must be whole numbers, not {labels.dtype}")
     return rows, labels
 
 
@@ -154,59 +137,59 @@ class _ArrayUnpickler(pickle._Unpickler):
         """The function that carries out an opcode."""
         self.opcode, self.operations = opcode, self.operations + 1
         if self.operations > MAX_OPERATIONS:
-            raise _Refused(f"holds more than {MAX_OPERATIONS} pickled values; store images and "
-                           f"labels as arrays")
+            raise Refused(f"holds more than {MAX_OPERATIONS} pickled values; store images and "
+                          f"labels as arrays")
         if opcode not in _FUNCTIONS_OF_OPCODES:
-            raise _Refused(f"byte 0x{opcode:02x} at {self.stream.tell() - 1} is not part of a "
-                           f"pickled pair of arrays (damaged, hostile or another kind of file)")
+            raise Refused(f"byte 0x{opcode:02x} at {self.stream.tell() - 1} is not part of a "
+                          f"pickled pair of arrays (damaged, hostile or another kind of file)")
         return _FUNCTIONS_OF_OPCODES[opcode]
 
     def read_exactly(self, length):
         """The next bytes; a length that the file cannot have is refused before it is allocated."""
         data = self.stream.read(length) if length <= self.size else b""
         if len(data) != length:
-            raise _Refused("not a whole pickle file, it ends in the middle; download or prepare it "
-                           "again" if self.size else "the file is empty")
+            raise Refused("not a whole pickle file, it ends in the middle; download or prepare it "
+                          "again" if self.size else "the file is empty")
         return data
 
     def read_line(self):
         """The next line with its end: a long one only of text, for numbers take quadratic time."""
         line = self.stream.readline(-1 if self.opcode in TEXT_LINES else MAX_LINE)
         if not line.endswith(b"\n"):
-            raise _Refused("a line in it has no end")
+            raise Refused("a line in it has no end")
         return line
 
     def find_class(self, module, name):
         """What stands for the function or type of a module's name and its own."""
         name = f"{module}.{name}".replace("numpy._core.", "numpy.core.")
         if name not in STAND_INS:
-            raise _Refused(f"it asks for {one_line(name[:80])}, which arrays have no need of (a "
-                           f"hostile file?); it was not loaded")
+            raise Refused(f"it asks for {one_line(name[:80])}, which arrays have no need of (a "
+                          f"hostile file?); it was not loaded")
         return STAND_INS[name]
 
     def call(self):
         """REDUCE, of a stand-in and a tuple alone: others are unpacked first, however long."""
         args, function = self.stack.pop(), self.stack.pop()
         if type(function) is not types.FunctionType or type(args) is not tuple:
-            raise _Refused("it calls what is not a function (a hostile file?)")
+            raise Refused("it calls what is not a function (a hostile file?)")
         result = function(*args)
         self.made += len(result) if type(result) is bytes else 0
         if self.made > self.size:
-            raise _Refused("it uses one text again and again (a hostile file?)")
+            raise Refused("it uses one text again and again (a hostile file?)")
         self.append(result)
 
     def set_state(self):
         """BUILD, of what has a state alone: it would set attributes of anything."""
         state = self.stack.pop()
         if type(self.stack[-1]) not in (_Array, _Type) or type(state) is not tuple:
-            raise _Refused("it sets the state of what has none (a hostile file?)")
+            raise Refused("it sets the state of what has none (a hostile file?)")
         self.stack[-1].set_state(*state)
 
     def append_to_list(self):
         """APPEND and APPENDS, to lists alone."""
         items = [self.stack.pop()] if self.opcode == pickle.APPEND[0] else self.pop_mark()
         if type(self.stack[-1]) is not list:
-            raise _Refused("it appends to what is not a list (a hostile file?)")
+            raise Refused("it appends to what is not a list (a hostile file?)")
         self.stack[-1].extend(items)
 
 
@@ -236,10 +219,10 @@ class _Type:
     def set_state(self, version, order, *rest):
         """Takes over the state that numpy pickles with a type."""
         if self.order is not None or version != 3 or rest != (None, None, None, -1, -1, 0):
-            raise _Refused("its array does not hold plain numbers")
+            raise Refused("its array does not hold plain numbers")
         self.order = _text(order)
         if self.order not in ("<", ">", "|"):
-            raise _Refused("a type in it has no byte order")
+            raise Refused("a type in it has no byte order")
 
     def dtype(self):
         """The np.dtype; only numeric codes ever get here."""
@@ -257,23 +240,23 @@ class _Array:
     def set_state(self, version, shape, kind, fortran_order, data):
         """Takes over the state that numpy pickles with an array."""
         if self.value is not None or version != 1:
-            raise _Refused("an array in it is not stored the way numpy stores one")
+            raise Refused("an array in it is not stored the way numpy stores one")
         self.value = _array(data, kind, shape, "F" if fortran_order is True else "C")
 
 
 def _array(data, kind, shape, order):
     """The array of `shape` whose content is the bytes `data`, not copied."""
     if type(kind) is not _Type or type(data) is not bytes or type(shape) is not tuple:
-        raise _Refused("an array in it is not stored the way numpy stores one")
+        raise Refused("an array in it is not stored the way numpy stores one")
     if len(shape) > MAX_DIMENSIONS or not all(
             type(length) is int and length >= 0 for length in shape):
-        raise _Refused("an array in it has no valid shape")
+        raise Refused("an array in it has no valid shape")
     dtype, size = kind.dtype(), 1
     for length in shape:
         size *= length
     if size * dtype.itemsize != len(data):
-        raise _Refused(f"an array in it claims {size:.6g} values of {dtype.itemsize} bytes but "
-                       f"comes with {len(data)} bytes")
+        raise Refused(f"an array in it claims {size:.6g} values of {dtype.itemsize} bytes but "
+                      f"comes with {len(data)} bytes")
     # numpy 1.16 makes no array of an empty buffer.
     values = np.frombuffer(data, dtype) if data else np.zeros(0, dtype)
     return values.reshape(shape, order=order)
@@ -282,33 +265,33 @@ def _array(data, kind, shape, order):
 def _text(value):
     """A code of a few letters, which Python 2 wrote as bytes and Python 3 as either."""
     if type(value) not in (bytes, str) or len(value) > 10:
-        raise _Refused("a type in it is not stored the way numpy stores one")
+        raise Refused("a type in it is not stored the way numpy stores one")
     return value.decode("latin1") if type(value) is bytes else value
 
 
 def _ndarray(*_):
-    raise _Refused("it calls numpy.ndarray (a hostile file?)")
+    raise Refused("it calls numpy.ndarray (a hostile file?)")
 
 
 def _reconstruct(array_type, shape, _):
     """The empty array whose state comes next."""
     if array_type is not _ndarray or shape != (0,):
-        raise _Refused("an array in it is not built the way numpy builds one (a hostile file?)")
+        raise Refused("an array in it is not built the way numpy builds one (a hostile file?)")
     return _Array()
 
 
 def _frombuffer(data, kind, shape, order, axes=None):
     """Protocol 5's way to carry an array."""
     if order not in ("C", "F") or axes is not None:
-        raise _Refused("an array in it has no valid order")
+        raise Refused("an array in it has no valid order")
     return _Array(_array(data, kind, shape, order))
 
 
 def _dtype(code, *_):
     code = _text(code)
     if not NUMERIC_TYPE.fullmatch(code):
-        raise _Refused(f"it holds an array of type {code!r}, not of a boolean, integer or floating "
-                       f"type")
+        raise Refused(f"it holds an array of type {code!r}, not of a boolean, integer or floating "
+                      f"type")
     return _Type(code)
 
 
@@ -320,7 +303,7 @@ def _scalar(kind, data):
 def _encode(text, codec):
     """Python 3's way to carry bytes in protocols 0 to 2: latin1, and no other codec."""
     if _text(codec) not in ("latin1", "latin-1") or type(text) is not str:
-        raise _Refused("it asks for a codec, which arrays have no need of (a hostile file?)")
+        raise Refused("it asks for a codec, which arrays have no need of (a hostile file?)")
     return text.encode("latin1")
 
 

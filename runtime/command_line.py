@@ -202,7 +202,9 @@ def setting_values(options, settings_class):
 
 
 def duration(seconds):
-    """Seconds as text for people: "41 s", "2 min 41 s", "3 h 05 min"."""
+    """Seconds for people: 0.04 s, 7.2 s, 41 s, 2 min 41 s, 3 h 05 min."""
+    if seconds < 9.95:
+        return f"{seconds:.2g} s" if seconds < 0.995 else f"{seconds:.1f} s"
     seconds = int(round(seconds))
     if seconds < 60:
         return f"{seconds} s"

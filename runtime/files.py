@@ -4,6 +4,7 @@ import contextlib
 import errno
 import itertools
 import json
+import math
 import os
 import re
 import shutil
@@ -129,40 +130,33 @@ def replacing(path):
 def replacing_folder(path):
     """A temporary folder that takes the place of the folder `path` (a Path) at the end.
 
-    A kill between the two renamings leaves none at `path`: for folders that a file written after
+    A kill while the old one is removed leaves none at `path`: for folders that a file written after
     this one makes count. `remove_temporaries` removes what a kill leaves.
     """
-    temporary, aside = temporary_path(path), temporary_path(path)
+    temporary = temporary_path(path)
     with writing(path):
         try:
             yield temporary
             flush_tree(temporary)
-            if os.path.lexists(path):
-                os.rename(path, aside)
-            try:
-                os.rename(temporary, path)
-            except OSError:
-                if os.path.lexists(aside):
-                    os.rename(aside, path)
-                raise
+            with contextlib.suppress(FileNotFoundError):
+                shutil.rmtree(path)
+            os.rename(temporary, path)
             flush(path.parent)
         finally:
             shutil.rmtree(temporary, ignore_errors=True)
-            if os.path.lexists(path):
-                shutil.rmtree(aside, ignore_errors=True)
 
 
 def temporary_path(path):
-    """A Path beside `path` for what is to become it, or was it; remove_temporaries knows it."""
+    """A Path beside `path` for what is to become it; remove_temporaries knows it."""
     return path.with_name(f".{path.name}.{os.getpid()}.{next(_numbers)}.tmp")
 
 
-def remove_temporaries(folder):
+def remove_temporaries(folder, patterns=(".*.tmp", "*/.*.tmp")):
     """Removes from a folder (a Path) and its subfolders what killed processes left half-written.
 
     No deeper: below the folder of a grid lie those of its runs, which may be going on.
     """
-    for pattern in (".*.tmp", "*/.*.tmp"):
+    for pattern in patterns:
         for leftover in folder.glob(pattern):
             match = TEMPORARY.match(leftover.name)
             if match and not is_alive(int(match.group("process"))):
@@ -171,6 +165,68 @@ def remove_temporaries(folder):
                         shutil.rmtree(leftover)
                     else:
                         leftover.unlink()
+
+
+# Folders that --overwrite replaces: the old one is renamed to NAME.replaced (or NAME.replaced_2,
+# ...), where people see it, and removed once the new one is finished. A process that is killed, or
+# a power cut, leaves it there: the commands then say where it is.
+
+
+def real_path(path):
+    """The Path without symbolic links: the folder is renamed, not a link to it."""
+    return Path(os.path.realpath(path))
+
+
+def set_aside(path):
+    """Renames the folder `path`; returns its Path now. Raises OSError if that is not possible."""
+    path, number = real_path(path), 1
+    while True:
+        aside = path.with_name(f"{path.name}.replaced" + (f"_{number}" if number > 1 else ""))
+        if not os.path.lexists(aside):
+            break
+        number += 1
+    os.rename(path, aside)
+    flush(path.parent)
+    return aside
+
+
+def put_back(aside, path):
+    """Undoes set_aside, as far as nothing else is at `path`."""
+    with contextlib.suppress(OSError):
+        if not os.path.lexists(real_path(path)):
+            os.rename(aside, real_path(path))
+
+
+def folders_aside(path):
+    """Paths of the folders beside `path` that have the names set_aside gives, in its order."""
+    path, found = real_path(path), []
+    pattern = re.compile(re.escape(path.name) + r"\.replaced(?:_([0-9]{1,9}))?\Z")
+    with contextlib.suppress(OSError):
+        for entry in os.scandir(path.parent):
+            match = pattern.match(entry.name)
+            if match and entry.is_dir(follow_symlinks=False):
+                found.append((int(match.group(1) or 1), path.with_name(entry.name)))
+    return [folder for _, folder in sorted(found)]
+
+
+def remove_replaced(folder, last):
+    """Removes a folder (a Path) that has been replaced. Raises OSError if something in it stays.
+
+    The files named `last`, which say what the folder is, go last: what a kill leaves of it still
+    counts as ours.
+    """
+    for entry in list(os.scandir(folder)):
+        if entry.is_dir(follow_symlinks=False):
+            shutil.rmtree(entry.path)
+        elif entry.name not in last:
+            os.unlink(entry.path)
+    for name in last:
+        with contextlib.suppress(FileNotFoundError):
+            os.unlink(folder / name)
+    os.rmdir(folder)
+
+
+# Reading
 
 
 def read_text(path):
@@ -209,8 +265,8 @@ def read_json(path, check=None):
 
 def parse_json(text):
     """The value of a JSON text whose numbers fit any array. Raises ValueError or RecursionError."""
-    return json.loads(text, parse_constant=_refuse_constant, parse_float=_finite_float,
-                      parse_int=_bounded_int)
+    return json.loads(text, parse_constant=_bounded(float), parse_float=_bounded(float),
+                      parse_int=_bounded(int))
 
 
 def check_fields(value, fields, what):
@@ -251,20 +307,13 @@ def is_alive(process):
     return True
 
 
-def _refuse_constant(name):
-    raise ValueError(f"{name} is not a JSON number")
-
-
-def _bounded_int(text):
-    """A whole number of JSON below 10^20, so that it fits a float and is turned to text fast."""
-    if len(text.lstrip("-")) > 20:
-        raise ValueError(f"{text[:40]} is too large a number")
-    return int(text)
-
-
-def _finite_float(text):
-    """A number of JSON; 1e999 would be read as infinity."""
-    value = float(text)
-    if value in (float("inf"), float("-inf")):
-        raise ValueError(f"{text[:40]} is too large a number")
-    return value
+def _bounded(number):
+    """A function of a number's text: what JSON allows, but no array holds, is refused."""
+    def parse(text):
+        if number is int and len(text.lstrip("-")) > 20:  # below 10^20 it fits a float
+            raise ValueError(f"{text[:40]} is too large a number")
+        value = number(text)
+        if not math.isfinite(value):  # NaN, Infinity, and 1e999, which would be read as infinity
+            raise ValueError(f"{text[:40]} is not a finite number")
+        return value
+    return parse

@@ -142,20 +142,28 @@ def machine():
 
 def processor():
     """The processor's name, or its architecture where the system does not tell."""
-    try:
-        with open("/proc/cpuinfo", encoding="utf-8", errors="replace") as stream:
-            for line in stream:
-                name, _, value = line.partition(":")
-                if name.strip() == "model name" and value.strip():
-                    return " ".join(value.split())
-    except OSError:
-        pass
+    name = cpu_info("model name")
+    if name:
+        return name
     try:  # macOS
         return subprocess.run(
             ("sysctl", "-n", "machdep.cpu.brand_string"), check=True, stdin=subprocess.DEVNULL,
             stdout=subprocess.PIPE, stderr=subprocess.DEVNULL).stdout.decode().strip()
     except (OSError, subprocess.CalledProcessError, ValueError):
         return platform.processor() or platform.machine() or "unknown processor"
+
+
+def cpu_info(*names):
+    """The value of the first line of /proc/cpuinfo that has one of these names; "" without one."""
+    try:
+        with open("/proc/cpuinfo", encoding="utf-8", errors="replace") as stream:
+            for line in stream:
+                name, _, value = line.partition(":")
+                if name.strip() in names and value.strip():
+                    return " ".join(value.split())
+    except OSError:
+        pass
+    return ""
 
 
 def now():

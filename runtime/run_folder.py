@@ -27,7 +27,7 @@ import sys
 import threading
 from pathlib import Path
 
-from runtime import files, provenance, replacement
+from runtime import files, provenance
 from runtime.errors import UserError
 from runtime.files import check_fields, writing
 from runtime.history import History
@@ -174,7 +174,7 @@ class RunFolder(OutputFolder):
         self.mark("run")
         self.make_subfolder("checkpoints")
         self.write_settings(settings)
-        files.flush(replacement.real_path(self.path).parent)
+        files.flush(files.real_path(self.path).parent)
 
     # Replacing a run
 
@@ -206,7 +206,7 @@ class RunFolder(OutputFolder):
                 f"replace it, or name another --run_dir" if has_config else
                 f"{self} holds a run without its config.json; add --overwrite to replace it, or "
                 f"name another --run_dir")
-        reason = _not_removable(replacement.real_path(self.path))
+        reason = _not_removable(files.real_path(self.path))
         if reason:
             raise UserError(f"{self} is not replaced: {reason}; move it away, or name another "
                             f"--run_dir")
@@ -221,12 +221,12 @@ class RunFolder(OutputFolder):
 
     def _replaced_by_new(self, settings):
         """A new, locked folder in the place of this locked one, which is renamed."""
-        place = replacement.real_path(self.path)
+        place = files.real_path(self.path)
         # Its own marker says what it was replaced by: nothing else of that name is ever removed.
         self.mark("run", replaced=place.name)
         with writing(self.path):
             try:
-                replacement.set_aside(place)
+                files.set_aside(place)
             except OSError:
                 self.mark("run")
                 raise
@@ -243,8 +243,8 @@ class RunFolder(OutputFolder):
 
     def _replaced(self):
         """Paths of the runs that this one replaces, and that are still there."""
-        place, found = replacement.real_path(self.path), []
-        for path in replacement.folders_aside(place):
+        place, found = files.real_path(self.path), []
+        for path in files.folders_aside(place):
             with contextlib.suppress(UserError):
                 marker = OutputFolder(path).marker()
                 if marker.get("kind") == "run" and marker.get("replaced") == place.name:
@@ -268,7 +268,7 @@ class RunFolder(OutputFolder):
             try:
                 if reason is None:
                     old.lock()  # not while its process lives
-                    replacement.remove(path, last=(LOCK, MARKER))
+                    files.remove_replaced(path, last=(LOCK, MARKER))
             except (OSError, UserError) as error:
                 reason = error
             finally:

@@ -8,10 +8,13 @@ seconds, so bad settings and data fail before it.
 import contextlib
 import functools
 import os
+import subprocess
 import sys
 import warnings
+from collections import deque
 
 from runtime.errors import Failed, UserError
+from runtime.provenance import ROOT, cpu_info
 
 # With any of these set, the number of threads is the user's choice.
 THREAD_VARIABLES = ("TF_NUM_INTEROP_THREADS", "TF_NUM_INTRAOP_THREADS", "OMP_NUM_THREADS")
@@ -115,23 +118,11 @@ def check_compute_dtype(compute_dtype):
     if tf.VERSION.startswith("1."):
         raise UserError(f"compute_dtype {compute_dtype} needs TensorFlow 2, and this is "
                         f"{tf.VERSION}: use TF=2, or compute_dtype float32")
-    if not gpu_hidden_or_absent() or {"avx512_bf16", "amx_bf16"} & processor_flags():
+    if not gpu_hidden_or_absent() or {"avx512_bf16", "amx_bf16"} & set(
+            cpu_info("flags", "Features").split()):
         return None
     return (f"note: this processor has no instructions for {compute_dtype} (avx512_bf16 or "
             "amx_bf16); compute_dtype float32 is as fast or faster")
-
-
-def processor_flags():
-    """What /proc/cpuinfo says the processor can do, a set of words; empty if it is not there."""
-    try:
-        with open("/proc/cpuinfo", encoding="utf-8", errors="replace") as stream:
-            for line in stream:
-                name, _, value = line.partition(":")
-                if name.strip() in ("flags", "Features"):
-                    return set(value.split())
-    except OSError:
-        pass
-    return set()
 
 
 def make_session(graph):
@@ -178,6 +169,45 @@ def device_line(session):
         reason = (f"an NVIDIA driver is running but TensorFlow found no usable GPU; it needs "
                   f"{needs}; TF_CPP_MIN_LOG_LEVEL=0 shows what is missing")
     return f"{prefix}CPU ({reason})"
+
+
+# Prints how many GPUs TensorFlow finds; a process of its own, since a look takes their memory.
+COUNT_GPUS = ("from runtime.tensorflow import make_session, tf; "
+              "print(sum(device.device_type == 'GPU' "
+              "for device in make_session(tf.Graph()).list_devices()))")
+
+
+def visible_devices(jobs, option="--jobs"):
+    """A deque of one CUDA_VISIBLE_DEVICES for each of several processes; None leaves it as it is.
+
+    Args:
+        jobs: processes at a time.
+        option: what their number was given with.
+
+    Raises:
+        UserError: there are fewer GPUs than jobs; the jobs beyond would train on the CPU unasked.
+    """
+    visible = os.environ.get("CUDA_VISIBLE_DEVICES")
+    count = count_gpus() if jobs > 1 else 0
+    if not count:  # on the processor, jobs share the cores
+        return deque([None] * jobs)
+    devices = visible.split(",") if visible is not None else [str(gpu) for gpu in range(count)]
+    if min(count, len(devices)) < jobs:
+        raise UserError(f"{option} is {jobs}, but TensorFlow finds {min(count, len(devices))} "
+                        "GPUs; use at most one process for each")
+    return deque(devices[:jobs])
+
+
+def count_gpus():
+    """How many GPUs TensorFlow can use. Raises Failed if TensorFlow does not start."""
+    if gpu_hidden_or_absent():
+        return 0
+    process = subprocess.run([sys.executable, "-c", COUNT_GPUS], cwd=ROOT,
+                             stdout=subprocess.PIPE, stderr=subprocess.DEVNULL)
+    if process.returncode:
+        raise Failed("TensorFlow cannot be started to count GPUs; run one process alone, with: "
+                     "python main.py")
+    return int(process.stdout.split()[-1])
 
 
 def error_reason(error):

@@ -17,10 +17,11 @@ import reproduce
 from config import Config
 from experiments import estimate, grid, runner
 from methods.table import resolve
-from runtime import devices
+from runtime import tensorflow
 from runtime.errors import Failed, UserError
 from runtime.output_folder import OutputFolder
 from runtime.run_folder import RunFolder
+from runtime.tensorflow import visible_devices
 from training.graph import build_step_graph
 
 GRID = ["--datasets", "orl", "--methods", "dcbh", "itq", "--bits", "12", "48", "--seeds", "0", "3",
@@ -185,28 +186,27 @@ def test_features_of_a_network_that_is_not_in_the_grid():
 
 
 def test_jobs_have_a_device_each(stubbed, monkeypatch):
-    monkeypatch.setattr(devices, "count_gpus", lambda: 3)
+    monkeypatch.setattr(tensorflow, "count_gpus", lambda: 3)
     reproduce.main(GRID + ["--jobs", "2"])
     assert sorted(call[0] for call in calls(stubbed)) == sorted(ORDER)
     assert {call[2] for call in calls(stubbed)} == {"0", "1"}
 
 
 def test_one_gpu_a_job(monkeypatch):
-    monkeypatch.setattr(devices, "count_gpus", lambda: 3)
-    monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "5,7,9")
-    assert list(devices.visible_devices(2)) == ["5", "7"]
-    assert list(devices.visible_devices(1)) == [None]
     monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "-1")  # no GPU: any number of jobs
-    assert list(devices.visible_devices(3)) == [None] * 3
+    assert list(visible_devices(3)) == [None] * 3
+    monkeypatch.setattr(tensorflow, "count_gpus", lambda: 3)
     monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "5,7,9")
+    assert list(visible_devices(2)) == ["5", "7"]
+    assert list(visible_devices(1)) == [None]
     with pytest.raises(UserError, match="--jobs is 4"):
-        devices.visible_devices(4)
+        visible_devices(4)
     monkeypatch.delenv("CUDA_VISIBLE_DEVICES")
-    monkeypatch.setattr(devices, "count_gpus", lambda: 1)
+    monkeypatch.setattr(tensorflow, "count_gpus", lambda: 1)
     with pytest.raises(UserError, match="--jobs is 2"):  # the second would train on the CPU
-        devices.visible_devices(2)
-    monkeypatch.setattr(devices, "count_gpus", lambda: 0)
-    assert list(devices.visible_devices(2)) == [None] * 2
+        visible_devices(2)
+    monkeypatch.setattr(tensorflow, "count_gpus", lambda: 0)
+    assert list(visible_devices(2)) == [None] * 2
 
 
 def test_interrupted_and_killed_cells_are_taken_up_again(stubbed):

@@ -547,8 +547,8 @@ def test_what_was_made_meanwhile_stays(tmp_path):
 def test_leftovers_of_a_killed_run_are_cleared(tmp_path, run):
     gone = subprocess.Popen([sys.executable, "-c", ""])
     gone.wait()
-    folders = [tmp_path / "data" / (".preparing_" + end) for end in (
-        f"mine_{gone.pid}", "mine_abc", f"mine_{os.getppid()}", f"other_{gone.pid}")]
+    folders = [tmp_path / "data" / f".{name}.tmp" for name in (
+        f"mine.{gone.pid}.0", "mine.abc", f"mine.{os.getppid()}.0", f"other.{gone.pid}.0")]
     for folder in folders:
         (folder / "train").mkdir(parents=True)
     run()

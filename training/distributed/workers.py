@@ -11,8 +11,8 @@ import tempfile
 import time
 
 from runtime.command_line import run_command
-from runtime.devices import visible_devices
 from runtime.errors import one_line
+from runtime.tensorflow import visible_devices
 from training.distributed.cluster import free_addresses, read_cluster
 from training.distributed.coordination import Workers
 
