@@ -40,7 +40,6 @@ from config import DATASET_NAME, DATASETS, IMAGE_SIZE, ROOT, find_dataset
 from faces.cropping import CHOICES, CROPS
 from faces.describe import describe, report_lines
 from faces.duplicates import NEAR_BITS
-from faces.outcomes import SPLITS
 from faces.preparation import (
     DEFAULT_CROPS,
     DEFAULT_FRACTIONS,
@@ -49,7 +48,7 @@ from faces.preparation import (
     chosen_crop,
     prepare_dataset,
 )
-from faces.splits import MOST_TEST_IMAGES
+from faces.splits import MOST_TEST_IMAGES, SPLITS
 from runtime.command_line import ArgumentParser, path, run_command
 from runtime.errors import UserError
 

@@ -24,8 +24,7 @@ from PIL import Image
 
 from config import IMAGE_SIZE
 from faces.cropping import Cropper, box_crop, detect_crop
-from faces.detection import Face, FaceDetector
-from faces.outcomes import Rejected
+from faces.detection import Face, FaceDetector, Rejected
 from faces.photographs import open_photograph, photograph_of, turn_image
 from faces.reading import one_thread_a_call, read_faces
 from faces.sources import LFW_BOX, Photo, find_photos

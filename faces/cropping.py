@@ -13,8 +13,7 @@ from PIL import Image
 
 from faces import alignment, detection
 from faces.cache import Cache
-from faces.detection import Face
-from faces.outcomes import Rejected
+from faces.detection import Face, Rejected
 from faces.photographs import Photograph, decoding_description, photograph_of
 from runtime.errors import UserError
 

@@ -132,7 +132,7 @@ def _duplicate_problems(dataset, train, test, lines):
         problems.append(f"{both.sum()} test images are in the training set, pixel by pixel (test "
                         f"image {_some(np.flatnonzero(both))})")
     hashes = [hash_images(split, name) for split, name in ((train, "training"), (test, "test"))]
-    same, _ = near_across(hashes[1], test.labels, hashes[0], train.labels)
+    same = near_across(hashes[1], test.labels, hashes[0], train.labels)
     lines.append(f"  {(same & ~both).sum()} further test images are nearly the same as a training "
                  f"image of the same person ({NEAR_BITS} of 64 bits of a perceptual hash or fewer "
                  "differ)")
@@ -200,8 +200,8 @@ def hash_images(data, title):
         for image in data_loader.displayable(data, slice(start, start + 256))], np.uint64)
 
 
-def _some(values, count=5):
-    return ", ".join(map(str, values[:count])) + (", ..." if len(values) > count else "")
+def _some(values):
+    return ", ".join(map(str, values[:5])) + ", ..." * (len(values) > 5)
 
 
 def report_lines(description):

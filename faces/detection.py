@@ -107,6 +107,18 @@ class Face(NamedTuple):
         return np.sqrt(np.square(misses).sum(axis=1).mean()) <= MOST_MISS
 
 
+class Rejected(NamedTuple):
+    """Why no face was taken from a photograph.
+
+    Attributes:
+        code: one of faces.splits.REASONS.
+        detail: text for people that adds to the reason; may be empty.
+    """
+
+    code: str
+    detail: str = ""
+
+
 class FaceDetector:
     """The three networks. One object serves several threads: each has networks of its own.
 

@@ -116,29 +116,20 @@ def near_pairs(hashes, groups):
 
 
 def near_across(hashes, labels, others, other_labels):
-    """Which images are nearly the same as one of another collection.
+    """Which images are nearly the same as one of the same label of another collection: bool [n].
 
     Args:
         hashes, labels: uint64 and int [n] of the images.
         others, other_labels: uint64 and int [m] of the other collection.
-
-    Returns:
-        (same, different): bool [n]; whether one of the same label is near, and one of another.
     """
     unique, of_image = np.unique(np.concatenate([hashes, others]).astype(np.uint64),
                                  return_inverse=True)
-    of_image = of_image.reshape(-1)
-    there = {}  # hash -> labels of the other collection
+    of_image = of_image.reshape(-1).tolist()
+    there = [set() for _ in unique]  # labels of the other collection, by hash
     for place, label in zip(of_image[len(hashes):], other_labels):
-        there.setdefault(place, set()).add(label)
-    images = {}  # hash -> images of the first
-    for index, place in enumerate(of_image[:len(hashes)]):
-        images.setdefault(place, []).append(index)
-    same, different = np.zeros(len(hashes), bool), np.zeros(len(hashes), bool)
-    near = near_hashes(unique).tolist()
-    for left, right in near + [pair[::-1] for pair in near] + [[place] * 2 for place in images]:
-        if left in images and right in there:
-            for index in images[left]:
-                same[index] |= labels[index] in there[right]
-                different[index] |= bool(there[right] - {labels[index]})
-    return same, different
+        there[place].add(label)
+    near = [set(found) for found in there]
+    for left, right in near_hashes(unique).tolist():
+        near[left] |= there[right]
+        near[right] |= there[left]
+    return np.array([label in near[place] for place, label in zip(of_image, labels)], bool)

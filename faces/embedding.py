@@ -21,9 +21,8 @@ from faces import photographs
 from faces.alignment import warp
 from faces.cache import Cache
 from faces.cropping import Cropper, detect_crop
-from faces.detection import detector_description
+from faces.detection import Rejected, detector_description
 from faces.embedding_network import CHIP_SIZE, WEIGHTS_SHA256, embedding_graph, read_weights
-from faces.outcomes import Rejected
 from faces.reading import one_thread_a_call
 from runtime.array_file import read_array
 from runtime.errors import UserError

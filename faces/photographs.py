@@ -50,7 +50,7 @@ class PhotographError(UserError):
     """A file that gives no image.
 
     Attributes:
-        code: "unreadable" or "too_large" (faces.outcomes.REASONS).
+        code: "unreadable" or "too_large" (faces.splits.REASONS).
         detail: what is wrong with it.
     """
 

@@ -7,9 +7,9 @@ from typing import NamedTuple
 from config import DATASETS, IMAGE_SIZE
 from faces import embedding, splits, writing
 from faces.cropping import Cropper, box_crop, detect_crop, detection_cache
-from faces.outcomes import LEFT_OUT, REASONS, SPLITS, Outcome
 from faces.reading import condition_notes, count_conditions, read_faces
 from faces.sources import find_photos
+from faces.splits import LEFT_OUT, REASONS, SPLITS, Outcome
 from runtime.errors import UserError, one_line
 
 SOURCES = ("folder", "lfw", "facescrub", "youtube_faces")

@@ -9,9 +9,8 @@ from PIL import Image
 from tqdm import tqdm
 
 from faces import photographs
-from faces.detection import Face
+from faces.detection import Face, Rejected
 from faces.duplicates import perceptual_hash
-from faces.outcomes import Rejected
 
 
 def read_face(photo, cropper, verify_sha256=False):

@@ -1,4 +1,7 @@
-"""Faces -> training images (the gallery) and test images (the queries) of each person."""
+"""Faces -> training images (the gallery) and test images (the queries) of each person.
+
+Those of people who are kept out of training are a gallery and queries of their own.
+"""
 
 import hashlib
 from collections import Counter, defaultdict
@@ -6,8 +9,31 @@ from typing import NamedTuple
 
 import numpy as np
 
+from faces.detection import Rejected
 from faces.duplicates import near_pairs
-from faces.outcomes import LEFT_OUT, SPLITS, TEST, TRAIN, Outcome, Rejected
+
+TRAIN, TEST, LEFT_OUT = "train", "test", "left_out"
+UNSEEN_GALLERY, UNSEEN_QUERIES = "unseen_gallery", "unseen_queries"
+# Of seen and of unseen people: what a query is found among, and queries. Names of folders, too.
+SPLITS = ((TRAIN, TEST), (UNSEEN_GALLERY, UNSEEN_QUERIES))
+
+# Why a photograph is left out: codes, and what they mean.
+REASONS = {
+    "unreadable": "unreadable as an image",
+    "too_large": "more pixels than are read, a threat to memory",
+    "incomplete": "incomplete, and no face in the part that is there",
+    "wrong_size": "not of the size that the source's photographs have",
+    "wrong_sha256": "sha256 differs from the list's",
+    "crop_outside": "the crop lies outside the image",
+    "no_face": "no face was found",
+    "no_face_in_box": "no face was found where the source has it",
+    "several_faces": "more than one face was found",
+    "near_duplicate": "nearly the same as an earlier one",
+    "copy_of_test": "exact copy of a test image",
+    "not_sampled": "frame was not sampled",
+    "beyond_max_images": "the person has more photographs than --max_images",
+    "too_few_images": "too few usable photographs of the person",
+}
 
 YOUTUBE_TRAIN_FRAMES = 40
 MOST_TEST_IMAGES = 5  # of a person, unless --test_images says more
@@ -16,6 +42,20 @@ MOST_TEST_IMAGES = 5  # of a person, unless --test_images says more
 def seed_for(seed, text):
     """A seed that depends on the user's and on a text, and not on what else there is."""
     return int.from_bytes(hashlib.sha256(f"{seed} {text}".encode()).digest()[:4], "little")
+
+
+class Outcome(NamedTuple):
+    """What became of a photograph.
+
+    Attributes:
+        status: TRAIN, TEST, UNSEEN_GALLERY, UNSEEN_QUERIES or LEFT_OUT.
+        reason: of one that is left out, one of REASONS; else empty.
+        detail: text for people; may be empty.
+    """
+
+    status: str
+    reason: str = ""
+    detail: str = ""
 
 
 class Split(NamedTuple):
@@ -202,7 +242,7 @@ def frame_queues(photos, test_images, rng):
 
 def _evenly(length, count):
     """At most `count` different places of 0..length-1, spread evenly."""
-    return np.unique(np.linspace(0, length - 1, min(count, length)).round().astype(int)).tolist()
+    return np.linspace(0, length - 1, min(count, length)).round().astype(int).tolist()
 
 
 def _spread(items, first):

@@ -13,8 +13,7 @@ from config import IMAGE_SIZE
 from evaluation import packing
 from faces import cropping, embedding, walker
 from faces.alignment import align
-from faces.detection import Face
-from faces.outcomes import Rejected
+from faces.detection import Face, Rejected
 from faces.photographs import PhotographError, open_photograph, quiet_pillow
 from gallery.answers import Result
 from runtime.errors import UserError, one_line

@@ -9,7 +9,7 @@ from PIL import Image
 
 from config import IMAGE_SIZE
 from faces import alignment, cropping, detection, photographs
-from faces.outcomes import Rejected
+from faces.detection import Rejected
 from faces.photographs import decode_photograph, photograph_of
 from faces.reading import condition_notes, count_conditions
 from runtime.errors import UserError

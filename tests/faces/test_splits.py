@@ -6,8 +6,7 @@ from pathlib import Path
 
 import numpy as np
 
-from faces.detection import Face
-from faces.outcomes import Rejected
+from faces.detection import Face, Rejected
 from faces.sources import Photo
 from faces.splits import frame_queues, read_sampled, split_faces
 
