@@ -19,7 +19,7 @@ import os
 
 from evaluation import vectors
 from evaluation.codes import load_codes
-from evaluation.saving import save_evaluation
+from evaluation.vectors import save_evaluation
 from experiments.run import evaluate, write_report
 from methods.export import check_searchable, export_encoder
 from methods.run import open_run

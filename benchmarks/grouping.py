@@ -19,7 +19,7 @@ from typing import NamedTuple
 
 import numpy as np
 
-from evaluation.nearest import unit_vectors
+from evaluation.floats import unit_vectors
 from gallery import indexing
 from gallery.following import NO_PEOPLE
 from gallery.groups import conflicts, join_clusters, near_pairs

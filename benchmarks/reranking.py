@@ -21,7 +21,7 @@ import numpy as np
 from benchmarks.strangers import read_data_set
 from evaluation import packing
 from evaluation.codes import signs
-from evaluation.nearest import candidate_recall, nearest, rerank, unit_vectors
+from evaluation.floats import nearest, unit_vectors
 from methods.projection import fit_itq, fit_lsh
 
 CANDIDATES = (50, 100, 200, 300, 500, 700, 1000, 2000, 5000, 10000, 20000, 50000, 100000)
@@ -98,6 +98,22 @@ def main(arguments=None):
                                               labels, queries, np.array(exact))}), flush=True)
 
 
+def rerank(query, gallery, candidates, count):
+    """The nearest among some faces of a gallery.
+
+    Args:
+        query, gallery: float32 [D] and [n, D], of unit_vectors.
+        candidates: int [N], rows of the gallery, each once.
+        count: how many, at least 1.
+
+    Returns:
+        int64 [min(count, N)], rows of the gallery.
+    """
+    candidates = np.sort(candidates)
+    rows, _ = nearest(query[None], gallery[candidates], count)
+    return candidates[rows[0]]
+
+
 def full_ranking(distances, query):
     """All faces but the query, the nearest first."""
     order = np.argsort(distances, kind="stable")
@@ -137,11 +153,11 @@ def by_candidates(gallery, projection, embeddings, labels, queries, exact):
             apart[query] = np.inf
             for count in counts:
                 first = order[:count]
-                rows, _ = rerank(gallery[query], gallery, first, count)
+                rows = rerank(gallery[query], gallery, first, count)
                 relevant = labels[np.concatenate([rows, order[count:]])] == labels[query]
                 ranked[count].append((
                     average_precision(relevant), relevant[0], float(answers[0] in first),
-                    candidate_recall(first[None], answers[None])[0],
+                    np.isin(answers, first).mean(),
                     *(_share(apart[first] <= far, apart <= far) for far in WITHIN)))
         names = ("mAP", "top-1", "recall of 1", f"of {TOP}", *(f"within {far}" for far in WITHIN))
         found[ranked_by.__name__] = {

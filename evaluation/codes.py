@@ -36,6 +36,13 @@ class Codes(NamedTuple):
     query_fingerprints: Optional[np.ndarray] = None
     numbers: int = 0
 
+    file_name = "codes.npz"
+
+    @property
+    def has_bits(self):
+        """Whether they are compared bit by bit."""
+        return not self.numbers
+
     def arrays(self):
         """The arrays of an .npz file: a dict."""
         return {name: array for name, array in self._asdict().items()

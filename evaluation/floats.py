@@ -1,4 +1,4 @@
-"""The metrics of evaluation.metrics for vectors ranked by cosine or by Euclidean distance.
+"""Floating-point vectors: their distances, the nearest, and the metrics of evaluation.metrics.
 
 Gallery items at the same distance from a query are a tie, as with codes; vectors hardly ever tie
 unless they are equal. The same counts and closed forms apply. Needs numpy alone.
@@ -16,6 +16,7 @@ from runtime.errors import UserError
 # Pairs of query and gallery item that are ranked at once; each takes about 200 bytes.
 PAIRS_AT_ONCE = 1 << 19
 GALLERY_BLOCK = 4096  # gallery vectors converted to float64 at once
+MOST_DISTANCES = 1 << 24  # held at once by `nearest`
 # Distances of a query that differ by less than this share of its largest count as equal: rounding.
 RESOLUTION = 2.0 ** -26
 
@@ -37,6 +38,9 @@ class Floats(NamedTuple):
     query_labels: np.ndarray
     gallery_fingerprints: Optional[np.ndarray] = None
     query_fingerprints: Optional[np.ndarray] = None
+
+    file_name = "floats.npz"
+    has_bits = False
 
     def arrays(self):
         """What an .npz file holds of it: a dict of arrays."""
@@ -64,15 +68,21 @@ def load_floats(path):
     return floats
 
 
+def unit_vectors(vectors, dtype=np.float32):
+    """Vectors scaled to length 1: float [n, P] -> `dtype` [n, P].
+
+    A row of zeros stays zero, at distance 1 from everything.
+    """
+    vectors = np.asarray(vectors, dtype)
+    lengths = np.linalg.norm(vectors, axis=1, keepdims=True)
+    return vectors / np.where(lengths > 0, lengths, 1)
+
+
 def cosine_distances(queries, gallery):
     """1 - cosine of the angle: float [Q, P], [N, P] -> float64 [Q, N]; 1 for a zero vector."""
-    def unit(vectors):
-        vectors = np.asarray(vectors, np.float64)
-        lengths = np.linalg.norm(vectors, axis=1, keepdims=True)
-        return vectors / np.where(lengths > 0, lengths, 1)
-
-    queries = unit(queries)
-    return _in_columns(gallery, len(queries), lambda block: 1 - queries.dot(unit(block).T))
+    queries = unit_vectors(queries, np.float64)
+    return _in_columns(gallery, len(queries),
+                       lambda block: 1 - queries.dot(unit_vectors(block, np.float64).T))
 
 
 def euclidean_distances(queries, gallery):
@@ -94,6 +104,33 @@ def _in_columns(gallery, num_queries, distances):
     for start in range(0, len(gallery), GALLERY_BLOCK):
         result[:, start:start + GALLERY_BLOCK] = distances(gallery[start:start + GALLERY_BLOCK])
     return result
+
+
+def nearest(queries, gallery, count):
+    """The nearest faces of a whole gallery.
+
+    Args:
+        queries: float32 [Q, D], of unit_vectors.
+        gallery: float32 [n, D], of unit_vectors.
+        count: number of faces, at least 1.
+
+    Returns:
+        (rows, distances): int64 and float32 [Q, min(count, n)]: rows of the gallery and their
+        cosine distances (1 - cosine, 0..2), the nearest first, equal ones by row.
+    """
+    count = min(count, len(gallery))
+    rows = np.empty((len(queries), count), np.int64)
+    distances = np.empty((len(queries), count), np.float32)
+    step = max(1, MOST_DISTANCES // max(len(gallery), 1))
+    for start in range(0, len(queries), step):
+        block = 1 - queries[start:start + step].dot(gallery.T)  # [queries of the block, n]
+        for place, apart in enumerate(block, start):
+            # All faces as far as the last one stay, so that of equal ones the first are taken.
+            chosen = np.arange(len(apart)) if count == len(apart) else np.flatnonzero(
+                apart <= np.partition(apart, count - 1)[count - 1])
+            order = np.argsort(apart[chosen], kind="stable")[:count]
+            rows[place], distances[place] = chosen[order], apart[chosen[order]]
+    return rows, distances
 
 
 def count_ties(distances, relevant):
@@ -158,27 +195,7 @@ def evaluate_floats(floats, map_at=1000, authors_evaluation=False):  # noqa: ARG
     Returns:
         A metrics.Evaluation without the parts on Hamming radii.
     """
-    num_gallery = len(floats.gallery_vectors)
-    ranks = np.arange(1, min(metrics.CURVE_RANKS, num_gallery) + 1)
-    precisions, values, curves = [], [], []
-    for counts in ranked_blocks(floats, cosine_distances):
-        precisions.append(metrics.average_precision(counts))
-        values.append((metrics.average_precision_at(counts, map_at),
-                       metrics.nearest_accuracy(counts), metrics.r_precision(counts),
-                       counts.num_relevant == 0))
-        curves.append(np.multiply(metrics.precision_recall_at(counts, ranks), len(counts.items)))
-    precision = metrics.AveragePrecision(*map(np.concatenate, zip(*precisions)))
-    at_cutoff, nearest, r_precision, irrelevant = map(np.concatenate, zip(*values))
-    precision_at, recall_at = np.sum(curves, axis=0) / len(floats.query_vectors)
-    results = {
-        "mAP": precision.expected.mean(), "mAP_best_case": precision.best_case.mean(),
-        "mAP_worst_case": precision.worst_case.mean(),
-        "mAP_euclidean": np.float64(mean_average_precision(floats, euclidean_distances)),
-        f"mAP_at_{map_at}": at_cutoff.mean(),
-        "precision_at_50": precision_at[min(50, len(precision_at)) - 1],
-        "top_1_accuracy": nearest.mean(), "r_precision": r_precision.mean(),
-        "num_values": floats.gallery_vectors.shape[1], "num_gallery": num_gallery,
-        "num_queries": len(floats.query_vectors),
-        "queries_without_relevant": np.count_nonzero(irrelevant)}
-    metrics.finish_results(results, floats)
-    return metrics.Evaluation(results, precision, precision_at, recall_at)
+    evaluation = metrics.evaluate_rankings(ranked_blocks(floats, cosine_distances), floats, map_at)
+    return evaluation._replace(results=metrics.plain(dict(
+        evaluation.results, num_values=floats.gallery_vectors.shape[1],
+        mAP_euclidean=np.float64(mean_average_precision(floats, euclidean_distances)))))

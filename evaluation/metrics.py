@@ -178,6 +178,39 @@ class Evaluation(NamedTuple):
     different: Optional[np.ndarray] = None
 
 
+def evaluate_rankings(blocks, vectors, map_at):
+    """The Evaluation of what codes and floating-point vectors have in common.
+
+    Args:
+        blocks: iterable of DistanceCounts, of a few queries each, in order.
+        vectors: Codes, or evaluation.floats.Floats.
+        map_at: R of mAP@R.
+    """
+    num_gallery, num_queries = len(vectors.gallery_labels), len(vectors.query_labels)
+    ranks = np.arange(1, min(CURVE_RANKS, num_gallery) + 1)
+    precisions, values, curves = [], [], []
+    for counts in blocks:
+        precisions.append(average_precision(counts))
+        values.append((average_precision_at(counts, map_at), nearest_accuracy(counts),
+                       r_precision(counts), counts.num_relevant == 0))
+        curves.append(np.multiply(precision_recall_at(counts, ranks),
+                                  len(counts.items) / num_queries))
+    precision = AveragePrecision(*map(np.concatenate, zip(*precisions)))
+    at_cutoff, nearest, r_precisions, irrelevant = map(np.concatenate, zip(*values))
+    precision_at, recall_at = np.sum(curves, axis=0)
+    results = {
+        "mAP": precision.expected.mean(), "mAP_best_case": precision.best_case.mean(),
+        "mAP_worst_case": precision.worst_case.mean(), f"mAP_at_{map_at}": at_cutoff.mean(),
+        "precision_at_50": precision_at[min(50, len(precision_at)) - 1],
+        "top_1_accuracy": nearest.mean(), "r_precision": r_precisions.mean(),
+        "num_gallery": num_gallery, "num_queries": num_queries,
+        "queries_without_relevant": np.count_nonzero(irrelevant)}
+    if vectors.gallery_fingerprints is not None and vectors.query_fingerprints is not None:
+        results["queries_also_in_gallery"] = np.count_nonzero(
+            np.isin(vectors.query_fingerprints, vectors.gallery_fingerprints))
+    return Evaluation(results, precision, precision_at, recall_at)
+
+
 def evaluate_codes(codes, map_at=1000, authors_evaluation=False):
     """All metrics of one set of codes.
 
@@ -191,44 +224,25 @@ def evaluate_codes(codes, map_at=1000, authors_evaluation=False):
         An Evaluation. All its results but counts lie in [0, 1].
     """
     counts = count_distances(codes)
-    precision = average_precision(counts)
-    precision_at, recall_at = precision_recall_at(
-        counts, np.arange(1, min(CURVE_RANKS, len(codes.gallery_codes)) + 1))
+    evaluation = evaluate_rankings([counts], codes, map_at)
     precision_within, recall_within, nonempty = precision_recall_within(counts)
-    radius = 0 if codes.numbers else min(2, codes.query_codes.shape[1])
-    results = dict(mAP=precision.expected.mean(), mAP_best_case=precision.best_case.mean(),
-                   mAP_worst_case=precision.worst_case.mean())
-    if authors_evaluation and not codes.numbers:
-        results["mAP_authors_evaluation"] = authors_average_precision(codes).mean()
-    results[f"mAP_at_{map_at}"] = average_precision_at(counts, map_at).mean()
-    results.update(
-        precision_at_50=precision_at[min(50, len(precision_at)) - 1],
-        precision_radius_2=precision_within[radius],
-        recall_radius_2=recall_within[radius],
-        queries_nonempty_radius_2=nonempty[radius],
-        top_1_accuracy=nearest_accuracy(counts).mean(),
-        r_precision=r_precision(counts).mean(),
+    radius = min(2, codes.query_codes.shape[1]) if codes.has_bits else 0
+    varying, independent = effective_bits(codes.gallery_codes)
+    results = dict(
+        evaluation.results, precision_radius_2=precision_within[radius],
+        recall_radius_2=recall_within[radius], queries_nonempty_radius_2=nonempty[radius],
         num_bits=codes.query_codes.shape[1],
-        num_gallery=len(codes.gallery_codes),
-        num_queries=len(codes.query_codes),
-        queries_without_relevant=np.count_nonzero(counts.num_relevant == 0),
-        distinct_gallery_codes=len(distinct(codes.gallery_codes)[0]))
-    results["varying_bits"], results["independent_bits"] = effective_bits(codes.gallery_codes)
-    finish_results(results, codes)
+        distinct_gallery_codes=len(distinct(codes.gallery_codes)[0]), varying_bits=varying,
+        independent_bits=independent)
+    if authors_evaluation and codes.has_bits:
+        results["mAP_authors_evaluation"] = authors_average_precision(codes).mean()
     same, items = counts.relevant.sum(axis=0), counts.items.sum(axis=0)
-    return Evaluation(results, precision, precision_at, recall_at, precision_within,
-                      recall_within, nonempty, same, items - same)
+    return evaluation._replace(
+        results=plain(results), precision_within=precision_within, recall_within=recall_within,
+        nonempty=nonempty, same=same, different=items - same)
 
 
-def finish_results(results, vectors):
-    """Adds the number of queries that are also in the gallery, if known, and makes values plain.
-
-    Args:
-        results: dict of numbers, changed.
-        vectors: Codes, or evaluation.floats.Floats.
-    """
-    if vectors.gallery_fingerprints is not None and vectors.query_fingerprints is not None:
-        results["queries_also_in_gallery"] = np.count_nonzero(
-            np.isin(vectors.query_fingerprints, vectors.gallery_fingerprints))
-    for name, value in results.items():  # plain numbers, for JSON
-        results[name] = float(value) if isinstance(value, np.floating) else int(value)
+def plain(results):
+    """Results as plain numbers, for JSON."""
+    return {name: float(value) if isinstance(value, np.floating) else int(value)
+            for name, value in results.items()}

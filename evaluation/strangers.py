@@ -26,7 +26,7 @@ from typing import NamedTuple
 
 import numpy as np
 
-from evaluation.nearest import unit_vectors
+from evaluation.floats import unit_vectors
 
 FILE = Path(__file__).with_name("strangers.json")
 QUERIES_AT_ONCE = 256

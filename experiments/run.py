@@ -8,8 +8,7 @@ import numpy as np
 
 import data_loader
 from config import Config
-from evaluation.codes import Codes
-from evaluation.saving import save_evaluation
+from evaluation.vectors import save_evaluation
 from faces import mislabelled
 from methods.run import load_run
 from methods.table import method_of, resolve
@@ -20,8 +19,7 @@ from reports.summary import closing_notes, summarise
 from runtime.command_line import duration
 from runtime.errors import UserError
 from runtime.provenance import noting_end
-from training.distributed.coordination import ALONE
-from training.distributed.session import LostWorker
+from training.distributed.coordination import ALONE, LostWorker
 from training.loop import Interrupted, TrainingDiverged
 
 # With fewer images, the mean and variance of a share are poor estimates.
@@ -86,7 +84,7 @@ def write_report(run, codes, evaluation):
         evaluation: metrics.Evaluation.
     """
     suspects = None
-    if run.dataset.source == "prepared" and isinstance(codes, Codes) and not codes.numbers:
+    if run.dataset.source == "prepared" and codes.has_bits:
         rows = mislabelled.suspects_table(codes, run.dataset, run.names,
                                           (run.train.rows, run.test.rows))
         titles = [name.replace("_", " ") for name in mislabelled.COLUMNS]

@@ -12,7 +12,7 @@ from typing import NamedTuple, Optional
 import numpy as np
 
 from evaluation import packing
-from evaluation.nearest import nearest, unit_vectors
+from evaluation.floats import nearest, unit_vectors
 from evaluation.strangers import Rate, measured_strangers
 from runtime.errors import one_line
 

@@ -18,7 +18,7 @@ from typing import NamedTuple, Optional
 
 import numpy as np
 
-from evaluation.nearest import unit_vectors
+from evaluation.floats import unit_vectors
 from gallery.engines import build_index, choose_engine
 from gallery.store import NO_GROUP, NOBODY, PERSON, PHOTOGRAPH, Writer
 

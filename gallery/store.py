@@ -43,7 +43,7 @@ import numpy as np
 
 from config import EMBEDDING_SIZE, Config
 from evaluation import packing
-from evaluation.nearest import unit_vectors
+from evaluation.floats import unit_vectors
 from evaluation.threshold import Calibration, calibrate
 from methods.export import Encoder
 from runtime import files

@@ -44,7 +44,7 @@ def write_report(folder, evaluation, codes, splits=None, names=None, suspects=No
     rankings = {"": ranking.ranking(evaluation, codes)}
     drawn = [("Ranking", [figures.precision_recall(rankings), figures.at_n(rankings, "precision"),
                           figures.at_n(rankings, "recall")])]
-    if is_codes and not codes.numbers:
+    if codes.has_bits:
         drawn.append(("Distances and bits", [
             figures.within_radius(evaluation), figures.distances(evaluation),
             figures.bit_balance(codes), figures.bit_correlation_matrix(codes)]))

@@ -7,7 +7,7 @@ import numpy as np
 from config import DATASETS, Config
 from evaluation import vectors
 from evaluation.metrics import Evaluation
-from evaluation.saving import unseen_results
+from evaluation.vectors import unseen_results
 from methods.table import METHODS
 from reports.columns import COST, column
 from runtime.run_folder import RunFolder

@@ -5,7 +5,6 @@ from typing import NamedTuple, Optional
 import numpy as np
 
 from evaluation import open_set, vectors
-from evaluation.codes import Codes
 from evaluation.distances import count_distances
 from reports.columns import UNKNOWN, column, counted, shown
 from reports.figures import constant_bits, ranges
@@ -116,7 +115,7 @@ def missed_people(codes):
         codes: Codes of a gallery and of queries that it does not hold. There is no sentence on
             Floats and class numbers, which no gallery searches.
     """
-    if not isinstance(codes, Codes) or codes.numbers:
+    if not codes.has_bits:
         return None
     some = np.unique(np.linspace(0, len(codes.query_labels) - 1, MOST_QUERIES).astype(int))
     counts = count_distances(codes._replace(

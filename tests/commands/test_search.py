@@ -20,7 +20,7 @@ from PIL import Image
 import search
 from evaluation import packing, threshold
 from evaluation.codes import load_codes
-from evaluation.saving import save_evaluation
+from evaluation.vectors import save_evaluation
 from gallery.store import Gallery
 from methods.run import load_run
 from methods.table import resolve

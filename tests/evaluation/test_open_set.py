@@ -7,7 +7,7 @@ from evaluation.codes import Codes
 from evaluation.floats import Floats
 from evaluation.metrics import evaluate_codes
 from evaluation.open_set import Probes, detection_rate, folds_of_people, nearest, open_set_results
-from evaluation.saving import unseen_results
+from evaluation.vectors import unseen_results
 
 
 def random_codes(people, gallery, queries, num_bits, seed, noise=0.2):

@@ -15,7 +15,7 @@ from tiny_gallery import colour, write_gallery
 
 import search
 from evaluation import packing
-from evaluation.nearest import unit_vectors
+from evaluation.floats import unit_vectors
 from gallery import groups, indexing, marking, people
 from gallery.groups import groups_of, join_clusters, limits, near_pairs, regroup, suggestions
 from gallery.store import MIGRATION, Gallery, Writer

@@ -11,7 +11,7 @@ from conftest import tiny_faces
 import data_loader
 from evaluation import floats, metrics
 from evaluation.codes import checked_codes
-from evaluation.saving import unseen_results
+from evaluation.vectors import unseen_results
 from methods.table import resolve
 from reports import runs, tables
 from reports.html import data_url

@@ -5,7 +5,7 @@ import pytest
 
 from evaluation.codes import checked_codes
 from evaluation.metrics import evaluate_codes
-from evaluation.saving import save_evaluation
+from evaluation.vectors import save_evaluation
 from reports import columns, runs, summary
 from runtime.output_folder import OutputFolder
 
