@@ -19,8 +19,7 @@ from runtime.tensorflow import (
     tf,
 )
 from training.checkpoints import restore_best
-from training.distributed.coordination import ALONE
-from training.distributed.session import LostWorker
+from training.distributed.coordination import ALONE, LostWorker
 from training.graph import build_inference_graph, build_network, build_step_graph, run_network
 from training.loop import Interrupted, Progress
 

@@ -9,6 +9,7 @@ import contextlib
 import json
 import signal
 import threading
+import time
 import types
 
 import numpy as np
@@ -16,17 +17,24 @@ import numpy as np
 from runtime.errors import Failed, UserError
 from runtime.tensorflow import error_reason, make_session, session_options, tf
 from training.distributed.joint_step import Collectives, JointStep, OneDevice
-from training.distributed.session import LostWorker, WorkerSession
 from training.loop import Progress, StopRequest, Trainer
 from training.recorder import Recorder
 
 MESSAGE_VALUES = 8192  # bytes of a message between workers, each sent as an int32
 WAITING_SECONDS = 10.0  # between two signs of life to waiting workers
+LOOK_SECONDS = 2.0  # between two checks of the other workers during a call
+OWN_SECONDS = 10.0  # to find out whether an error is this worker's own
 # A single process, with the interface of Workers.
 ALONE = types.SimpleNamespace(
     index=0, count=1, device=None, session=make_session, joint_step=lambda _: OneDevice(),
     recorder=Recorder, trainer=Trainer, keep_waiting=contextlib.nullcontext,
     check_data=lambda _: None, how_to_start="")
+
+
+class LostWorker(Failed):
+    """Another worker is gone or does not answer; exit code 3."""
+
+    exit_code = 3
 
 
 class Workers(Collectives):
@@ -146,6 +154,113 @@ class Workers(Collectives):
         """On the other workers: waits until worker 0 goes on."""
         while self.exchange(None)[0] == "wait":
             pass
+
+
+class WorkerSession:
+    """A session on this worker whose `run_jointly` ends when another worker is lost.
+
+    If a worker is missing, TensorFlow 1.14 never ends a collective call, and 2.21 does not on all
+    workers. So such calls run in threads, and one that does not end is abandoned. `run` is for what
+    needs no other worker.
+
+    Args:
+        workers: a Workers.
+        graph: a tf.Graph.
+
+    Attributes:
+        begun: a variable that counts the training steps that have begun to change variables.
+        steps: the number of finished steps; while it differs from `begun`, variables are changing.
+    """
+
+    # Sessions with an abandoned call: Python would close them, which waits for the call.
+    _left = []
+
+    def __init__(self, workers, graph):
+        self.graph = graph
+        self._session = tf.Session(workers.target, graph=graph, config=workers.options)
+        self._cluster, self._lost = workers.cluster, False
+        self._others = range(1, workers.count) if workers.index == 0 else [0]
+        self.begun, self.steps = None, 0
+
+    def __enter__(self):
+        return self
+
+    def __exit__(self, *_):
+        self.close()
+
+    def run(self, fetches, feed=None):
+        """tf.Session.run of what needs no other worker."""
+        return self._session.run(fetches, feed)
+
+    def list_devices(self):
+        """See tf.Session.list_devices."""
+        return self._session.list_devices()
+
+    def run_jointly(self, fetches, feed=None):
+        """tf.Session.run of what needs all workers.
+
+        Raises:
+            LostWorker: one is lost; variables are as after the last step.
+        """
+        result, ended = [], threading.Event()
+
+        def call():
+            try:
+                result.append(self.run(fetches, feed))
+            except BaseException as error:  # raised where the result is waited for
+                result.append(error)
+            ended.set()
+        threading.Thread(target=call, daemon=True).start()
+        started = time.monotonic()
+        while not ended.wait(LOOK_SECONDS):
+            reason = self._lost_one(time.monotonic() - started)
+            if reason and not self._changing():
+                self._lose(reason)
+        if isinstance(result[0], (tf.errors.UnavailableError, tf.errors.AbortedError,
+                                  tf.errors.CancelledError, tf.errors.DeadlineExceededError)):
+            self._explain(self._cluster.timeout)
+            self._lose(f"a call to the other workers failed ({error_reason(result[0])})")
+        if isinstance(result[0], (tf.errors.InternalError, tf.errors.UnknownError)):
+            self._explain(OWN_SECONDS)  # else it is this worker's own
+        if isinstance(result[0], BaseException):
+            raise result[0]
+        return result[0]
+
+    def close(self):
+        """Closes the session, unless that would never end."""
+        if not self._lost:
+            self._session.close()
+
+    def _explain(self, seconds):
+        """Raises LostWorker if a lost worker is behind a call's error, which may show late."""
+        deadline = time.monotonic() + seconds
+        while time.monotonic() < deadline:
+            reason = self._lost_one(0)
+            if reason:
+                self._lose(reason)
+            time.sleep(0.2)
+
+    def _lost_one(self, seconds):
+        """Text: the worker that is lost, after a call has lasted so long; None if none is."""
+        states = {index: self._cluster.state(index) for index in self._others}
+        for state in ("gone", "silent"):
+            lost = [index for index in self._others if states[index] == state]
+            if lost and (state == "gone" or seconds >= self._cluster.timeout):
+                found = ("is gone" if state == "gone"
+                         else f"did not answer for {self._cluster.timeout:.0f} s")
+                return f"{self._cluster.describe(lost)} {found}"
+        if seconds >= self._cluster.timeout:
+            return (f"a step did not end within {self._cluster.timeout:.0f} s although all workers "
+                    "answer")
+        return None
+
+    def _changing(self):
+        return self.begun is not None and self.run(self.begun) != self.steps
+
+    def _lose(self, reason):
+        self._lost = True
+        self._left.append(self)
+        raise LostWorker(reason)
 
 
 class Spread:
