@@ -7,7 +7,13 @@ from PIL import Image
 from tqdm import tqdm
 
 import data_loader
-from faces.duplicates import NEAR_BITS, near_across, near_pairs, perceptual_hash
+from faces.duplicates import (
+    NEAR_BITS,
+    near_across,
+    near_pairs,
+    perceptual_hash,
+    shared_images,
+)
 from faces.embedding import read_embeddings
 from runtime.errors import UserError, one_line
 
@@ -138,7 +144,7 @@ def _duplicate_problems(dataset, train, test, lines):
                  "differ)")
     prints = np.concatenate([train.fingerprints, test.fingerprints])
     labels = np.concatenate([train.labels, test.labels])
-    shared = _shared_images(prints, labels)
+    shared = shared_images(prints.tolist(), labels.tolist())
     near = np.array([pair for pair in near_pairs(np.concatenate(hashes), labels).tolist()
                      if labels[pair[0]] != labels[pair[1]]
                      and prints[pair[0]] != prints[pair[1]]], np.int64).reshape(-1, 2)
@@ -154,20 +160,6 @@ def _duplicate_problems(dataset, train, test, lines):
                      + "; ..." * (len(near) > 3)
                      + ". Check whether they show one photograph")
     return problems
-
-
-def _shared_images(prints, labels):
-    """Equal images of different people: lists of indices, the first image of each person.
-
-    Args:
-        prints: uint64 [n], see data_loader.ImageSet.
-        labels: int [n].
-    """
-    people = {}
-    _, places, counts = np.unique(prints, return_inverse=True, return_counts=True)
-    for index in np.flatnonzero(counts[places.reshape(-1)] > 1):
-        people.setdefault(prints[index], {}).setdefault(labels[index], int(index))
-    return [list(first.values()) for first in people.values() if len(first) > 1]
 
 
 class _Titles:

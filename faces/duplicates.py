@@ -115,6 +115,19 @@ def near_pairs(hashes, groups):
     return pairs[np.lexsort((pairs[:, 1], pairs[:, 0]))]
 
 
+def shared_images(keys, people):
+    """Equal images of different people: lists of indices, the first image of each person.
+
+    Args:
+        keys: one for each image, equal for equal images alone.
+        people: of each image.
+    """
+    firsts = {}  # key -> {person: index}
+    for index, (key, person) in enumerate(zip(keys, people)):
+        firsts.setdefault(key, {}).setdefault(person, index)
+    return [list(found.values()) for found in firsts.values() if len(found) > 1]
+
+
 def near_across(hashes, labels, others, other_labels):
     """Which images are nearly the same as one of the same label of another collection: bool [n].
 

@@ -185,10 +185,7 @@ class Names:
         if len(found) > 1:
             return "may mean several", f"{shown} may be {_either(found)}"
         plain = _plain(typed)
-        for kind, key in (
-                ("differ in upper and lower case", _folded), ("differ in blanks or _", _squeezed),
-                ("differ in accents or marks", _bare), ("differ in their ending", _stem),
-                ("lie in another folder", _last), ("lie in another folder", _last_folded)):
+        for kind, key in DIFFERENCES:
             found = self._table(key).get(key(plain), ())
             if found:
                 return kind, f"{shown}: there is {_either(found)}"
@@ -258,16 +255,13 @@ def _bare(name):
                    if not unicodedata.combining(letter))
 
 
-def _stem(name):
-    return os.path.splitext(_folded(name))[0]
-
-
-def _last(name):
-    return _composed(name).rsplit("/", 1)[-1]
-
-
-def _last_folded(name):
-    return _folded(name).rsplit("/", 1)[-1]
+# How a typed name may differ from one that there is, and by what key both are then the same.
+DIFFERENCES = (
+    ("differ in upper and lower case", _folded), ("differ in blanks or _", _squeezed),
+    ("differ in accents or marks", _bare),
+    ("differ in their ending", lambda name: os.path.splitext(_folded(name))[0]),
+    ("lie in another folder", lambda name: _composed(name).rsplit("/", 1)[-1]),
+    ("lie in another folder", lambda name: _folded(name).rsplit("/", 1)[-1]))
 
 
 def _either(names):

@@ -17,6 +17,7 @@ COLUMNS = ["split", "row", "file", "identity", "nearest_identity", "own_distance
 # which 1 to 10 % had a wrong name, 94 % of the suspects were right at 0.8, 81 % at 0.75.
 LEAST_AGREEMENT = 0.8
 CHUNK = 4096  # images compared at once
+MOST_SUSPECTS = 100  # of a table
 
 
 class Suspect(NamedTuple):
@@ -107,7 +108,7 @@ def _distances(codes, of_image, counts):
     return own, nearest, other
 
 
-def suspects_table(codes, dataset, names, rows=(None, None), most=100):
+def suspects_table(codes, dataset, names, rows=(None, None)):
     """The suspects of a run, for a table: which photographs to look at.
 
     Args:
@@ -116,7 +117,6 @@ def suspects_table(codes, dataset, names, rows=(None, None), most=100):
         dataset: the run's config.Dataset.
         names: people by label, or None.
         rows: int [n] of training and test images, their rows in the data set; None: file order.
-        most: rows at most, the clearest suspects.
 
     Returns:
         List of rows, one a suspect, with COLUMNS; `file` is empty where it is not known.
@@ -126,7 +126,7 @@ def suspects_table(codes, dataset, names, rows=(None, None), most=100):
     labels = np.concatenate([codes.gallery_labels, codes.query_labels])
     table = []
     for suspect in suspects(np.concatenate([codes.gallery_codes, codes.query_codes]), labels,
-                            np.arange(len(labels)) >= num_train)[:most]:
+                            np.arange(len(labels)) >= num_train)[:MOST_SUSPECTS]:
         split, row = (("train", suspect.index) if suspect.index < num_train
                       else ("test", suspect.index - num_train))
         of_split = rows[split == "test"]

@@ -22,24 +22,22 @@ def read_face(photo, cropper, verify_sha256=False):
         verify_sha256: whether the file must have the hash that the source's list gives.
 
     Returns:
-        A faces.detection.Face or Rejected; where the cropper takes all faces and there are
-        several, a list of Faces.
+        A list of faces.detection.Faces, or of a Rejected alone.
     """
     try:
         photograph = photographs.open_photograph(photo.path)
     except photographs.PhotographError as error:
-        return Rejected(error.code, error.detail)
+        return [Rejected(error.code, error.detail)]
     if verify_sha256 and photo.sha256 and photograph.sha256 != photo.sha256.lower():
-        return Rejected("wrong_sha256")
+        return [Rejected("wrong_sha256")]
     if photo.size and photograph.size != photo.size:
         width, height = photograph.size
-        return Rejected("wrong_size", f"{width}x{height}")
+        return [Rejected("wrong_size", f"{width}x{height}")]
     found = cropper.crop(photograph, photo.box)
     if isinstance(found, Rejected):
-        return found
-    faces = [face._replace(hash=perceptual_hash(Image.fromarray(face.pixels)),
-                           sha256=photograph.sha256) for face in found]
-    return faces if len(faces) > 1 else faces[0]
+        return [found]
+    return [face._replace(hash=perceptual_hash(Image.fromarray(face.pixels)),
+                          sha256=photograph.sha256) for face in found]
 
 
 def read_faces(photos, cropper, verify_sha256=False, workers=None):
@@ -58,9 +56,8 @@ def read_faces(photos, cropper, verify_sha256=False, workers=None):
             ThreadPoolExecutor(workers or os.cpu_count()) as pool:
         results = pool.map(lambda photo: read_face(photo, cropper, verify_sha256), photos)
         try:
-            for photo, result in zip(photos, tqdm(results, total=len(photos), unit=" images",
-                                                  desc="reading", disable=None)):
-                found = result if isinstance(result, list) else [result]
+            for photo, found in zip(photos, tqdm(results, total=len(photos), unit=" images",
+                                                 desc="reading", disable=None)):
                 read_photos += [photo] * len(found)
                 faces += found
         finally:

@@ -10,7 +10,7 @@ from typing import NamedTuple
 import numpy as np
 
 from faces.detection import Rejected
-from faces.duplicates import near_pairs
+from faces.duplicates import near_pairs, shared_images
 
 TRAIN, TEST, LEFT_OUT = "train", "test", "left_out"
 UNSEEN_GALLERY, UNSEEN_QUERIES = "unseen_gallery", "unseen_queries"
@@ -102,7 +102,8 @@ def split_faces(photos, faces, seed, test_images=None, min_images=2, max_images=
         [faces[index].hash for index in good],
         [numbers[photos[index].person] for index in good])] if good else np.zeros((0, 2), int)
     pixels = {index: hashlib.sha256(faces[index].row.tobytes()).digest() for index in good}
-    shared = _shared(photos, good, pixels)
+    shared = [[good[place] for place in group] for group in shared_images(
+        [pixels[index] for index in good], [photos[index].person for index in good])]
     if drop_near_duplicates:
         _drop(near, photos, faces, outcomes)
     by_person = defaultdict(list)
@@ -162,14 +163,6 @@ def keep_out(photos, outcomes, names, share, seed):
             outcomes[index] = outcomes[index]._replace(status=moved[outcomes[index].status])
     return ([name for name in names if name not in chosen],
             [name for name in names if name in chosen])
-
-
-def _shared(photos, good, pixels):
-    """Split.shared: equal faces of different people."""
-    people = {}  # digest: {person: index of the first}
-    for index in good:
-        people.setdefault(pixels[index], {}).setdefault(photos[index].person, index)
-    return [list(first.values()) for first in people.values() if len(first) > 1]
 
 
 def _drop(near, photos, faces, outcomes):

@@ -62,24 +62,19 @@ class FeatureMethod(Method):
     needs_features_of = True
 
     def applicable_settings(self, settings):
-        """See Method."""
         return super().applicable_settings(settings) | {"features_of", "encode_batch_size"}
 
     def settings_for_network(self, path):
-        """See Method."""
         return dict(features_of=str(path))
 
     def check_before_data(self, config, dataset):
-        """See Method."""
         open_trained_run(config, dataset)
 
     def start_up(self, run):
-        """See Method."""
         self._trained(run)
         start_tensorflow()
 
     def make_codes(self, run, evaluate, workers=None):
-        """See Method."""
         trained = self._trained(run)
         with self._network(trained, run) as network:
             print(network.device, flush=True)
@@ -88,7 +83,6 @@ class FeatureMethod(Method):
         return encoded, evaluate(encoded)
 
     def encode(self, run):
-        """See Method."""
         with self._network(self._trained(run), run) as network:
             print(network.device, flush=True)
             return self._encode(run, network)
@@ -112,11 +106,6 @@ class FeatureMethod(Method):
             seen, unseen: the Features of gallery and queries; unseen may be None.
             metadata: dict for results.json, which this adds to.
         """
-
-    def export(self, run, path):
-        """Nothing, unless the method makes codes that Hamming distance compares."""
-
-    open_encoder = export
 
     @staticmethod
     def _trained(run):
@@ -144,12 +133,10 @@ class ProjectedFeatures(FeatureMethod):
         self.fit = fit
 
     def start_up(self, run):
-        """See Method."""
         check_count(self.fit, len(run.train.labels), run.config.num_bits)
         super().start_up(run)
 
     def codes(self, run, seen, unseen, metadata):
-        """See FeatureMethod."""
         started = time.perf_counter()
         projection = self.fit(seen[0].descriptor, run.config.num_bits, run.config.seed)
         metadata["training_seconds"] += round(time.perf_counter() - started, 3)
@@ -158,7 +145,6 @@ class ProjectedFeatures(FeatureMethod):
                 for pair in (seen, unseen)]
 
     def export(self, run, path):
-        """See Method."""
         trained = self._trained(run)
         with self._network(trained, run) as network:
             descriptors = _features(network, run.train, run).descriptor
@@ -168,7 +154,6 @@ class ProjectedFeatures(FeatureMethod):
                                       epoch=state["best_epoch"])
 
     def open_encoder(self, folder, config, metadata):
-        """See Method."""
         network_config = Config.recorded(metadata["network_settings"])
         projection = read_projection(folder, network_config.descriptor_size, config.num_bits)
         session, graph = open_network(folder, network_config)
@@ -200,14 +185,12 @@ class ClassNumber(FeatureMethod):
     is_searchable = False
 
     def check_before_data(self, config, dataset):
-        """See Method."""
         trained = open_trained_run(config, dataset)
         if not loss_of(trained.config).has_classifiers:
             raise UserError(f"features_of {config.features_of}: method {trained.config.method} has "
                             "no hash classifier; name a run that has one (dcbh, ddh)")
 
     def codes(self, run, seen, unseen, metadata):
-        """See FeatureMethod."""
         return [pair and codes_of(*pair, encode=lambda made: number_codes(
             made.class_numbers, run.dataset.num_identities))._replace(numbers=1)
             for pair in (seen, unseen)]

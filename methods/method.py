@@ -29,6 +29,8 @@ class Encoded(NamedTuple):
 class Method(abc.ABC):
     """A way to make codes of faces. Subclasses know how; nobody else asks which kind one is.
 
+    What a verb does stands here, not again in each subclass.
+
     Args:
         title: name for people.
         defaults: dict of settings whose defaults differ from DCBH's.
@@ -151,9 +153,8 @@ class Method(abc.ABC):
             UserError: no checkpoint yet, or a damaged one.
         """
 
-    @abc.abstractmethod
     def export(self, run, path):
-        """What an encoder of this run consists of.
+        """What an encoder of this run consists of. Only searchable methods have one.
 
         Args:
             run: a Run.
@@ -164,7 +165,6 @@ class Method(abc.ABC):
             (projection or None, dict for encoder.json).
         """
 
-    @abc.abstractmethod
     def open_encoder(self, folder, config, metadata):
         """(activate, close) of an exported encoder: functions of normalised inputs, and of nothing.
 

@@ -51,39 +51,32 @@ class NetworkMethod(Method):
         return set(settings) - left_out
 
     def check(self, config):
-        """See Method."""
         super().check(config)
         if config.codeword_share and not loss_of(config).has_classifiers:
             raise UserError(f"method {config.method} has no hash classifier to restart from "
                             "codewords: --codeword_share must be 0 (with recipe tuned, too)")
 
     def recipe_name(self, recipe):
-        """See Method."""
         return "" if recipe == "released" else recipe
 
     def notes(self, run):
-        """See Method."""
         batch_size, count = run.config.batch_size, len(run.train.labels)
         return [f"note: batch_size is {batch_size}, so an epoch is one step: there are {count} "
                 "training images"] if batch_size > count else []
 
     def check_workers(self, config):
-        """See Method."""
         if loss_of(config).compares_images:
             raise UserError(f"method {config.method} compares the images of a batch with each "
                             "other, so workers cannot share one; leave --num_workers and TF_CONFIG "
                             "out")
 
     def epochs_of(self, dataset):
-        """See Method."""
         return min(dataset.epochs, self.max_epochs or dataset.epochs)
 
     def images_trained(self, config, count):
-        """See Method."""
         return config.epochs * count
 
     def start_up(self, run):
-        """See Method."""
         start_tensorflow()
         note = check_compute_dtype(run.config.compute_dtype)
         if note:
@@ -91,8 +84,6 @@ class NetworkMethod(Method):
 
     def make_codes(self, run, evaluate, workers=ALONE):
         """Trains from the start or from the last checkpoint, and encodes whenever it is due.
-
-        See Method.
 
         Raises:
             Interrupted: stopped by a signal; the state is saved.
@@ -145,7 +136,6 @@ class NetworkMethod(Method):
                                graph, session, recorder)
 
     def encode(self, run):
-        """See Method."""
         with BestNetwork(run.folder, run.config) as network:
             print(network.device, flush=True)
             encoded = self._encode(run, network.network, network.session)
@@ -166,12 +156,10 @@ class NetworkMethod(Method):
         return Encoded(codes, run.unseen and codes_of(*run.unseen, encode=encode), metadata)
 
     def export(self, run, path):
-        """See Method."""
         state = save_network(run.folder, run.config, run.train, path)
         return None, dict(epoch=state["best_epoch"])
 
     def open_encoder(self, folder, config, metadata):
-        """See Method."""
         session, graph = open_network(folder, config)
         return lambda inputs: run_network(
             session, graph.inference, graph.inference.code_activations, inputs,

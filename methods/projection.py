@@ -145,11 +145,9 @@ class ProjectionMethod(Method):
         self.fit = fit
 
     def start_up(self, run):
-        """See Method."""
         check_count(self.fit, len(run.train.labels), run.config.num_bits)
 
     def make_codes(self, run, evaluate, workers=None):
-        """See Method."""
         run.folder.begin(None, f"CPU (numpy {np.__version__})", run.digest, 1)
         encoded = self.encode(run)
         return encoded, evaluate(encoded)
@@ -167,11 +165,9 @@ class ProjectionMethod(Method):
             encoding_seconds=round(time.perf_counter() - fitted, 3)))
 
     def export(self, run, path):
-        """See Method."""
         return self._fitted(run), {}
 
     def open_encoder(self, folder, config, metadata):
-        """See Method."""
         size = int(np.prod(self.input_shape))
         return read_projection(folder, size, config.num_bits).project, lambda: None
 
@@ -190,15 +186,9 @@ class EmbeddingMethod(Method):
     make_codes = ProjectionMethod.make_codes
 
     def encode(self, run):
-        """See Method."""
         def floats_of(gallery, queries):
             return Floats(self.given(gallery), gallery.labels, self.given(queries), queries.labels,
                           gallery.fingerprints, queries.fingerprints)
 
         return Encoded(floats_of(run.train, run.test), run.unseen and floats_of(*run.unseen),
                        run_metadata(run, training_seconds=0.0, encoding_seconds=0.0))
-
-    def export(self, run, path):
-        """Nothing: is_searchable is False."""
-
-    open_encoder = export

@@ -10,7 +10,7 @@ from markupsafe import Markup
 from evaluation.codes import Codes
 from reports import columns, figures, ranking, runs, style, summary
 from reports.columns import counted
-from reports.html import TEMPLATES, render
+from reports.html import TEMPLATES, data_url, render
 from runtime.errors import UserError
 
 CARDS = ("top_1_accuracy", "r_precision", "precision_radius_2", "recall_radius_2")
@@ -59,6 +59,7 @@ def write_report(folder, evaluation, codes, splits=None, names=None, suspects=No
         cards=[(columns.column(name).title, columns.shown(name, results[name]))
                for name in (CARDS if is_codes else FLOAT_CARDS)],
         retrievals=ranking.examples(evaluation, codes, *splits, names=names) if splits else [],
+        data_url=data_url,
         distance=_distance_note(codes), suspects=suspects,
         unseen=summary.unseen_people(folder, results, codes),
         figure_groups=[(title, embedded(folder, drawings)) for title, drawings in drawn],

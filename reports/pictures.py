@@ -9,12 +9,9 @@ import numpy as np
 from matplotlib import font_manager
 from PIL import Image, ImageDraw, ImageFont
 
-import data_loader
-from config import Config
-from evaluation import metrics
 from evaluation.codes import load_codes
-from methods.run import load_run
-from methods.table import resolve
+from evaluation.metrics import evaluate_codes
+from methods.run import open_run
 from reports import ranking
 from runtime.command_line import ArgumentParser, run_command
 from runtime.errors import UserError
@@ -26,7 +23,7 @@ RIGHT, WRONG, QUERY, INK, PAPER = "#00805d", "#c2500a", "#8a8f98", "#1d2430", "#
 COLOURS = 128  # of the palette: the faces are grey
 
 
-def retrieval_strip(folder, count=10):
+def retrieval_strip(folder):
     """A picture of some queries of a run, each with its nearest gallery images.
 
     A solid frame and + mark the same person, a double frame and - another; the number is the
@@ -34,7 +31,6 @@ def retrieval_strip(folder, count=10):
 
     Args:
         folder: RunFolder of an evaluated run.
-        count: gallery images a query.
 
     Returns:
         A PIL image.
@@ -42,35 +38,26 @@ def retrieval_strip(folder, count=10):
     Raises:
         UserError: the run has no codes yet, or its data is not here.
     """
-    data = load_run(*resolve(Config.recorded(folder.read_settings()).to_dict()))
-    train, test = data.train, data.test
-    codes = load_codes(folder.path / "codes.npz")
-    evaluation = metrics.evaluate_codes(codes)
-    chosen = ranking.example_queries(evaluation.average_precision, codes.query_labels, SHOWN)
+    run, codes = open_run(folder), load_codes(folder.path / "codes.npz")
+    shown = ranking.examples(evaluate_codes(codes), codes, run.train, run.test, counts=SHOWN)
     step = FACE + GAP
-    sheet = Image.new("RGB", (MARGIN + (count + 1) * step + 2 * GAP,
-                              GAP + len(chosen) * (step + TEXT)), PAPER)
+    sheet = Image.new("RGB", (MARGIN + (ranking.NEAREST + 1) * step + 2 * GAP,
+                              GAP + len(shown) * (step + TEXT)), PAPER)
     draw = ImageDraw.Draw(sheet)
     font = ImageFont.truetype(font_manager.findfont("DejaVu Sans"), 12)
-    for row, (kind, query) in enumerate(chosen):
+    for row, query in enumerate(shown):
         top = GAP + row * (step + TEXT)
-        ap = evaluation.average_precision.expected[query]
-        draw.multiline_text((GAP, top + 14), f"{kind}\nAP {ap:.3f}", INK, font, spacing=6)
-        _draw_face(sheet, data_loader.displayable(test, [query])[0], MARGIN, top, QUERY, False)
+        draw.multiline_text((GAP, top + 14), f"{query.kind}\nAP {query.average_precision:.3f}", INK,
+                            font, spacing=6)
+        _draw_face(sheet, query.image, MARGIN, top, QUERY, False)
         draw.text((MARGIN, top + FACE + 2), "query", INK, font)
-        indices, distances = ranking.nearest(codes, query, count)
-        faces = data_loader.displayable(train, indices)
-        missing = np.count_nonzero(codes.gallery_labels == codes.query_labels[query])
-        for column, (index, distance, face) in enumerate(zip(indices, distances, faces), 1):
-            right = codes.gallery_labels[index] == codes.query_labels[query]
-            colour = RIGHT if right else WRONG if missing else QUERY
-            if not right and not missing:  # all images of the person have come before
-                face = 255 - (255 - face) // 3
+        for column, item in enumerate(query.items, 1):
+            colour = RIGHT if item.right else QUERY if item.done else WRONG
+            face = 255 - (255 - item.image) // 3 if item.done else item.image
             left = MARGIN + 2 * GAP + column * step
-            _draw_face(sheet, face, left, top, colour, not right)
-            sign = "+" if right else "\u2212"
-            draw.text((left, top + FACE + 2), f"{sign} {distance}", colour, font)
-            missing -= right
+            _draw_face(sheet, face, left, top, colour, not item.right)
+            sign = "+" if item.right else "\u2212"
+            draw.text((left, top + FACE + 2), f"{sign} {item.distance}", colour, font)
     return sheet.quantize(COLOURS)
 
 

@@ -8,11 +8,11 @@ import data_loader
 from evaluation import metrics, vectors
 from evaluation.codes import Codes
 from evaluation.distances import DistanceCounts
-from reports.html import data_url
 
 CURVE_POINTS = 150  # of a curve beyond the ranks that metrics computes
 # Queries shown of each kind: more failures than successes, since they teach more.
 EXAMPLES = {"best": 2, "typical": 2, "worst": 5}
+NEAREST = 10  # gallery images shown of each query
 
 
 class Ranking(NamedTuple):
@@ -85,14 +85,14 @@ class Item(NamedTuple):
     """One gallery image of a retrieval.
 
     Attributes:
-        source: data URL of its picture.
+        image: uint8 [32, 32, 3].
         name: whom it shows.
         distance: to the query (see evaluation.vectors.distances_of): int, or text of Floats.
         right: whether it shows the query's person.
         done: whether all gallery images of the person come before it, so that it cannot be right.
     """
 
-    source: str
+    image: np.ndarray
     name: str
     distance: object
     right: bool
@@ -100,11 +100,11 @@ class Item(NamedTuple):
 
 
 class Retrieval(NamedTuple):
-    """One query: its kind, whom it shows, its picture, AP, its person's gallery images, Items."""
+    """One query: its kind, whom it shows, its image, AP, its person's gallery images, Items."""
 
     kind: str
     name: str
-    source: str
+    image: np.ndarray
     average_precision: float
     relevant: int
     items: list
@@ -121,7 +121,7 @@ def nearest(codes, query, count):
     return indices, distances[indices]
 
 
-def example_queries(average_precision, labels, counts=None):
+def example_queries(average_precision, labels, counts):
     """The best, typical (around the median) and worst queries by expected AP.
 
     Queries of people who are not shown yet go first.
@@ -129,12 +129,11 @@ def example_queries(average_precision, labels, counts=None):
     Args:
         average_precision: metrics.AveragePrecision.
         labels: [Q], the queries' labels.
-        counts: dict of kind -> number of queries; by default EXAMPLES.
+        counts: dict of kind -> number of queries, such as EXAMPLES.
 
     Returns:
         List of (kind, query index).
     """
-    counts = counts or EXAMPLES
     order = np.argsort(-average_precision.expected, kind="mergesort")
     ranks = np.arange(len(order))
     chosen = {}  # query -> kind
@@ -152,15 +151,15 @@ def example_queries(average_precision, labels, counts=None):
             for query, of_kind in chosen.items() if of_kind == kind]
 
 
-def examples(evaluation, codes, train, test, names=None, count=10):
-    """Retrievals of example queries.
+def examples(evaluation, codes, train, test, names=None, counts=EXAMPLES):
+    """Retrievals of example queries, each with its ten nearest gallery images.
 
     Args:
         evaluation: metrics.Evaluation of the codes.
         codes: Codes, or Floats, in the order of the images.
         train, test: data_loader.ImageSets of gallery and queries.
         names: people's names by label; None to show labels.
-        count: gallery images a query.
+        counts: see example_queries.
 
     Returns:
         List of Retrievals.
@@ -169,20 +168,19 @@ def examples(evaluation, codes, train, test, names=None, count=10):
         return names[label] if names else f"label {label}"
 
     found = []
-    for kind, query in example_queries(evaluation.average_precision, codes.query_labels):
+    for kind, query in example_queries(evaluation.average_precision, codes.query_labels, counts):
         label = codes.query_labels[query]
         relevant = int(np.count_nonzero(codes.gallery_labels == label))
-        indices, distances = nearest(codes, query, count)
+        indices, distances = nearest(codes, query, NEAREST)
         items, hits = [], 0
         for index, distance, image in zip(indices, distances,
                                           data_loader.displayable(train, indices)):
             right = bool(codes.gallery_labels[index] == label)
-            items.append(Item(data_url(image), name(codes.gallery_labels[index]),
+            items.append(Item(image, name(codes.gallery_labels[index]),
                               int(distance) if isinstance(codes, Codes) else f"{distance:.3f}",
                               right, done=hits == relevant))
             hits += right
-        found.append(Retrieval(kind, name(label),
-                               data_url(data_loader.displayable(test, [query])[0]),
+        found.append(Retrieval(kind, name(label), data_loader.displayable(test, [query])[0],
                                float(evaluation.average_precision.expected[query]), relevant,
                                items))
     return found

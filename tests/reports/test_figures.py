@@ -233,7 +233,7 @@ def test_example_queries():
     labels = np.array([1, 2, 3, 4, 5, 1, 2, 7, 8])  # 5 and 0 are one person, so are 6 and 1
     assert ranking.example_queries(ap, labels, two) == [
         ("best", 5), ("best", 3), ("typical", 2), ("typical", 7), ("worst", 6), ("worst", 8)]
-    kinds = [kind for kind, _ in ranking.example_queries(ap, np.zeros(9))]
+    kinds = [kind for kind, _ in ranking.example_queries(ap, np.zeros(9), ranking.EXAMPLES)]
     assert len(kinds) == 9 and kinds.count("worst") > kinds.count("best")
 
 

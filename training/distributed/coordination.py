@@ -193,7 +193,6 @@ class WorkerSession:
         return self._session.run(fetches, feed)
 
     def list_devices(self):
-        """See tf.Session.list_devices."""
         return self._session.list_devices()
 
     def run_jointly(self, fetches, feed=None):
@@ -300,7 +299,6 @@ class JointRecorder(Recorder):
         self.spread = spread
 
     def restore(self, pointer):
-        """See Recorder."""
         state = super().restore(pointer)
         self.spread(Progress.from_dict(state).to_dict())
         return state
