@@ -114,12 +114,12 @@ class Config:
     method: str = setting("dcbh", "how codes are made; a method changes the defaults of some other "
                           "settings, and ignores those that it does not need")
     features_of: Optional[str] = setting(
-        None, "folder of the finished run whose network float, class_number and feature_... use",
-        scope="place")
+        None, "for float, class_number and feature_...: folder of the finished run whose network "
+        "they use", scope="place")
     num_bits: int = setting(48, "K, bits of a code; the paper has 12, 24, 36, 48", 1, 64)
     block_length: int = setting(
-        6, "L, descriptor values a block (one block a bit; ddh: 4); 2 is too few for block "
-        "hashing, whose bits are then always +1", 2, 64)
+        6, "L, descriptor values in a block, which makes one bit (ddh: 4); 2 is too few for "
+        "block hashing, whose bits are then always +1", 2, 64)
     hash_layer: str = setting("block", "layer that turns the descriptor into hash activations "
                               "(ddh: divide_and_encode)")
     multi_scale: bool = setting(
@@ -150,8 +150,8 @@ class Config:
     temperature_share: float = setting(
         0.5, "share of the steps over which the temperature goes to 1", 0, 1)
     codeword_share: float = setting(
-        0.0, "share of the steps, at the end, before which the hash classifier restarts from "
-        "codewords, one a person (0, as released: never)", 0, 1)
+        0.0, "share of the steps, at the end, that begins with a restart of the hash classifier "
+        "from codewords, one for each person (0, as released: never)", 0, 1)
 
     # Training
     epochs: Optional[int] = setting(
