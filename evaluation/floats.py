@@ -170,13 +170,6 @@ def ranked_blocks(floats, distances):
                          floats.query_labels[some, None] == floats.gallery_labels)
 
 
-def precision_recall_at(floats, ranks):
-    """metrics.precision_recall_at of a ranking by cosine distance."""
-    found = [np.multiply(metrics.precision_recall_at(counts, ranks), len(counts.items))
-             for counts in ranked_blocks(floats, cosine_distances)]
-    return tuple(np.sum(found, axis=0) / len(floats.query_vectors))
-
-
 def mean_average_precision(floats, distances):
     """Expected mAP of a ranking by `distances`: cosine_distances or euclidean_distances."""
     return float(np.mean(np.concatenate(

@@ -67,9 +67,11 @@ def evaluate(vectors, **options):
 
 def precision_recall_at(vectors, ranks):
     """Expected macro precision and recall of the first N ranks; see metrics.precision_recall_at."""
-    if isinstance(vectors, Codes):
-        return metrics.precision_recall_at(count_distances(vectors), ranks)
-    return floats.precision_recall_at(vectors, ranks)
+    blocks = ([count_distances(vectors)] if isinstance(vectors, Codes)
+              else floats.ranked_blocks(vectors, floats.cosine_distances))
+    found = [np.multiply(metrics.precision_recall_at(counts, ranks), len(counts.items))
+             for counts in blocks]
+    return tuple(np.sum(found, axis=0) / len(vectors.query_labels))
 
 
 def distances_of(vectors, query):

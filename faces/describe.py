@@ -148,39 +148,31 @@ def _duplicate_problems(dataset, train, test, lines):
     near = np.array([pair for pair in near_pairs(np.concatenate(hashes), labels).tolist()
                      if labels[pair[0]] != labels[pair[1]]
                      and prints[pair[0]] != prints[pair[1]]], np.int64).reshape(-1, 2)
-    title = _Titles(dataset, len(train.labels), labels) if shared or len(near) else None
+    titles = _titles(dataset, len(train.labels), labels)
     if shared:
         problems.append(
             f"images filed under more than one person ({len(shared)}): "
-            + "; ".join(title.of(group) for group in shared[:3]) + "; ..." * (len(shared) > 3)
+            + "; ".join(titles(group) for group in shared[:3]) + "; ..." * (len(shared) > 3)
             + ". Remove each where it does not belong, and prepare again")
     if len(near):
         lines.append(f"  {len(near)} pairs of images of different people look nearly the same: "
-                     + "; ".join(title.of(pair) for pair in near[:3].tolist())
+                     + "; ".join(titles(pair) for pair in near[:3].tolist())
                      + "; ..." * (len(near) > 3)
                      + ". Check whether they show one photograph")
     return problems
 
 
-class _Titles:
-    """What messages call the images of a data set, training images first."""
+def _titles(dataset, num_train, labels):
+    """A function of indices: files and people of some images, training images first, as text."""
+    names, files = data_loader.identity_names(dataset), data_loader.image_files(dataset)
 
-    def __init__(self, dataset, num_train, labels):
-        self._names = data_loader.identity_names(dataset)
-        self._files = data_loader.image_files(dataset)
-        self._num_train, self._labels = num_train, labels
-
-    def of(self, indices):
-        """Files and people of some images: str."""
-        return " and ".join(map(self._title, indices))
-
-    def _title(self, index):
-        split, row = (("train", index) if index < self._num_train
-                      else ("test", index - self._num_train))
-        label = int(self._labels[index])
-        file = self._files[split].get(row)
+    def title(index):
+        split, row = ("train", index) if index < num_train else ("test", index - num_train)
+        label, file = int(labels[index]), files[split].get(row)
         return (f"{one_line(file, 100) if file else f'{split} image {row}'} "
-                f"({self._names[label] if self._names else f'person {label}'})")
+                f"({names[label] if names else f'person {label}'})")
+
+    return lambda indices: " and ".join(map(title, indices))
 
 
 def hash_images(data, title):

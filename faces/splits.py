@@ -206,8 +206,8 @@ def frame_queues(photos, test_images, rng):
     """In which order frames of one person are taken for training and for testing.
 
     Test frames come from one video chosen at random, training frames from the others; of a single
-    video, test frames are its end. The first of each queue are spread evenly over the time; those
-    that follow take the place of frames that cannot be used.
+    video, test frames are its end. The first of each queue are spread evenly over the time; the
+    others follow in order, to take the place of frames that cannot be used.
 
     Args:
         photos: the person's Photos, in time order within each group (video).
@@ -224,13 +224,13 @@ def frame_queues(photos, test_images, rng):
     if len(names) == 1:
         even = _evenly(len(photos), YOUTUBE_TRAIN_FRAMES + test_images)
         cut = even[-test_images] if len(even) > test_images else len(photos)
-        return (_spread(photos[:cut], even[:-test_images]),
-                _spread(photos[cut:], [place - cut for place in even[-test_images:]]))
+        return (_first(photos[:cut], even[:-test_images]),
+                _first(photos[cut:], [place - cut for place in even[-test_images:]]))
     test_video = names[rng.randint(len(names))]
     others = [photo for name in names if name != test_video for photo in videos[name]]
     test = videos[test_video]
-    return (_spread(others, _evenly(len(others), YOUTUBE_TRAIN_FRAMES)),
-            _spread(test, _evenly(len(test), test_images)))
+    return (_first(others, _evenly(len(others), YOUTUBE_TRAIN_FRAMES)),
+            _first(test, _evenly(len(test), test_images)))
 
 
 def _evenly(length, count):
@@ -238,19 +238,11 @@ def _evenly(length, count):
     return np.linspace(0, length - 1, min(count, length)).round().astype(int).tolist()
 
 
-def _spread(items, first):
-    """The items at the places `first`, then the others, spread ever more finely."""
-    order = list(first) if items else []
-    taken = set(order)
-    step = max(len(items), 1)
-    while step and len(order) < len(items):
-        for place in range(step // 2, len(items), step):
-            if place not in taken:
-                taken.add(place)
-                order.append(place)
-        step //= 2
-    order += [place for place in range(len(items)) if place not in taken]
-    return [items[place] for place in order]
+def _first(items, places):
+    """The items at some places, then the others."""
+    chosen = set(places)
+    return [items[place] for place in places if items] + [
+        item for place, item in enumerate(items) if place not in chosen]
 
 
 def read_sampled(photos, seed, test_images, read):

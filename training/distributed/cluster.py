@@ -174,39 +174,35 @@ def read_cluster(settings):
 
 def _worker_addresses(value):
     cluster = value.get("cluster") if isinstance(value, dict) else None
-    if not isinstance(cluster, dict):
-        raise UserError('TF_CONFIG must be like {"cluster": {"worker": ["host:port", ...]}, '
-                        '"task": {"type": "worker", "index": 0}}')
+    addresses = cluster.get("worker") if isinstance(cluster, dict) else None
+    if not isinstance(addresses, list) or not addresses:
+        _refuse("it has no cluster.worker, a list of addresses")
     foreign = sorted(set(cluster) - {"worker"})
     if foreign:
-        raise UserError(f"TF_CONFIG: cluster has {foreign[0]!r:.40}; only workers are possible "
-                        "(worker 0 is the chief, and there is no parameter server)")
-    addresses = cluster.get("worker")
-    if not isinstance(addresses, list) or not addresses:
-        raise UserError("TF_CONFIG: cluster.worker must be a list of addresses, host:port")
+        _refuse(f"cluster has {foreign[0]!r:.40}; there are only workers, of which worker 0 is the "
+                "chief")
     for address in addresses:
         match = ADDRESS.match(address) if isinstance(address, str) else None
         if not match or not 0 < int(match.group(2)) < 65536:
-            raise UserError(f"TF_CONFIG: cluster.worker has {address!r:.60}; an address is "
-                            "host:port, a host's name or IPv4 address and a port from 1 to 65535")
+            _refuse(f"cluster.worker has {address!r:.60}; an address is a host's name or IPv4 "
+                    "address, a colon and a port from 1 to 65535")
         if addresses.count(address) > 1:
-            raise UserError(f"TF_CONFIG: cluster.worker has {address} twice; each worker needs an "
-                            "address of its own")
+            _refuse(f"cluster.worker has {address} twice")
     return addresses
 
 
 def _task_index(value, count):
     task = value.get("task")
-    if not isinstance(task, dict) or "index" not in task:
-        raise UserError('TF_CONFIG: task must be like {"type": "worker", "index": 0}: which of '
-                        "cluster.worker this process is")
-    if task.get("type") != "worker":
-        raise UserError(f"TF_CONFIG: task.type is {task.get('type')!r:.40}; it must be \"worker\"")
-    index = task["index"]
-    if type(index) is not int or not 0 <= index < count:
-        raise UserError(f"TF_CONFIG: task.index is {index!r:.40}; with {count} workers it is a "
-                        f"whole number from 0 to {count - 1}")
+    index = task.get("index") if isinstance(task, dict) else None
+    if type(index) is not int or not 0 <= index < count or task.get("type") != "worker":
+        _refuse(f"task is {task!r:.60}; its type must be \"worker\", and its index, from 0 to "
+                f"{count - 1}, says which of cluster.worker this process is")
     return index
+
+
+def _refuse(reason):
+    raise UserError(f'TF_CONFIG: {reason}; it must be like {{"cluster": {{"worker": ["host:port", '
+                    '...]}, "task": {"type": "worker", "index": 0}}')
 
 
 def free_addresses(count):
