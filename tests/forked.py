@@ -85,11 +85,10 @@ def _import_everything():
     for name in ("main", "evaluate", "reproduce", "prepare", "describe", "search"):
         __import__(name)
     from reports import page, tables
-    from runtime.tensorflow import global_avg_pool, tf
+    from runtime.tensorflow import tf
 
     page.embedded = tables.embedded = lambda *_: []
-    with tf.Graph().as_default():  # under TensorFlow 1, imports tflearn
-        global_avg_pool(tf.zeros([1, 1, 1, 1]), "warm_up")
+    tf.Graph()  # imports TensorFlow
 
 
 def _serve():
