@@ -168,7 +168,8 @@ class DCDH(Loss):
         + regression * mean over images of  ||h - W_y||^2 / K
         + quantization * mean over images and bits of  (|h| - 1)^2
 
-    Chosen here: the form of each term, centers squashed by tanh as codes are, and all weights.
+    Chosen here: the form of each term, centers squashed by tanh as codes are, all weights, and that
+    centers start at the codes of CSQ: small random ones stay together, and so do all codes.
     """
 
     title = "DCDH"
@@ -182,7 +183,8 @@ class DCDH(Loss):
                                                          int(batch.activations.shape[1]))
         # One-hot products instead of gathers: their gradients are dense, and add up.
         own = tf.one_hot(batch.labels, people)  # [B, C]
-        centers = tf.tanh(variable("centers", [people, bits]))
+        apart = tf.constant_initializer(person_codes(people, bits, batch.seed))
+        centers = tf.tanh(variable("centers", [people, bits], apart))
         matrix = variable("regression", [people, bits])
         likeness = tf.matmul(centers, centers, transpose_b=True) / bits  # [C, C]
         between = tf.nn.relu(likeness) * (1 - tf.eye(people))
