@@ -62,10 +62,8 @@ LEAST_FOUND = 3  # photographs that find shows also where none is near enough
 
 
 def find(arguments):
-    """Shows which photographs of a folder show the faces of a photograph."""
-    parser = _parser("find", "Finds the photographs of a folder that show the faces of a "
-                             "photograph. The first time, it makes a gallery of DIR in a cache "
-                             "folder; later, it updates that.")
+    """Finds the photographs of a folder that show a face, by a gallery in a cache folder."""
+    parser = _parser(find)
     parser.add_argument("photographs", metavar="PHOTO", nargs="+",
                         help="photographs, or folders of them")
     parser.add_argument("folder", metavar="DIR", help="folder of photographs to search, with all "
@@ -106,8 +104,8 @@ def _cached_gallery(folder):
 
 
 def index(arguments):
-    """Makes a gallery of photographs, or of a run's own images."""
-    parser = _parser("index", "Makes a gallery, or makes one of the same run again.")
+    """Makes a gallery of photographs, or of a run's own images, or makes one again."""
+    parser = _parser(index)
     parser.add_argument("run", metavar="RUN", nargs="?", help="folder of a run with trained "
                         "weights (default: none, which is best for your own photographs)")
     parser.add_argument("--images", metavar="DIR", action="append", default=[],
@@ -142,11 +140,8 @@ def index(arguments):
 
 
 def add(arguments):
-    """Updates a gallery from its folders."""
-    parser = _parser("add", "Updates a gallery from its folders: adds new photographs, reads "
-                            "changed ones again, follows moved and renamed ones, and removes "
-                            "those that are gone.")
-    parser.add_argument("gallery", metavar="GALLERY", help="folder of the gallery")
+    """Updates a gallery from its folders: what is new, changed, moved, renamed or gone."""
+    parser = _parser(add, "folder of the gallery")
     parser.add_argument("--images", metavar="DIR", action="append", default=[],
                         help="folder of photographs (default: those it was made of)")
     parser.add_argument("--keep-missing", action="store_true",
@@ -170,12 +165,11 @@ def add(arguments):
 
 
 def rename(arguments):
-    """Gives a person another name."""
-    parser = _parser("rename", "Gives a person another name. If that is another person's, the two "
-                               "become one. Folders of the old name still mean the same person.")
-    parser.add_argument("gallery", metavar="GALLERY", help="folder of the gallery")
+    """Gives a person another name; if that is another person's, the two become one."""
+    parser = _parser(rename, "folder of the gallery")
     parser.add_argument("old", metavar="OLD", help="name of the person")
-    parser.add_argument("new", metavar="NEW", help="new name")
+    parser.add_argument("new", metavar="NEW", help="new name; folders of the old one still "
+                                                  "mean the same person")
     options = parser.parse_args(arguments)
     done = people.rename(options.gallery, options.old, options.new)
     print(f"{one_line(options.old)} {'and' if done.merged else 'is now'} {one_line(done.name)}"
@@ -183,9 +177,8 @@ def rename(arguments):
 
 
 def name(arguments):
-    """Says who some faces are."""
-    parser = _parser("name", "Says who some faces are. `add` leaves such names alone.")
-    parser.add_argument("gallery", metavar="GALLERY", help="folder of the gallery")
+    """Says who some faces are. `add` leaves such names alone."""
+    parser = _parser(name, "folder of the gallery")
     parser.add_argument("--group", metavar="N", help="number of a group, of which all faces get "
                                                      "the name")
     _add_ids_argument(parser, "NAME", "the name of a new or known person")
@@ -203,11 +196,8 @@ def name(arguments):
 
 
 def groups(arguments):
-    """Lists people, and groups of faces without a name."""
-    parser = _parser("groups", "Lists people, and groups of faces without a name that seem to be "
-                               "one person's, the largest first; and which of them may be the same "
-                               "person.")
-    parser.add_argument("gallery", metavar="GALLERY", help="folder of a gallery or a run")
+    """Lists people, and groups of like faces without a name; says which may be one person."""
+    parser = _parser(groups, "folder of a gallery or a run")
     parser.add_argument("--least", type=int, default=2, metavar="N", help="faces of a group "
                         "without a name, at least (default: %(default)s)")
     parser.add_argument("--json", metavar="FILE.json", help="all groups with their faces, and "
@@ -217,11 +207,7 @@ def groups(arguments):
     options = parser.parse_args(arguments)
     if options.least < 1:
         raise UserError(f"--least is {options.least}; it must be at least 1")
-    if options.json and options.json != "-":
-        if not options.json.endswith(".json"):
-            raise UserError(f"--json is {options.json}; its name must end in .json")
-        if not options.overwrite:
-            output_files.check_replaceable(options.json)
+    _check_output_files(options, "json")
     with _gallery(options.gallery) as gallery:
         waiting = len(gallery) > grouping.EXACT_FACES and (
             (gallery.people == NOBODY) & (gallery.groups == NO_GROUP)).any()
@@ -238,17 +224,12 @@ def groups(arguments):
         if options.json != "-":
             print(texts.groups_text(gallery, shown, suggested))
         if options.json:
-            as_json = texts.groups_json(gallery, shown, suggested)
-            if options.json == "-":
-                print(as_json, end="")
-            else:
-                output_files.write_file(options.json, as_json)
+            output_files.write(options.json, texts.groups_json(gallery, shown, suggested))
 
 
 def merge(arguments):
-    """Makes two people, or groups, one."""
-    parser = _parser("merge", "Makes two people, or groups of faces without a name, one person.")
-    parser.add_argument("gallery", metavar="GALLERY", help="folder of the gallery")
+    """Makes two people, or groups of faces without a name, one person."""
+    parser = _parser(merge, "folder of the gallery")
     parser.add_argument("who", metavar="WHO", help="name of a person, or number of a group")
     parser.add_argument("into", metavar="INTO", help="likewise; of two names this one stays")
     parser.add_argument("--never", action="store_true", help="they are two people instead: they "
@@ -264,10 +245,8 @@ def merge(arguments):
 
 
 def split(arguments):
-    """Makes faces of a person or group another person."""
-    parser = _parser("split", "Says that some faces are another person than the rest of their "
-                              "group. They become a group of their own, and stay apart.")
-    parser.add_argument("gallery", metavar="GALLERY", help="folder of the gallery")
+    """Makes some faces another person than the rest of their group. They stay apart."""
+    parser = _parser(split, "folder of the gallery")
     parser.add_argument("--id", type=int, nargs="+", required=True, help="ids of the faces")
     options = parser.parse_args(arguments)
     number = people.split(options.gallery, options.id)
@@ -275,10 +254,8 @@ def split(arguments):
 
 
 def reject(arguments):
-    """Says that faces are not whom they are taken for."""
-    parser = _parser("reject", "Says that some faces are not whom they are taken for. They stay "
-                               "rejected, whatever comes later.")
-    parser.add_argument("gallery", metavar="GALLERY", help="folder of the gallery")
+    """Says that some faces are not whom they are taken for. They stay rejected."""
+    parser = _parser(reject, "folder of the gallery")
     _add_ids_argument(parser, "[NAME]", "the person that they are not (default: who, or in which "
                                         "group, each of them is now)")
     options, ids, names = _parse_ids(parser, arguments)
@@ -290,9 +267,8 @@ def reject(arguments):
 
 
 def mark(arguments):
-    """Adds a face that the detector missed."""
-    parser = _parser("mark", "Adds a face that the detector missed, by a box around it.")
-    parser.add_argument("gallery", metavar="GALLERY", help="folder of the gallery")
+    """Adds a face that the detector missed, by a box around it."""
+    parser = _parser(mark, "folder of the gallery")
     parser.add_argument("photograph", metavar="PHOTO", help="photograph of the gallery")
     parser.add_argument("box", metavar="EDGE", nargs=4, type=float, help="left, top, right and "
                         "bottom edge of the box, in pixels of the upright photograph")
@@ -303,13 +279,10 @@ def mark(arguments):
 
 
 def export(arguments):
-    """Writes names of faces to sidecars beside the photographs."""
-    parser = _parser("export", "Writes the named faces of a gallery's photographs to XMP sidecars "
-                               "beside these: PHOTO.jpg.xmp, which digiKam, immich, darktable and "
-                               "others read. Photographs, and sidecars of other programs, stay as "
-                               "they are.")
-    parser.add_argument("gallery", metavar="GALLERY", help="folder of the gallery")
-    parser.add_argument("--xmp", action="store_true", help="write the sidecars")
+    """Writes names of faces to XMP sidecars beside the photographs, which stay as they are."""
+    parser = _parser(export, "folder of the gallery")
+    parser.add_argument("--xmp", action="store_true", help="write PHOTO.jpg.xmp, which "
+                        "digiKam, immich, darktable and others read; theirs stay as they are")
     options = parser.parse_args(arguments)
     if not options.xmp:
         raise UserError("say that sidecars are to be written beside the photographs: --xmp")
@@ -324,10 +297,8 @@ def export(arguments):
 
 
 def undo(arguments):
-    """Takes the last step back."""
-    parser = _parser("undo", "Takes the last step back: rename, name, merge, split, reject or "
-                             "mark. Again: the one before. After add, there is none to take back.")
-    parser.add_argument("gallery", metavar="GALLERY", help="folder of the gallery")
+    """Takes the last rename, name, merge, split, reject or mark back; none before an `add`."""
+    parser = _parser(undo, "folder of the gallery")
     options = parser.parse_args(arguments)
     print(f"undone: {people.undo(options.gallery)}")
 
@@ -353,9 +324,8 @@ def _parse_ids(parser, arguments, is_named=False):
 
 
 def remove(arguments):
-    """Removes faces from a gallery."""
-    parser = _parser("remove", "Removes faces, with their thumbnails and names.")
-    parser.add_argument("gallery", metavar="GALLERY", help="folder of the gallery")
+    """Removes faces, with their thumbnails and names."""
+    parser = _parser(remove, "folder of the gallery")
     parser.add_argument("--id", type=int, nargs="+", default=[], help="ids of faces")
     parser.add_argument("--name", nargs="+", default=[], help="names of people")
     parser.add_argument("--file", nargs="+", default=[], help="photographs, or folders of them")
@@ -371,9 +341,8 @@ def remove(arguments):
 
 
 def info(arguments):
-    """Says what a gallery holds, and how well its threshold is known."""
-    parser = _parser("info", "Says what a gallery holds, and shows the curve behind its threshold.")
-    parser.add_argument("gallery", metavar="GALLERY", help="folder of a gallery or a run")
+    """Says what a gallery holds, and shows the curve behind its threshold."""
+    parser = _parser(info, "folder of a gallery or a run")
     parser.add_argument("--far", type=float, default=answers.DEFAULT_RATE, metavar="RATE",
                         help="share of strangers that may be named (default: %(default)s)")
     parser.add_argument("--left-out", action="store_true",
@@ -397,9 +366,8 @@ def info(arguments):
 
 
 def query(arguments):
-    """Says who is in photographs, and shows the nearest faces."""
-    parser = _parser("query", "Says who is in photographs. Every face is a query of its own.")
-    parser.add_argument("gallery", metavar="GALLERY", help="folder of a gallery or a run")
+    """Says who is in photographs, and shows the nearest faces. Each face is a query."""
+    parser = _parser(query, "folder of a gallery or a run")
     parser.add_argument("photographs", metavar="PHOTO", nargs="+",
                         help="photographs, or folders of them")
     parser.add_argument("--top", type=int, metavar="N",
@@ -436,7 +404,7 @@ def _answer(gallery, judge, index, options, text, least=0):
 
 def serve(arguments):
     """Serves a page that searches a gallery."""
-    parser = _parser("serve", "Serves a page that searches a gallery.")
+    parser = _parser(serve)
     parser.add_argument("gallery", metavar="GALLERY", nargs="?",
                         help="folder of a gallery or a run (default: the newest run in runs/)")
     parser.add_argument("--host", default="127.0.0.1", help="address to listen on (default: "
@@ -476,18 +444,25 @@ def _check_query(options):
         raise UserError(f"--radius is {options.radius:g}; it must not be negative")
     if not 1 <= options.vote <= 1000:
         raise UserError(f"--vote is {options.vote}; it must be from 1 to 1000")
-    for name in ("sheet", "json", "csv"):
-        path, ending = getattr(options, name), ".html" if name == "sheet" else "." + name
-        if path and not (path.endswith(ending) or (path == "-" and name != "sheet")):
-            raise UserError(f"--{name} is {path}; its name must end in {ending}")
-        if path and path != "-" and not options.overwrite:
-            output_files.check_replaceable(path)
+    _check_output_files(options, "sheet", "json", "csv")
     if options.sheet and not options.overwrite:
         output_files.check_replaceable(_picture(options))
     if options.json == "-" and options.csv == "-":
         raise UserError("--json - and --csv - would both be printed; name a file for one of them")
     if options.copy is not None:
         output_files.check_copy_folder(options.copy)
+
+
+def _check_output_files(options, *names):
+    """Raises UserError unless the files that options of these names name can be written."""
+    for name in names:
+        path, ending = getattr(options, name), ".html" if name == "sheet" else f".{name}"
+        if not path or (path == "-" and name != "sheet"):
+            continue
+        if not path.endswith(ending):
+            raise UserError(f"--{name} is {path}; its name must end in {ending}")
+        if not options.overwrite:
+            output_files.check_replaceable(path)
 
 
 def _check_threshold(options):
@@ -519,13 +494,8 @@ def _write_results(gallery, judge, found, unread, index, options, text):
     """Prints and writes the results of a query; copies come last."""
     for path, reason in unread:
         print(f"{one_line(path)}: {reason}", file=sys.stderr)
-    as_json = texts.to_json(gallery, judge, found, unread)
-    as_csv = texts.to_csv(gallery, found)
-    if options.json == "-":
-        print(as_json, end="")
-    elif options.csv == "-":
-        print(as_csv, end="")
-    else:
+    is_alone = "-" in (options.json, options.csv)
+    if not is_alone:
         print(texts.decision_line(gallery, judge, index))
         if judge.threshold is not None and texts.rate_line(judge):
             print(texts.rate_line(judge))
@@ -533,13 +503,13 @@ def _write_results(gallery, judge, found, unread, index, options, text):
             print(f"caution: {judge.caution()}")
         for result in found:
             print("\n" + text(gallery, judge, result))
-    is_alone = "-" in (options.json, options.csv)
-    for path, data in ((options.json, as_json), (options.csv, as_csv)):
-        if path and path != "-":
-            output_files.write_file(path, data)
+    if options.json:
+        output_files.write(options.json, texts.to_json(gallery, judge, found, unread))
+    if options.csv:
+        output_files.write(options.csv, texts.to_csv(gallery, found))
     if options.sheet:
-        output_files.write_file(options.sheet, contact_sheet.html(gallery, judge, found))
-        output_files.write_file(_picture(options), contact_sheet.png(gallery, found))
+        output_files.write(options.sheet, contact_sheet.html(gallery, judge, found))
+        output_files.write(_picture(options), contact_sheet.png(gallery, found))
         if not is_alone:
             print(f"\ncontact sheet: {options.sheet}, {_picture(options)}")
     failed = []
@@ -569,8 +539,13 @@ def main(arguments):
     parser.parse_args(arguments[:1])
 
 
-def _parser(name, description):
-    return ArgumentParser(prog="search.py " + name, description=textwrap.fill(description, 80))
+def _parser(command, gallery=None):
+    """The parser of a command, whose docstring is its help; `gallery`: help of GALLERY, if any."""
+    description = textwrap.fill(" ".join(command.__doc__.split()), 80)
+    parser = ArgumentParser(prog=f"search.py {command.__name__}", description=description)
+    if gallery:
+        parser.add_argument("gallery", metavar="GALLERY", help=gallery)
+    return parser
 
 
 def _add_faces_arguments(parser, people=None, faces=None):

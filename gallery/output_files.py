@@ -28,8 +28,15 @@ def check_replaceable(path):
                         "add --overwrite")
 
 
-def write_file(path, data):
-    """Writes a file, whole or not at all; of a text, what is no Unicode is escaped."""
+def write(path, data):
+    """Writes a file, whole or not at all, or prints it (path "-").
+
+    Args:
+        data: bytes, or a text, of which what is no Unicode is escaped.
+    """
+    if path == "-":
+        print(data, end="")
+        return
     if isinstance(data, str):
         data = data.encode("utf-8", "backslashreplace")
     with files.replacing(Path(path)) as temporary:
