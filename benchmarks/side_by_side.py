@@ -37,7 +37,7 @@ from faces.photographs import open_photograph
 from gallery import indexing
 from gallery.answers import Judge
 from gallery.engines import open_index
-from gallery.questions import check_embedder, cut_out, embed
+from gallery.questions import find_faces
 from gallery.store import Gallery
 from runtime.errors import UserError
 
@@ -219,11 +219,11 @@ def our_answers(path, queries, photographs):
     places = {path: place for place, path in enumerate(photographs)}
     distances, names = np.full((len(queries), len(photographs)), np.inf), [None] * len(queries)
     with Gallery.open(path) as gallery, gallery.open_encoder() as encoder:
-        check_embedder(encoder.metadata)
+        encoder.check_embedder()
         judge, index = Judge(gallery), open_index(gallery)
         of_row = [places[face.photograph] for face in gallery.faces(gallery.ids)]
         for line, query in enumerate(queries):
-            faces = embed(cut_out(open_photograph(Path(query)), encoder.metadata))
+            faces = find_faces(open_photograph(Path(query)), encoder)
             for number, face in enumerate(faces):
                 found = judge.comparison.nearest(index, np.uint64(0), face.embedding, len(gallery))
                 if number == 0:

@@ -30,10 +30,8 @@ from faces.photographs import PhotographError, open_photograph, quiet_pillow
 from faces.reading import one_thread_a_call
 from gallery.questions import (
     FaceCache,
-    check_embedder,
     cut_out,
     embed,
-    encoder_input,
     face_in_box,
     find_photographs,
     is_more_than_a_face,
@@ -368,13 +366,13 @@ class Follower:
         if not found:
             return
         encoder = self.open_encoder()
-        check_embedder(encoder.metadata)
+        encoder.check_embedder()
         if encoder.metadata["crop"] is None:
             _check_cut_out([file.path for file in found[:SHOWN]], self.writer.info["run"])
         waiting, committed = [], time.monotonic()
-        with FaceCache(self.data_dir, encoder.metadata) as cache:
+        with FaceCache(self.data_dir, encoder) as cache:
             marked = {path: self._marked(photograph) for path, photograph in self.earlier.items()}
-            readings = _embedded(_read_ahead(found, encoder.metadata, cache, marked), cache)
+            readings = _embedded(_read_ahead(found, encoder, cache, marked), cache)
             for reading in tqdm(readings, total=len(found), unit=" photographs", desc="indexing",
                                 disable=None):
                 waiting.append(reading)
@@ -400,7 +398,7 @@ class Follower:
                              and str(number) not in self._removed(reading).split(",")])
                   for reading in readings]
         faces = [face for _, some in chosen for _, face in some]
-        codes = iter(packing.pack(encoder.encode(encoder_input(faces, encoder.metadata)))
+        codes = iter(packing.pack(encoder.encode(encoder.given(faces)))
                      if faces else ())
         for reading, some in chosen:
             self._add_photograph(reading, [(number, face, next(codes)) for number, face in some])
@@ -575,12 +573,12 @@ def _is_same_face(known, face, image_hash):
         np.int64(known_hash).astype(np.uint64), image_hash) <= SAME_BITS
 
 
-def _read_ahead(found, metadata, cache, marked):
+def _read_ahead(found, encoder, cache, marked):
     """Yields Readings in order; a few are read ahead, by threads.
 
     Args:
         found: Founds.
-        metadata: the encoder's.
+        encoder: methods.export.Encoder.
         cache: FaceCache.
         marked: {path: {id: box}} of faces that somebody has marked.
     """
@@ -588,7 +586,7 @@ def _read_ahead(found, metadata, cache, marked):
     with quiet_pillow(), one_thread_a_call(), ThreadPoolExecutor(os.cpu_count()) as pool:
         try:
             for file in found:
-                waiting.append(pool.submit(_read, file, metadata, cache,
+                waiting.append(pool.submit(_read, file, encoder, cache,
                                            marked.get(file.path, {})))
                 if len(waiting) >= AHEAD:
                     yield waiting.popleft().result()
@@ -607,13 +605,13 @@ def _embedded(readings, cache):
             yield reading._replace(faces=list(itertools.islice(faces, len(reading.faces))))
 
 
-def _read(found, metadata, cache, marked):
+def _read(found, encoder, cache, marked):
     try:
         photograph = open_photograph(Path(found.path))
-        faces = cut_out(photograph, metadata, cache)
+        faces = cut_out(photograph, encoder, cache)
         reason = "incomplete, no face found" if photograph.incomplete else "no face found"
         return Reading(found, faces, "" if faces else reason, bytes.fromhex(photograph.sha256),
-                       {face: face_in_box(photograph, box, metadata)
+                       {face: face_in_box(photograph, box, encoder)
                         for face, box in marked.items()})
     except PhotographError as error:
         reason = "too large" if error.code == "too_large" else "no whole image"

@@ -25,13 +25,18 @@ from gallery.following import (
     set_sources,
 )
 from gallery.groups import regroup
-from gallery.questions import find_photographs, stored_input, takes_embeddings, thumbnail_of
+from gallery.questions import find_photographs, thumbnail_of
 from gallery.sidecars import import_defusedxml, read_names
 from gallery.store import Gallery, Writer, clean_name, encoder_id, is_gallery, open_encoder
-from methods.export import Encoder, check_searchable, export_encoder, export_projection
+from methods.export import (
+    Encoder,
+    check_searchable,
+    export_encoder,
+    export_projection,
+    is_searchable,
+)
 from methods.projection import fit_to_gallery
 from methods.run import open_run
-from methods.table import METHODS
 from runtime import files
 from runtime.errors import UserError, one_line
 from runtime.run_folder import RunFolder
@@ -239,15 +244,15 @@ def _add_run_images(writer, encoder, run, report):
     """Adds a run's own gallery, its training images; its queries calibrate the threshold."""
     names = [clean_name(name) for name in run.names] if run.names else [
         f"{run.dataset.name} {label}" for label in range(run.dataset.num_identities)]
-    people = list(map(writer.named, names))
+    people, embeddings = list(map(writer.named, names)), encoder.embeddings_of(run.train)
     for some, codes in _encoded(encoder, run.train):
         shown = data_loader.displayable(run.train, some)
         for row, image, code in zip(range(some.start, some.stop), shown, codes):
             image = Image.fromarray(image)
             writer.add_face(None, int(row if run.train.rows is None else run.train.rows[row]),
                             people[run.train.labels[row]], code, perceptual_hash(image),
-                            thumbnail_of(image), embedding=run.train.embeddings[row]
-                            if takes_embeddings(encoder.metadata) else None)
+                            thumbnail_of(image),
+                            embedding=None if embeddings is None else embeddings[row])
     for images, are_known in [(run.test, True)] + [(part, False) for part in run.unseen or ()]:
         for some, codes in _encoded(encoder, images):
             for label, code in zip(images.labels[some], codes):
@@ -260,7 +265,7 @@ def _encoded(encoder, images):
     """Yields (slice, codes) of an ImageSet, a batch at a time."""
     for start in range(0, len(images.labels), BATCH):
         some = slice(start, min(start + BATCH, len(images.labels)))
-        yield some, packing.pack(encoder.encode(stored_input(images, some, encoder.metadata)))
+        yield some, packing.pack(encoder.encode(encoder.given_of(images, some)))
 
 
 def add(path, folders=(), faces=None, engine=None, people=None, keep_missing=False, rehash=False,
@@ -352,14 +357,10 @@ def newest_run(folder):
 
 
 def _is_searchable(path):
-    """Whether the method of the run at a path makes codes to search; a damaged run counts as one.
-
-    Whoever opens it says what is wrong with it.
-    """
+    """is_searchable of a run; a damaged one counts: whoever opens it says what is wrong with it."""
     try:
-        method = RunFolder(path).read_settings().get("method", "dcbh")
-        return method not in METHODS or METHODS[method].is_searchable
-    except (UserError, TypeError):
+        return is_searchable(RunFolder(path))
+    except UserError:
         return True
 
 

@@ -13,7 +13,7 @@ from faces.photographs import open_photograph, quiet_pillow
 from gallery import steps
 from gallery.groups import regroup
 from gallery.people import name_in, photographs_at
-from gallery.questions import check_embedder, embed, encoder_input, face_in_box
+from gallery.questions import embed, face_in_box
 from gallery.store import MARKED, Writer, open_encoder
 from runtime.errors import UserError, one_line
 
@@ -49,9 +49,9 @@ def mark(path, file, box, name=None, in_shares=False):
                 box = [share * side for share, side in zip(box, opened.size * 2)]
             _check_box(writer, photograph, box, opened.size)
             with open_encoder(writer.path, writer.info) as encoder:
-                check_embedder(encoder.metadata)
-                face, = embed([face_in_box(opened, tuple(map(float, box)), encoder.metadata)])
-                code = packing.pack(encoder.encode(encoder_input([face], encoder.metadata)))[0]
+                encoder.check_embedder()
+                face, = embed([face_in_box(opened, tuple(map(float, box)), encoder)])
+                code = packing.pack(encoder.encode(encoder.given([face])))[0]
         steps.begin(writer, "a face was marked on "
                     + one_line(os.path.basename(photograph.path), 60))
         number = writer.rows("SELECT max(coalesce(max(number) + 1, 0), ?) FROM faces WHERE "

@@ -8,7 +8,6 @@ from typing import NamedTuple, Optional
 import numpy as np
 from PIL import Image
 
-import data_loader
 from config import IMAGE_SIZE
 from evaluation import packing
 from faces import cropping, embedding, walker
@@ -70,13 +69,13 @@ def query_photographs(gallery, index, judge, paths, top, radius=None, least=0):
     """
     found, unread = [], []
     with gallery.open_encoder() as encoder, quiet_pillow():
-        check_embedder(encoder.metadata)
+        encoder.check_embedder()
         for path in _all_photographs(paths):
-            faces, sha256 = _faces_of(path, encoder.metadata, unread)
+            faces, sha256 = _faces_of(path, encoder, unread)
             if not faces:
                 continue
             same = gallery.same_photographs(sha256)
-            codes = packing.pack(encoder.encode(encoder_input(faces, encoder.metadata)))
+            codes = packing.pack(encoder.encode(encoder.given(faces)))
             found += [Result(path, number, len(faces), face, judge.answer(
                 index, code, top, radius, face.embedding, least), same)
                 for number, (face, code) in enumerate(zip(faces, codes), 1)]
@@ -107,18 +106,18 @@ def find_photographs(folder):
     return photographs, left_out
 
 
-def _faces_of(path, metadata, unread):
+def _faces_of(path, encoder, unread):
     """(faces, sha256) of one photograph; where there is no face, the reason goes to `unread`."""
     try:
         photograph = open_photograph(Path(path))
     except PhotographError as error:
         unread.append((path, error.detail))
         return [], None
-    if metadata["crop"] is None and is_more_than_a_face(photograph):
+    if encoder.metadata["crop"] is None and is_more_than_a_face(photograph):
         unread.append((path, "the gallery takes each image for a face, and this photograph shows "
                              "more than one; make a gallery of photographs without naming a run"))
         return [], None
-    faces = find_faces(photograph, metadata)
+    faces = find_faces(photograph, encoder)
     if not faces:
         unread.append((path, "no face was found"))
     return faces, bytes.fromhex(photograph.sha256)
@@ -134,31 +133,31 @@ def is_more_than_a_face(photograph):
     return bool(faces) and faces[0].area < LEAST_FILLED * width * height
 
 
-def find_faces(photograph, metadata):
+def find_faces(photograph, encoder):
     """The faces of a photograph, the largest first: see cut_out and embed."""
-    return embed(cut_out(photograph, metadata))
+    return embed(cut_out(photograph, encoder))
 
 
-def cut_out(photograph, metadata, cache=None):
+def cut_out(photograph, encoder, cache=None):
     """The faces of a photograph, the largest first; `embed` completes them.
 
     Args:
         photograph: a faces.photographs.Photograph.
-        metadata: the encoder's: its crop says how faces are cut out. Where that is not known the
-            whole image is the face; for ORL's grey faces it is taken without colour.
+        encoder: methods.export.Encoder. Its crop says how faces are cut out; where that is not
+            known the whole image is the face; for ORL's grey faces it is taken without colour.
         cache: FaceCache, or None.
 
     Returns:
         List of QueryFaces; empty where no face is found.
-
     """
+    metadata = encoder.metadata
     if metadata["dataset"] == "orl":
         photograph = photograph._replace(image=photograph.image.convert("L").convert("RGB"))
     faces = cropping.crop_like(metadata["crop"], photograph, cache and cache.detections)
-    return _query_faces(photograph, faces, metadata, cache)
+    return _query_faces(photograph, faces, encoder, cache)
 
 
-def face_in_box(photograph, box, metadata):
+def face_in_box(photograph, box, encoder):
     """The face in a box that somebody has drawn, as a QueryFace.
 
     Where the detector finds no face that fills the box, its landmarks are taken to lie at the usual
@@ -167,12 +166,12 @@ def face_in_box(photograph, box, metadata):
     Args:
         photograph: a faces.photographs.Photograph.
         box: (left, top, right, bottom) in its pixels.
-        metadata: the encoder's.
+        encoder: methods.export.Encoder.
 
     Raises:
         UserError: the gallery does not look for faces in its photographs.
     """
-    crop = metadata["crop"]
+    crop = encoder.metadata["crop"]
     if crop is None or crop["method"] != "detect":
         raise UserError("this gallery takes each image for a face; none can be marked in it")
     found = cropping.Cropper(crop).crop(photograph, box)
@@ -183,29 +182,27 @@ def face_in_box(photograph, box, metadata):
         face = Face(box, tuple(map(tuple, landmarks)), pixels=align(
             np.asarray(photograph.image), photograph.image_points(landmarks), crop["size"],
             crop["margin"]))
-    return _query_faces(photograph, [face], metadata, None)[0]
+    return _query_faces(photograph, [face], encoder, None)[0]
 
 
-def _query_faces(photograph, faces, metadata, cache):
+def _query_faces(photograph, faces, encoder, cache):
     """The QueryFaces of detection.Faces of a photograph; see find_faces."""
     turned = faces[0].turned if faces else 0
     image = photograph.turned_image(turned)
-    boxes = [photograph.turned_box(face.box, turned) for face in faces]
+    faces = [face._replace(sha256=photograph.sha256) for face in faces]
+    known = [cache and cache.embeddings and cache.embeddings.get_embedding(face) for face in faces]
+    chips = iter(encoder.face_chips(photograph, [
+        face for face, vector in zip(faces, known) if vector is None]))
     found = []
-    for face, box in zip(faces, boxes):
+    for face, vector in zip(faces, known):
         if face.pixels.shape[:2] != (IMAGE_SIZE, IMAGE_SIZE):
             raise ValueError(f"faces are cut to {face.pixels.shape} pixels")
-        found.append(QueryFace(face.pixels, tuple(map(float, face.box)),
-                               thumbnail_of(_surroundings(image, box)), turned=turned,
-                               incomplete=photograph.incomplete))
-    if not takes_embeddings(metadata):
-        return found
-    faces = [face._replace(sha256=photograph.sha256) for face in faces]
-    known = [cache and cache.embeddings.get_embedding(face) for face in faces]
-    chips = iter(embedding.face_chips(photograph, [
-        face for face, vector in zip(faces, known) if vector is None]))
-    return [result._replace(embedding=vector, chip=(face, next(chips)) if vector is None else None)
-            for result, face, vector in zip(found, faces, known)]
+        shown = _surroundings(image, photograph.turned_box(face.box, turned))
+        chip = next(chips) if vector is None else None
+        found.append(QueryFace(
+            face.pixels, tuple(map(float, face.box)), thumbnail_of(shown), vector, turned,
+            photograph.incomplete, None if chip is None else (face, chip)))
+    return found
 
 
 def embed(faces, cache=None):
@@ -237,13 +234,13 @@ class FaceCache:
 
     Args:
         folder: Path.
-        metadata: the encoder's.
+        encoder: methods.export.Encoder.
     """
 
-    def __init__(self, folder, metadata):
-        detects = (metadata["crop"] or {}).get("method") == "detect"
+    def __init__(self, folder, encoder):
+        detects = (encoder.metadata["crop"] or {}).get("method") == "detect"
         self.detections = cropping.detection_cache(folder) if detects else None
-        self.embeddings = embedding.EmbeddingCache(folder) if takes_embeddings(metadata) else None
+        self.embeddings = encoder.embedding_cache(folder)
 
     def __enter__(self):
         return self
@@ -252,34 +249,6 @@ class FaceCache:
         for cache in (self.detections, self.embeddings):
             if cache:
                 cache.close()
-
-
-def takes_embeddings(metadata):
-    """Whether an encoder of this metadata takes faces' embeddings in place of their pixels."""
-    return metadata.get("inputs") == "embeddings"
-
-
-def check_embedder(metadata):
-    """Before the work: can faces be embedded here, if the encoder needs it, as its gallery was?
-
-    Raises:
-        UserError: the network is not installed, or is another one.
-    """
-    if takes_embeddings(metadata):
-        embedding.check_same_embedding(metadata.get("embedding"))
-
-
-def encoder_input(faces, metadata):
-    """What the encoder takes of some QueryFaces: uint8 [n, 32, 32, 3] or float32 [n, 128]."""
-    return np.stack([face.embedding if takes_embeddings(metadata) else face.pixels
-                     for face in faces])
-
-
-def stored_input(data, indices, metadata):
-    """What the encoder takes of some images of an ImageSet, as if each had come alone."""
-    if takes_embeddings(metadata):
-        return data.embeddings[indices]
-    return data_loader.displayable(data, indices)
 
 
 def _surroundings(image, box):

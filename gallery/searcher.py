@@ -15,7 +15,7 @@ from faces.photographs import PhotographError, decode_photograph, open_photograp
 from gallery import groups, marking, people, texts
 from gallery.answers import MOST_TOP, Judge
 from gallery.engines import Index
-from gallery.questions import check_embedder, encoder_input, find_faces, is_more_than_a_face
+from gallery.questions import find_faces, is_more_than_a_face
 from gallery.store import Gallery
 from reports.html import data_url
 from runtime.errors import Failed, UserError
@@ -69,7 +69,7 @@ class Searcher:
 
     def _open_encoder(self, gallery):
         encoder = gallery.open_encoder()
-        check_embedder(encoder.metadata)
+        encoder.check_embedder()
         encoder.warm_up()
         return encoder
 
@@ -99,16 +99,19 @@ class Searcher:
     def _answer(self, ask):
         """What `ask` says of the State that is on the disk: a function of it.
 
+        Where that raises KeyError because a face was removed meanwhile, it is asked again.
+
         Raises:
             UserError: see now.
-            Whatever `ask` raises, but KeyError: a face was removed meanwhile, so it is asked again.
+            NotThere: `ask` raises KeyError although nothing has changed.
         """
         for _ in range(ATTEMPTS):
             state = self.now()
             try:
                 return ask(state)
             except KeyError:
-                continue
+                if state.gallery.is_current():
+                    raise NotThere("the gallery holds no such face or photograph")
         raise Failed(f"{state.gallery.path} changes too fast to be searched; try again")
 
     def describe(self):
@@ -128,32 +131,15 @@ class Searcher:
         """The names that the gallery knows, in order."""
         return {"names": sorted(self.now().gallery.names.values())}
 
-    def name_face(self, face_id, name):
-        """Says who a face is. Returns the face.
-
-        Raises:
-            NotThere: there is no such face.
-            UserError: the name is empty, or another process is changing the gallery.
-        """
-        gallery = self.now().gallery
-        _row_of(gallery, face_id)
-        people.name_faces(gallery.path, [face_id], name)
-        return self._answer(lambda state: _face(state.gallery, face_id))
-
     def browse(self, offset, count):
         """Some faces of the gallery in the order of their ids."""
         return self._answer(lambda state: {
             "total": len(state.gallery),
-            "faces": [_face_of(state.gallery, face) for face in state.gallery.faces(
-                state.gallery.ids[offset:offset + count])]})
+            "faces": _faces(state.gallery, state.gallery.ids[offset:offset + count])})
 
     def thumbnail(self, face_id):
         """The bytes of a face's thumbnail. Raises NotThere where there is none."""
-        gallery = self.now().gallery
-        try:
-            return gallery.thumbnail(face_id)
-        except KeyError:
-            raise NotThere("the gallery holds no such face")
+        return self._answer(lambda state: state.gallery.thumbnail(face_id))
 
     def photograph(self, face_id):
         """The photograph that a face is on, the face framed: bytes of a JPEG.
@@ -163,26 +149,16 @@ class Searcher:
         Raises:
             NotThere: there is no such face, or its photograph is gone or changed.
         """
-        gallery = self.now().gallery
-        try:
-            face, = gallery.faces([face_id])
-        except KeyError:
-            raise NotThere("the gallery holds no such face")
+        face, = self._answer(lambda state: state.gallery.faces([face_id]))
         if face.photograph is None:
             raise NotThere(f"{face.place} is not a photograph's")
         photograph = _as_indexed(face.photograph, face.sha256)
         return framed(photograph.image, photograph.image_box(face.box))
 
     def whole_photograph(self, number):
-        """A photograph as a page shows it: bytes of a JPEG.
-
-        Raises:
-            NotThere: the gallery has no photograph of this number, or it is gone or changed.
-        """
-        try:
-            return framed(_as_indexed(*self.now().gallery.photograph(number)).image, None)
-        except KeyError:
-            raise NotThere("the gallery holds no such photograph")
+        """A photograph as a page shows it: bytes of a JPEG. Raises NotThere, see photograph."""
+        path, sha256 = self._answer(lambda state: state.gallery.photograph(number))
+        return framed(_as_indexed(path, sha256).image, None)
 
     def without_face(self, offset, count):
         """Some photographs in which no face was found."""
@@ -224,8 +200,8 @@ class Searcher:
             if found is None:
                 raise NotThere("the gallery has no such person or group")
             rows = groups.sort_by_likeness(gallery, found.rows)[offset:offset + count]
-            return dict(_group(gallery, found), total=len(found.rows), faces=[
-                _face_of(gallery, face) for face in gallery.faces(gallery.ids[rows])])
+            return dict(_group(gallery, found), total=len(found.rows),
+                        faces=_faces(gallery, gallery.ids[rows]))
         return self._answer(ask)
 
     def change(self, values):
@@ -267,18 +243,17 @@ class Searcher:
             return self._answer(lambda state: {"faces": self._query(state, photograph)})
 
     def _query(self, state, photograph):
-        metadata = state.encoder.metadata
-        if metadata["crop"] is None and is_more_than_a_face(photograph):
+        if state.encoder.metadata["crop"] is None and is_more_than_a_face(photograph):
             raise PhotographError("the photograph", "unreadable", "this gallery takes each image "
                                   "for a face; choose an image of one face")
-        faces = find_faces(photograph, metadata)
+        faces = find_faces(photograph, state.encoder)
         if not faces:
             return []
         same = state.gallery.same_photographs(bytes.fromhex(photograph.sha256))
         with self._encoding:
             if state.encoder is not self._state.encoder:
                 raise KeyError("the encoder has changed meanwhile")
-            codes = packing.pack(state.encoder.encode(encoder_input(faces, metadata)))
+            codes = packing.pack(state.encoder.encode(state.encoder.given(faces)))
         return [dict(_neighbours(state, code_text(code, face.embedding)), box=list(face.box),
                      same=same, image=data_url(face.thumbnail))
                 for face, code in zip(faces, codes)]
@@ -291,10 +266,10 @@ class Searcher:
         """
         def ask(state):
             gallery = state.gallery
-            row = _row_of(gallery, face_id)
-            text = code_text(gallery.codes[row], gallery.embedding_of(face_id))
+            text = code_text(gallery.codes[gallery.row_of(face_id)],
+                             gallery.embedding_of(face_id))
             return dict(_neighbours(state, text, offset, count, threshold),
-                        **_face(gallery, face_id))
+                        **_faces(gallery, [face_id])[0])
         return self._answer(ask)
 
     def neighbours(self, code, offset=0, count=PAGE, threshold=None):
@@ -420,25 +395,12 @@ CHANGES = {
     "undo": (people.undo, {})}
 
 
-def _face(gallery, face_id):
-    return _face_of(gallery, gallery.faces([face_id])[0])
-
-
-def _face_of(gallery, face):
-    return dict(_as_dict(face), photograph=_photograph_of(gallery, face.id))
+def _faces(gallery, ids):
+    """Faces as plain values. Raises KeyError for an id that is not there."""
+    return [{"id": face.id, "person": face.name, "place": face.place, "file": face.photograph,
+             "photograph": _photograph_of(gallery, face.id)} for face in gallery.faces(ids)]
 
 
 def _photograph_of(gallery, face_id):
     """Number of the photograph that a face is on; below 0 of a data set's image."""
     return int(gallery.photographs[gallery.row_of(face_id)])
-
-
-def _as_dict(face):
-    return {"id": face.id, "person": face.name, "place": face.place, "file": face.photograph}
-
-
-def _row_of(gallery, face_id):
-    try:
-        return gallery.row_of(face_id)
-    except KeyError:
-        raise NotThere("the gallery holds no such face")

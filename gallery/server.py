@@ -301,15 +301,29 @@ class _Server(tornado.httpserver.HTTPServer):
 
 def _application(searcher, access, connections):
     """What answers requests, by address."""
-    face = r"/api/faces/([0-9]{1,18})/"
-    routes = [*((address, _Page) for address in PAGES),
-              ("/api/gallery", _About), ("/api/people", _People), ("/api/faces", _Faces),
-              ("/api/groups", _Groups), ("/api/group", _Group), ("/api/change", _Change),
-              ("/api/photographs", _WithoutFace),
-              (r"/api/photographs/([0-9]{1,18})", _WholePhotograph),
-              (face + "neighbours", _Similar), (face + "name", _Name),
-              (face + "thumbnail", _Thumbnail), (face + "photograph", _Photograph),
-              ("/api/neighbours", _Neighbours), ("/api/query", _Query)]
+    part, nearest = _Handler.part, _Handler.part_of_nearest
+
+    def question(address, ask, given=None, pool="searches"):
+        return address, _Question, dict(ask=ask, given=given, pool=pool)
+
+    number = r"([0-9]{1,18})"
+    face = f"/api/faces/{number}/"
+    routes = [
+        *((address, _Page) for address in PAGES),
+        question("/api/gallery", lambda: dict(searcher.describe(), most_bytes=MOST_BYTES)),
+        question("/api/people", searcher.people),
+        question("/api/faces", searcher.browse, part),
+        question("/api/groups", searcher.groups, part),
+        question("/api/group", searcher.group, lambda page: (
+            page.get_query_argument("who", ""), *part(page))),
+        question("/api/photographs", searcher.without_face, part),
+        question(f"/api/photographs/{number}", searcher.whole_photograph, pool="readings"),
+        question(face + "neighbours", searcher.neighbours_of, nearest),
+        question(face + "thumbnail", searcher.thumbnail),
+        question(face + "photograph", searcher.photograph, pool="readings"),
+        question("/api/neighbours", searcher.neighbours, lambda page: (
+            page.get_query_argument("code", ""), *nearest(page))),
+        ("/api/change", _Change), ("/api/query", _Query)]
     return tornado.web.Application(
         routes, default_handler_class=_Nothing, log_function=lambda _: None, searcher=searcher,
         access=access, connections=connections, uploads=_Uploads(),
@@ -470,11 +484,14 @@ class _Handler(tornado.web.RequestHandler):
             raise ValueError(f"{name} must be a number from 0 to {MAX_BITS}")
         return float(text)
 
-    def paging(self):
-        """Which part of the nearest faces is asked for."""
-        return (self.whole_number("offset", 0, 10 ** 6),
-                self.whole_number("count", PAGE, MOST_PAGE, least=1),
-                self.distance("threshold"))
+    def part(self):
+        """Which part of a list is asked for: (offset, count)."""
+        return (self.whole_number("offset", 0, 10 ** 9),
+                self.whole_number("count", PAGE, MOST_PAGE, least=1))
+
+    def part_of_nearest(self):
+        """Which part of the nearest faces is asked for: (offset, count, threshold or None)."""
+        return (*self.part(), self.distance("threshold"))
 
     def set_default_headers(self):
         self.clear_header("Server")
@@ -506,44 +523,19 @@ class _Page(_Handler):
         self.finish(path.read_bytes())
 
 
-class _About(_Handler):
-    """What the gallery is."""
+class _Question(_Handler):
+    """What the Searcher is asked: the answer is JSON, or the bytes of a picture."""
 
-    async def answer(self):
-        self.finish(dict(await self.run(self.searcher.describe), most_bytes=MOST_BYTES))
+    def initialize(self, ask, given, pool):
+        super().initialize()
+        self.ask, self.given, self.pool = ask, given, pool
 
-
-class _People(_Handler):
-    """The names that the gallery knows."""
-
-    async def answer(self):
-        self.finish(await self.run(self.searcher.people))
-
-
-class _Faces(_Handler):
-    """Some of the gallery's faces."""
-
-    async def answer(self):
-        self.finish(await self.run(self.searcher.browse, self.whole_number("offset", 0, 10 ** 9),
-                                   self.whole_number("count", PAGE, MOST_PAGE, least=1)))
-
-
-class _Groups(_Handler):
-    """People, and groups of faces without a name."""
-
-    async def answer(self):
-        self.finish(await self.run(self.searcher.groups, self.whole_number("offset", 0, 10 ** 9),
-                                   self.whole_number("count", PAGE, MOST_PAGE, least=1)))
-
-
-class _Group(_Handler):
-    """Faces of a person or group."""
-
-    async def answer(self):
-        self.finish(await self.run(
-            self.searcher.group, self.get_query_argument("who", ""),
-            self.whole_number("offset", 0, 10 ** 9),
-            self.whole_number("count", PAGE, MOST_PAGE, least=1)))
+    async def answer(self, *numbers):
+        more = self.given(self) if self.given else ()
+        found = await self.run(self.ask, *map(int, numbers), *more, pool=self.pool)
+        if isinstance(found, bytes):
+            self.set_header("Content-Type", media_type(found))
+        self.finish(found)
 
 
 class _Change(_Handler):
@@ -559,74 +551,6 @@ class _Change(_Handler):
         except (ValueError, RecursionError):
             values = None
         self.finish(await self.run(self.searcher.change, values, pool="readings"))
-
-
-class _WithoutFace(_Handler):
-    """Photographs in which no face was found."""
-
-    async def answer(self):
-        self.finish(await self.run(
-            self.searcher.without_face, self.whole_number("offset", 0, 10 ** 9),
-            self.whole_number("count", PAGE, MOST_PAGE, least=1)))
-
-
-class _Similar(_Handler):
-    """The nearest faces of one of the gallery's."""
-
-    async def answer(self, face_id):
-        self.finish(await self.run(self.searcher.neighbours_of, int(face_id), *self.paging()))
-
-
-class _Neighbours(_Handler):
-    """The nearest faces of a code."""
-
-    async def answer(self):
-        self.finish(await self.run(self.searcher.neighbours, self.get_query_argument("code", ""),
-                                   *self.paging()))
-
-
-class _Name(_Handler):
-    """Says who a face is."""
-
-    methods = ("POST",)
-    body_type = JSON_TYPE
-    most_body = 10000
-
-    async def answer(self, face_id):
-        try:
-            name = json.loads(b"".join(self._body).decode())["name"]
-        except (ValueError, KeyError, TypeError, RecursionError):
-            name = None
-        if not isinstance(name, str) or not name.strip():
-            raise ValueError('a name is sent as {"name": "..."} and is not empty')
-        self.finish(await self.run(self.searcher.name_face, int(face_id), name))
-
-
-class _Thumbnail(_Handler):
-    """The picture of a face."""
-
-    async def answer(self, face_id):
-        data = await self.run(self.searcher.thumbnail, int(face_id))
-        self.set_header("Content-Type", media_type(data))
-        self.finish(data)
-
-
-class _Photograph(_Handler):
-    """The photograph that a face is on, with a frame around the face."""
-
-    async def answer(self, face_id):
-        data = await self.run(self.searcher.photograph, int(face_id), pool="readings")
-        self.set_header("Content-Type", "image/jpeg")
-        self.finish(data)
-
-
-class _WholePhotograph(_Handler):
-    """A photograph of the gallery."""
-
-    async def answer(self, number):
-        data = await self.run(self.searcher.whole_photograph, int(number), pool="readings")
-        self.set_header("Content-Type", "image/jpeg")
-        self.finish(data)
 
 
 class _Query(_Handler):

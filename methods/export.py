@@ -17,6 +17,7 @@ import numpy as np
 import data_loader
 from config import Config
 from evaluation.codes import signs
+from faces import embedding
 from methods.method import INPUT_SHAPES
 from methods.table import method_of
 from runtime.errors import UserError
@@ -32,14 +33,15 @@ SAVED_MODEL_FILE = re.compile(
 class Encoder:
     """Codes of face images, by an exported encoder. Open one with `Encoder.open`.
 
+    Some take the pixels of a face, others its embedding; its verbs know which.
+
     Attributes:
         metadata: dict, the encoder.json: method, num_bits, dataset, crop, mean, std, ...
-        takes_embeddings: whether it takes embeddings of faces in place of their pixels.
     """
 
     def __init__(self, metadata, activate_normalised, close):
         self.metadata = metadata
-        self.takes_embeddings = metadata.get("inputs") == "embeddings"
+        self._takes_embeddings = metadata.get("inputs") == "embeddings"
         self._activate_normalised = activate_normalised
         self.close = close
 
@@ -87,7 +89,7 @@ class Encoder:
                              f"not {images.dtype} {images.shape}")
         if not len(images):
             return np.zeros((0, self.metadata["num_bits"]), np.float32)
-        if not self.takes_embeddings:
+        if not self._takes_embeddings:
             images = data_loader.normalise_images(
                 images, self.metadata["mean"], self.metadata["std"], self.metadata["pixel_range"])
         return self._activate_normalised(images)
@@ -97,10 +99,46 @@ class Encoder:
         shape, dtype = self._expected()
         self.encode(np.zeros((1,) + shape, dtype))
 
+    def check_embedder(self):
+        """Before the work: raises UserError if faces cannot be embedded here as it expects."""
+        if self._takes_embeddings:
+            embedding.check_same_embedding(self.metadata.get("embedding"))
+
+    def embedding_cache(self, folder):
+        """The faces.embedding.EmbeddingCache of a folder (a Path); None if it takes pixels."""
+        return embedding.EmbeddingCache(folder) if self._takes_embeddings else None
+
+    def face_chips(self, photograph, faces):
+        """What the embedding network takes of some faces.
+
+        Args:
+            photograph: a faces.photographs.Photograph.
+            faces: list of faces.detection.Faces on it.
+
+        Returns:
+            List of uint8 [150, 150, 3]; of None if the encoder takes pixels.
+        """
+        return embedding.face_chips(photograph, faces) if self._takes_embeddings else (
+            [None] * len(faces))
+
+    def given(self, faces):
+        """What `encode` takes of faces that have `pixels` and `embedding`, at least one."""
+        return np.stack([face.embedding if self._takes_embeddings else face.pixels
+                         for face in faces])
+
+    def embeddings_of(self, data):
+        """Embeddings of an ImageSet's images, float32 [n, 128]; None if it takes pixels."""
+        return data.embeddings if self._takes_embeddings else None
+
+    def given_of(self, data, rows):
+        """What `encode` takes of some images of an ImageSet, as if each had come alone."""
+        return data.embeddings[rows] if self._takes_embeddings else (
+            data_loader.displayable(data, rows))
+
     def _expected(self):
         """Shape and type of what `encode` takes of one face."""
         inputs = self.metadata.get("inputs", "images")
-        return INPUT_SHAPES[inputs], np.float32 if self.takes_embeddings else np.uint8
+        return INPUT_SHAPES[inputs], np.float32 if self._takes_embeddings else np.uint8
 
 
 def export_encoder(run, path):
@@ -175,10 +213,19 @@ def export_projection(path, projection, num_bits, embedding, crop, **more):
     return metadata
 
 
+def is_searchable(folder):
+    """Whether the method of a RunFolder makes codes that Hamming distance compares.
+
+    Raises:
+        UserError: its settings are damaged.
+    """
+    return method_of(Config.recorded(folder.read_settings())).is_searchable
+
+
 def check_searchable(folder):
     """Raises UserError if a RunFolder's method makes no codes that Hamming distance compares."""
-    config = Config.recorded(folder.read_settings())
-    if not method_of(config).is_searchable:
+    if not is_searchable(folder):
+        config = Config.recorded(folder.read_settings())
         other = f", such as {config.features_of}" if config.features_of else ""
         raise UserError(f"{folder}: method {config.method} makes no codes that Hamming distance "
                         f"compares; name a run of another method{other}")

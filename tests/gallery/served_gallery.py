@@ -13,33 +13,14 @@ import subprocess
 import threading
 import time
 
-import numpy as np
 from PIL import Image
-from tiny_gallery import metadata, write_gallery
+from tiny_gallery import TinyEncoder, write_gallery
 
 from gallery import server as web_server
 from gallery.answers import Judge
 from gallery.engines import open_index
 from gallery.searcher import Searcher
 from gallery.store import Gallery, Writer
-
-
-class PixelEncoder:
-    """Stands for an exported encoder: a bit is whether a pixel is bright. Whole images are faces.
-    """
-
-    metadata = metadata(dataset="tiny")
-
-    def encode(self, images):
-        assert images.dtype == np.uint8 and images.shape[1:] == (32, 32, 3)
-        return np.where(images.reshape(len(images), -1)[:, :48 * 64:64] > 127, 1, -1)
-
-    def warm_up(self):
-        pass
-
-    def close(self):
-        pass
-
 
 PHOTOGRAPH = (160, 120)  # pixels
 PUBLIC_NAME = "faces.example.org"
@@ -150,7 +131,7 @@ class Client:
         open_encoder: function that gives the gallery's encoder.
     """
 
-    def __init__(self, gallery, token=None, public_url=None, open_encoder=PixelEncoder):
+    def __init__(self, gallery, token=None, public_url=None, open_encoder=TinyEncoder):
         gallery.open_encoder = open_encoder
         self.searcher = Searcher(gallery, open_index, Judge)
         sockets = web_server.listen("127.0.0.1", 0)

@@ -9,13 +9,12 @@ from PIL import Image
 from served_gallery import (
     PUBLIC_NAME,
     Client,
-    PixelEncoder,
     free_port,
     have_tls_proxy,
     photographed_gallery,
     tls_proxy,
 )
-from tiny_gallery import codes_of_people
+from tiny_gallery import TinyEncoder, codes_of_people
 
 from evaluation import packing
 from gallery import contact_sheet
@@ -80,7 +79,7 @@ def photograph(path, seed=3):
     Image.fromarray(pixels).resize((90, 120)).save(path)
     with Image.open(path) as image:
         small = np.asarray(image.convert("RGB").resize((32, 32), Image.BILINEAR))
-    return packing.pack(PixelEncoder().encode(small[None]))[0]
+    return packing.pack(TinyEncoder().encode(small[None]))[0]
 
 
 DISTANCES = ".result .face b + span"

@@ -19,6 +19,7 @@ from gallery.answers import Judge
 from gallery.people import remove
 from gallery.questions import find_faces
 from gallery.store import Gallery
+from methods.export import Encoder
 from runtime.errors import UserError
 
 DETECT = metadata(crop=cropping.detect_crop(32), dataset="photographs")
@@ -37,8 +38,13 @@ class Detecting(TinyEncoder):
     metadata = DETECT
 
 
+def encoder_of(**changes):
+    """An encoder with this metadata."""
+    return Encoder(metadata(**changes), None, None)
+
+
 def test_every_face_is_a_query_of_its_own():
-    found = find_faces(photograph_of(two_faces()), DETECT)
+    found = find_faces(photograph_of(two_faces()), Detecting())
     assert len(found) == 2
     for face, (left, top), (width, height) in zip(found, PLACES[::-1], ((138, 168), (92, 112))):
         assert face.pixels.shape == (32, 32, 3) and face.pixels.dtype == np.uint8
@@ -46,21 +52,21 @@ def test_every_face_is_a_query_of_its_own():
         assert left < center[0] < left + width and top < center[1] < top + height
         with Image.open(io.BytesIO(face.thumbnail)) as image:
             assert image.format == "JPEG" and max(image.size) <= 96
-    assert find_faces(photograph_of(photo(1, (200, 200))), DETECT) == []
+    assert find_faces(photograph_of(photo(1, (200, 200))), Detecting()) == []
 
 
 def test_a_known_way_of_cropping_is_repeated():
     expected, _ = load_orl()[0]
-    face = find_faces(photograph_of(orl_face(3, 1)), metadata())[0]
+    face = find_faces(photograph_of(orl_face(3, 1)), encoder_of())[0]
     np.testing.assert_array_equal(face.pixels, expected[2])
     coloured = photo(4, (92, 112))
-    grey, as_it_is = [find_faces(photograph_of(coloured), metadata(dataset=name))[0].pixels
+    grey, as_it_is = [find_faces(photograph_of(coloured), encoder_of(dataset=name))[0].pixels
                       for name in ("orl", "other")]
     assert np.all(grey == grey[:, :, :1]) and not np.all(as_it_is == as_it_is[:, :, :1])
-    whole, = find_faces(photograph_of(coloured), metadata(crop=cropping.box_crop(32)))
+    whole, = find_faces(photograph_of(coloured), encoder_of(crop=cropping.box_crop(32)))
     assert whole.box == (0, 0, 92, 112)
     with pytest.raises(UserError):  # of a version that this program does not repeat
-        find_faces(photograph_of(coloured), metadata(crop=dict(cropping.box_crop(32), version=0)))
+        find_faces(photograph_of(coloured), encoder_of(crop=dict(cropping.box_crop(32), version=0)))
 
 
 @pytest.mark.parametrize("path", ("/dev/zero", ".", "missing"))
@@ -92,7 +98,7 @@ def test_which_faces_get_a_name(tmp_path, faces, expected):
         assert [(face.name, face.number) for face in indexed] == expected
         assert [os.path.basename(face.photograph) for face in indexed] == (
             ["1.png"] * (1 + (faces == "all")) + ["two.png"] * (1 + (faces != "largest")))
-        found = find_faces(photograph_of(two_faces()), DETECT)
+        found = find_faces(photograph_of(two_faces()), Detecting())
         codes = packing.pack(Detecting().encode(np.stack([face.pixels for face in found])))
         assert gallery.codes.tolist() == [codes[face] for _, face in expected]
         reasons = {os.path.basename(path.rstrip("/")): reason

@@ -17,7 +17,6 @@ from served_gallery import (
     PHOTOGRAPH,
     PUBLIC_NAME,
     Client,
-    PixelEncoder,
     TlsConnection,
     ask,
     free_port,
@@ -25,7 +24,7 @@ from served_gallery import (
     photographed_gallery,
     tls_proxy,
 )
-from tiny_gallery import add_to_gallery, codes_of_people, colour, write_gallery
+from tiny_gallery import TinyEncoder, add_to_gallery, codes_of_people, colour, write_gallery
 
 from evaluation import packing
 from gallery import server as web_server
@@ -113,7 +112,7 @@ def test_a_photograph_is_searched(client):
         assert len(face["neighbours"]) == 24 and face["box"] == [0, 0, 200, 150]
         with Image.open(io.BytesIO(picture(kind=kind))) as image:
             pixels = np.asarray(image.convert("RGB").resize((32, 32), Image.BILINEAR))
-        assert face["code"] == packing.to_text(packing.pack(PixelEncoder().encode(
+        assert face["code"] == packing.to_text(packing.pack(TinyEncoder().encode(
             pixels[None]))[0])
 
 
@@ -447,21 +446,16 @@ def test_answers_while_the_gallery_changes(own_client):
 
 
 def test_a_face_is_named(own_client):
-    def name(face_id, body, kind=web_server.JSON_TYPE):
-        return own_client.ask(f"/api/faces/{face_id}/name", "POST", body,
-                              **{"Content-Type": kind})
+    def change(body, kind=web_server.JSON_TYPE):
+        return own_client.ask("/api/change", "POST", body, **{"Content-Type": kind})
 
-    status, _, face = name(7, '{"name": " Zo\u00eb "}'.encode())
-    assert status == 200 and face["id"] == 7 and face["person"] == "Zo\u00eb"
+    status, _, _ = change('{"do": "name", "ids": [7], "name": " Zo\u00eb "}'.encode())
+    assert status == 200
     assert own_client.ask("/api/faces?offset=7&count=1")[2]["faces"][0]["person"] == "Zo\u00eb"
     assert "Zo\u00eb" in own_client.ask("/api/people")[2]["names"]
-    for body in (b"", b"{", b"[]", b"{}", b'{"name": 3}', b'{"name": "  "}', b"\xff",
-                 b"[" * 9000):
-        assert name(7, body)[0] == 400, body
-    assert name(99, b'{"name": "Ann"}')[0] == 404
-    assert name(7, b'{"name": "Ann"}', "text/plain")[0] == 403
-    assert name(7, b" " * 10001)[0] == 413
-    assert own_client.ask("/api/faces/7/name")[0] == 405
+    assert change(b'{"do": "name", "ids": [99], "name": "Ann"}')[0] == 400
+    assert change(b'{"do": "undo"}', "text/plain")[0] == 403
+    assert change(b" " * (10 ** 6 + 1))[0] == 413
 
 
 def test_the_photograph_of_a_face(tmp_path):
