@@ -4,10 +4,12 @@ A photograph is known by its path, size and time; where those have changed, by i
 that was moved or renamed keeps its faces and gets its name from the new folder. One that has
 changed is read again; faces that look the same at the same place stay the same faces. One that is
 gone is removed.
+
+First all is looked at, then it is written: while files are compared and read, people can go on
+saying who is who.
 """
 
 import contextlib
-import hashlib
 import itertools
 import os
 import time
@@ -36,14 +38,13 @@ from gallery.questions import (
     find_photographs,
     is_more_than_a_face,
 )
-from gallery.store import MARKED, below, clean_name
+from gallery.store import MARKED, below, clean_name, digest_of
 from runtime.errors import UserError, one_line
-from runtime.files import open_regular
 
-BATCH = 256  # faces encoded at once
+BATCH = 256  # faces encoded and written at once
 AHEAD = 64  # photographs that are read before their faces are encoded
 EMBEDDED = 16  # photographs whose faces are embedded at once
-COMMITTED = 30.0  # seconds after which what was read is safe
+COMMITTED = 30.0  # seconds after which what was read is written, however few faces it has
 DATA_DIR = Config().data_dir  # where prepare.py keeps what it finds in photographs
 SHOWN = 20  # photographs that are looked at before a run without a crop takes them for faces
 # Of a face before and after its photograph was changed: what its boxes share of their union, and
@@ -98,10 +99,10 @@ class Follower:
     """One comparison of a gallery with its folders.
 
     Args:
-        writer: store.Writer.
+        writer: store.Writer; where `in_steps`, one that pauses or has committed.
         report: Report, to which it adds.
         open_encoder: function that gives the encoder, called where there is something to encode.
-        in_steps: whether what was read is committed in between.
+        in_steps: whether what was read is committed in between. The last step is left open.
         keep_missing, rehash, restore: see add.
         data_dir: see index_photographs.
     """
@@ -118,6 +119,7 @@ class Follower:
         self.unmatched = {}  # number of a line -> how it differs, or None where it is found
         self.earlier = {}  # path -> store.Photograph that is read again
         self.fresh = []  # contents that were read or moved: sha256
+        self.plan = None  # what to write first; see _begin
 
     def follow(self, folders):
         """Walks folders (real paths; empty: the sources) and changes what is different."""
@@ -126,29 +128,61 @@ class Follower:
             raise UserError(f"{self.writer.path} was made without photographs; name some with "
                             "--images")
         sources = outermost(old + folders)
-        found, known = self._walk(folders or sources, sources, old)
+        found, known, left_out = self._walk(folders or sources, sources, old)
         if not folders or set(folders) == set(sources):
             self._note_labels(found)
-        set_sources(self.writer, sources)
         gone = {path: photograph for path, photograph in known.items() if path not in found}
-        dirty = self._compare(found, known)
-        dirty = self._move(dirty, known, gone)
-        self._remove_gone(gone, sources)
-        self._read(dirty)
+        same, dirty = self._compare(found, known)
+        moves, rest = self._moves(dirty, known, gone)
+        self.report.counts["changed"] += sum(file.path in known for file in rest)
+        self.report.counts["new"] += sum(file.path not in known for file in rest)
+        moving = {photograph.id for photograph, _ in moves}
+        replaced = {file.path: known[file.path] for file in dirty
+                    if file.path in known and known[file.path].id not in moving}
+        for file in rest:
+            if file.path in replaced:
+                self.earlier[file.path] = replaced.pop(file.path)
+        for photograph, file in same + moves:
+            if self._chooses_otherwise(photograph, file):
+                self.earlier[file.path] = photograph
+                rest.append(file)
+        lost = [photograph.id for photograph in replaced.values()] + self._lost(gone, sources)
+        self.plan = sources, left_out, same, moves, lost
+        if rest:
+            self._read(rest)
+        self._begin()
         self._note_shared()
+
+    def _begin(self):
+        """Begins to write, or goes on: first what needs no reading."""
+        self.writer.begin()
+        if self.plan is None:
+            return
+        sources, left_out, same, moves, lost = self.plan
+        self.plan = None
+        set_sources(self.writer, sources)
+        for folder, items in left_out:
+            self._note_left_out(folder, items)
+        self.writer.remove_photographs(lost)
+        for photograph, file in moves:  # two may change places
+            if photograph.path != file.path:
+                self.writer.run("UPDATE photographs SET path = ? WHERE id = ?",
+                                b"\0%d" % photograph.id, photograph.id)
+        for photograph, file in same + moves:
+            self._file(photograph, file)
 
     def _walk(self, folders, sources, old):
         """What lies below folders, and what the gallery knows there.
 
         Returns:
-            (found, known): {path: Found} and {path: store.Photograph}, less what lies below folders
-            that are missing or empty.
+            (found, known, left_out): {path: Found} and {path: store.Photograph}, less what lies
+            below folders that are missing or empty; list of (folder, what is left out there).
         """
-        found, known = {}, {}
+        found, known, all_left_out = {}, {}, []
         for folder in outermost(folders):
             source = next(source for source in sources if _is_inside(folder, source))
             below_it = {photograph.path: photograph for photograph in self.writer.photographs(
-                *_where(folder))}
+                *below(folder))}
             photographs, left_out = [], []
             if folder not in old and not below_it:
                 photographs, left_out = find_photographs(folder)
@@ -162,7 +196,7 @@ class Follower:
                     f"them: python search.py remove {self.writer.path} --file FOLDER")
                 continue
             self.report.notes += walker.notes(left_out)
-            self._note_left_out(folder, left_out)
+            all_left_out.append((folder, left_out))
             device, start = os.stat(source).st_dev, os.path.relpath(folder, source)
             places = {str(file.path): file.relative if start == "." else f"{start}/{file.relative}"
                       for file in photographs}
@@ -174,7 +208,7 @@ class Follower:
                     other = int(os.stat(file.path).st_dev != device)
                     found[path] = Found(path, file.size, file.mtime_ns, labels.get(path), other)
             known.update(below_it)
-        return found, known
+        return found, known, all_left_out
 
     def _note_nested(self, places, folder):
         """Says where the people seem to be, if all photographs bear the name of one folder."""
@@ -227,7 +261,7 @@ class Follower:
         """Keeps what is left out, for `info --left-out`; only where it has changed."""
         rows = {os.fsencode(f"{folder}/{item.relative}"): (item.reason, item.count)
                 for item in left_out}
-        where, values = below(folder)
+        where, *values = below(folder)
         if rows != {path: tuple(rest) for path, *rest in self.writer.rows(
                 f"SELECT path, reason, count FROM left_out WHERE {where}", *values)}:
             self.writer.run(f"DELETE FROM left_out WHERE {where}", *values)
@@ -236,8 +270,8 @@ class Follower:
                                 path, reason, count)
 
     def _compare(self, found, known):
-        """Files what is known under its label; returns the Founds that are new or have changed."""
-        dirty = []
+        """What is as it was by path, size and time: [(photograph, Found)]; and other Founds."""
+        same, dirty = [], []
         for path, file in found.items():
             photograph = known.get(path)
             if photograph is None:
@@ -250,51 +284,47 @@ class Follower:
                     dirty.append(file)
             elif self.rehash or (photograph.size, photograph.time) != (file.size, file.time):
                 dirty.append(file)
-            elif not self._file(photograph, file, dirty):
-                self.report.counts["unchanged"] += 1
-        return dirty
+            else:
+                same.append((photograph, file))
+        return same, dirty
 
-    def _file(self, photograph, file, dirty):
-        """Files a photograph, whose content is the same, under its place and label.
-
-        Where another choice of faces follows from the label, it goes to `dirty`, to be read again.
-
-        Returns:
-            Whether anything but size and time has changed.
-        """
-        if photograph.found > 1 and self._takes_all(photograph.label) != self._takes_all(
-                file.label):
+    def _file(self, photograph, file):
+        """Files a photograph, whose content is the same, under its place and label."""
+        counts, is_moved = self.report.counts, file.path != photograph.path
+        is_relabelled = file.label != photograph.label
+        counts["moved"] += is_moved
+        if file.path in self.earlier:  # it is filed once it is read
             self.writer.run("UPDATE photographs SET path = ? WHERE id = ?",
                             os.fsencode(file.path), photograph.id)
-            self.earlier[file.path] = photograph
-            dirty.append(file)
-            return True
-        new = (file.path, file.size, file.time, file.label, file.other_disk)
-        old = (photograph.path, photograph.size, photograph.time, photograph.label,
-               photograph.other_disk)
-        if new != old:
+            return
+        if file != (photograph.path, photograph.size, photograph.time, photograph.label,
+                    photograph.other_disk):
             self.writer.run(
                 "UPDATE photographs SET path = ?, size = ?, time = ?, label = ?, other_disk = ? "
-                "WHERE id = ?", os.fsencode(file.path), *new[1:], photograph.id)
-        if file.label != photograph.label:
+                "WHERE id = ?", os.fsencode(file.path), *file[1:], photograph.id)
+        if is_relabelled:
             self.writer.name_by_label(photograph.id, self.writer.person(file.label))
             self.fresh.append(photograph.sha256)
-            if file.path == photograph.path:
-                self.report.counts["relabelled"] += 1
-        return new[0] != old[0] or file.label != photograph.label
+            counts["relabelled"] += not is_moved
+        counts["unchanged"] += not is_moved and not is_relabelled
+
+    def _chooses_otherwise(self, photograph, file):
+        """Whether another choice of a photograph's faces follows from its new label."""
+        return photograph.found > 1 and self._takes_all(photograph.label) != self._takes_all(
+            file.label)
 
     def _takes_all(self, label):
         return self.faces == "all" or (self.faces == "auto" and label is None)
 
-    def _move(self, dirty, known, gone):
-        """Files photographs that lie elsewhere now, or were only touched.
+    def _moves(self, dirty, known, gone):
+        """Finds photographs that lie elsewhere now, or were only touched.
 
         Args:
             dirty: Founds that are new or have changed.
             known, gone: {path: store.Photograph}; what was moved leaves `gone`.
 
         Returns:
-            The Founds that have to be read.
+            (moves, rest): [(photograph, Found)], and the Founds that have to be read.
         """
         hashed = self._hash([file for file in dirty if self.rehash or self.writer.rows(
             "SELECT 1 FROM photographs WHERE size = ? LIMIT 1", file.size)])
@@ -308,7 +338,7 @@ class Follower:
                                 path not in known and os.path.lexists(path)))
                 if not is_there:
                     free.setdefault(sha256, deque()).append(photograph)
-        rest, moves = [], []
+        moves, rest = [], []
         for file in dirty:
             photograph, sha256 = known.get(file.path), contents[file.path]
             if photograph is not None and photograph.sha256 == sha256:
@@ -317,72 +347,49 @@ class Follower:
                 moves.append((free[sha256].popleft(), file))
             else:
                 rest.append(file)
-        moving = {photograph.id for photograph, _ in moves}
-        changed = {file.path: known[file.path] for file in dirty
-                   if file.path in known and known[file.path].id not in moving}
-        self.report.counts["changed"] += sum(file.path in known for file in rest)
-        self.report.counts["new"] += sum(file.path not in known for file in rest)
-        for file in rest:
-            if file.path in changed:
-                self.earlier[file.path] = changed.pop(file.path)
-        self.writer.remove_photographs([photograph.id for photograph in changed.values()])
-        for photograph, file in moves:  # two may change places
-            if photograph.path != file.path:
-                self.writer.run("UPDATE photographs SET path = ? WHERE id = ?",
-                                b"\0%d" % photograph.id, photograph.id)
-        for photograph, file in moves:
+        for photograph, _ in moves:
             gone.pop(photograph.path, None)
-            if photograph.path != file.path:
-                self.report.counts["moved"] += 1
-            if not self._file(photograph, file, rest):
-                self.report.counts["unchanged"] += 1
-        return rest
+        return moves, rest
 
     def _hash(self, found):
         """{path: sha256} of files, by several threads; those that cannot be read are left out."""
         with ThreadPoolExecutor(os.cpu_count()) as pool:
-            digests = pool.map(digest_of, [file.path for file in found])
+            digests = pool.map(_digest_of, [file.path for file in found])
             return {file.path: digest for file, digest in zip(found, tqdm(
                 digests, total=len(found), unit=" photographs", desc="comparing", disable=None))
                 if digest}
 
-    def _remove_gone(self, gone, sources):
-        """Removes photographs that are not on the disk any more."""
+    def _lost(self, gone, sources):
+        """Ids of those photographs that are not on the disk any more that are to go."""
         unmounted = [path for path, photograph in gone.items()
                      if photograph.other_disk and not _is_mounted(path, sources)]
         if unmounted:
             self.report.counts["left alone"] += len(unmounted)
             self.report.note_examples(len(unmounted), "photographs left alone, whose disk is not "
                                       "mounted", unmounted)
-        lost = [photograph.id for path, photograph in gone.items() if path not in set(unmounted)]
-        if self.keep_missing:
-            self.report.counts["missing, kept"] += len(lost)
-        else:
-            self.report.counts["gone"] += len(lost)
-            self.writer.remove_photographs(lost)
+        lost = [gone[path].id for path in gone.keys() - set(unmounted)]
+        self.report.counts["missing, kept" if self.keep_missing else "gone"] += len(lost)
+        return [] if self.keep_missing else lost
 
     def _read(self, found):
         """Reads photographs, finds and encodes their faces, and adds them."""
-        if not found:
-            return
         encoder = self.open_encoder()
         encoder.check_embedder()
         if encoder.metadata["crop"] is None:
             _check_cut_out([file.path for file in found[:SHOWN]], self.writer.info["run"])
-        waiting, committed = [], time.monotonic()
+        waiting, written = [], time.monotonic()
         with FaceCache(self.data_dir, encoder) as cache:
             marked = {path: self._marked(photograph) for path, photograph in self.earlier.items()}
             readings = _embedded(_read_ahead(found, encoder, cache, marked), cache)
             for reading in tqdm(readings, total=len(found), unit=" photographs", desc="indexing",
                                 disable=None):
                 waiting.append(reading)
-                is_due = self.in_steps and time.monotonic() - committed >= COMMITTED
-                if is_due or sum(len(reading.faces) for reading in waiting) >= BATCH:
+                if (sum(len(reading.faces) for reading in waiting) >= BATCH
+                        or time.monotonic() - written >= COMMITTED):
                     self._add(encoder, waiting)
-                    waiting = []
-                if is_due:
-                    self.writer.commit(go_on=True)
-                    committed = time.monotonic()
+                    if self.in_steps:
+                        self.writer.commit()
+                    waiting, written = [], time.monotonic()
         self._add(encoder, waiting)
 
     def _marked(self, photograph):
@@ -400,6 +407,7 @@ class Follower:
         faces = [face for _, some in chosen for _, face in some]
         codes = iter(packing.pack(encoder.encode(encoder.given(faces)))
                      if faces else ())
+        self._begin()
         for reading, some in chosen:
             self._add_photograph(reading, [(number, face, next(codes)) for number, face in some])
 
@@ -460,15 +468,16 @@ class Follower:
         """
         if earlier is None:
             return []
-        known = [(face, image_hash, box) for face, image_hash, *box in self.writer.rows(
-            "SELECT id, hash, box_left, box_top, box_right, box_bottom FROM faces WHERE "
-            "photograph = ?", earlier.id)]
         old = []
-        for face in known:
-            marked = reading.marked.get(face[0])
-            if not (marked and _is_same_face(face, marked, perceptual_hash(
-                    Image.fromarray(marked.pixels)))):
-                old.append(face)
+        for face, number, image_hash, *box in self.writer.rows(
+                "SELECT id, number, hash, box_left, box_top, box_right, box_bottom FROM faces "
+                "WHERE photograph = ?", earlier.id):
+            known, marked = (face, image_hash, box), reading.marked.get(face)
+            # One that was marked since the photograph was read is there, too.
+            is_there = number >= MARKED and (marked is None or _is_same_face(
+                known, marked, perceptual_hash(Image.fromarray(marked.pixels))))
+            if not is_there:
+                old.append(known)
         return old
 
     def _note_shared(self):
@@ -514,11 +523,6 @@ def _is_inside(folder, other):
     return folder == other or folder.startswith(other.rstrip("/") + "/")
 
 
-def _where(folder):
-    where, values = below(folder)
-    return (where, *values)
-
-
 def people_source(people):
     """Where names come from: FOLDERS, NO_PEOPLE, or the whole path of a list.
 
@@ -541,16 +545,10 @@ def _is_mounted(path, sources):
     return source is None or os.stat(path).st_dev != os.stat(source).st_dev
 
 
-def digest_of(path):
+def _digest_of(path):
     """The sha256 of a file, bytes; None if it cannot be read."""
-    try:
-        digest = hashlib.sha256()
-        with open_regular(path) as stream:
-            for chunk in iter(lambda: stream.read(1 << 20), b""):
-                digest.update(chunk)
-        return digest.digest()
-    except (OSError, UserError):
-        return None
+    with contextlib.suppress(UserError):
+        return digest_of(path)
 
 
 def _check_cut_out(paths, run):
@@ -615,4 +613,4 @@ def _read(found, encoder, cache, marked):
                         for face, box in marked.items()})
     except PhotographError as error:
         reason = "too large" if error.code == "too_large" else "no whole image"
-        return Reading(found, [], f"{reason}: {error.detail}", digest_of(found.path) or b"")
+        return Reading(found, [], f"{reason}: {error.detail}", _digest_of(found.path) or b"")

@@ -18,7 +18,6 @@ from gallery.following import (
     FOLDERS,
     Follower,
     Report,
-    digest_of,
     outermost,
     people_source,
     real_folder,
@@ -27,7 +26,15 @@ from gallery.following import (
 from gallery.groups import regroup
 from gallery.questions import find_photographs, thumbnail_of
 from gallery.sidecars import import_defusedxml, read_names
-from gallery.store import Gallery, Writer, clean_name, encoder_id, is_gallery, open_encoder
+from gallery.store import (
+    Gallery,
+    Writer,
+    clean_name,
+    digest_of,
+    encoder_id,
+    is_gallery,
+    open_encoder,
+)
 from methods.export import (
     Encoder,
     check_searchable,
@@ -96,6 +103,8 @@ def index(run, out, folders=(), own_images=False, data_dir=None, faces="auto", e
                 if own_images:
                     _add_run_images(writer, encoder, run, report)
                 if folders:
+                    if is_new:
+                        writer.commit()
                     Follower(writer, report, lambda: encoder, in_steps=is_new,
                              data_dir=run.config.data_dir).follow(folders)
                 _look_at_faces(writer, report, read_xmp)
@@ -147,7 +156,9 @@ def index_photographs(out, folders, faces="auto", engine=None, people=FOLDERS, d
         if engine is not None:
             writer.info["engine"] = engine
         if is_new:
-            writer.commit(go_on=True)
+            writer.commit()
+        elif goes_on:
+            writer.pause()
         with open_encoder(writer.path, writer.info) as encoder:
             Follower(writer, report, lambda: encoder, goes_on or is_new,
                      data_dir=data_dir).follow([])
@@ -292,6 +303,7 @@ def add(path, folders=(), faces=None, engine=None, people=None, keep_missing=Fal
     if read_xmp:
         import_defusedxml()
     with Writer(path) as writer, contextlib.ExitStack() as stack:
+        writer.pause()  # until something is to be written
         report = Report()
         for name, value in (("faces", faces), ("engine", engine),
                             ("people", people and people_source(people))):
@@ -370,4 +382,6 @@ def _is_run(path):
 
 def _results_digest(run):
     """sha256 of a run's results.json; empty where there is none."""
-    return (digest_of(os.path.join(run, "results.json")) or b"").hex()
+    with contextlib.suppress(UserError):
+        return digest_of(os.path.join(run, "results.json")).hex()
+    return ""

@@ -14,7 +14,7 @@ from gallery import steps
 from gallery.groups import regroup
 from gallery.people import name_in, photographs_at
 from gallery.questions import embed, face_in_box
-from gallery.store import MARKED, Writer, open_encoder
+from gallery.store import MARKED, open_encoder
 from runtime.errors import UserError, one_line
 
 LEAST_SIDE = 8  # pixels of a box
@@ -38,7 +38,7 @@ def mark(path, file, box, name=None, in_shares=False):
         UserError: there is no such photograph, its file is gone or has changed, the box is none or
             holds a face that is known, or the gallery takes each image for a face.
     """
-    with Writer(path) as writer:
+    with steps.step(path) as writer:
         photograph = _photograph(writer, file)
         with quiet_pillow():
             opened = open_photograph(Path(photograph.path))
@@ -64,7 +64,6 @@ def mark(path, file, box, name=None, in_shares=False):
         if name is not None:
             name_in(writer, [made], name)
         regroup(writer)
-        writer.commit()
         return made
 
 

@@ -1,6 +1,9 @@
 """Who is who, and who goes: changes of a gallery's people and faces, one transaction each.
 
-All but `remove` are steps, which `undo` takes back, the last one first.
+All but `remove` are steps, which `undo` takes back, the last one first. They take the path of a
+gallery, ids of faces, and names as somebody types them. An id, name, group or file that is not
+there, and a name that is empty, raise UserError; nothing is changed then. So does what would give
+two faces of one photograph one name.
 """
 
 import itertools
@@ -12,14 +15,13 @@ from typing import NamedTuple, Optional
 from faces.labels import Names
 from gallery import steps
 from gallery.groups import regroup
-from gallery.store import Writer, below, clean_name
+from gallery.store import GIVEN, Writer, below, clean_name
 from runtime.errors import UserError, one_line
 
 # Faces (?1, as JSON) and others of the same photograph, as SQL.
 SAME_PHOTOGRAPH = (
     "FROM faces JOIN faces AS other ON other.photograph = faces.photograph AND other.id != faces.id"
-    " JOIN photographs ON photographs.id = faces.photograph "
-    "WHERE faces.id IN (SELECT value FROM json_each(?1))")
+    f" JOIN photographs ON photographs.id = faces.photograph WHERE faces.id {GIVEN}")
 PARTED = 50  # faces of a group from which another one's are noted to be apart, each
 
 
@@ -40,21 +42,11 @@ class Naming(NamedTuple):
 def rename(path, old, new):
     """Gives a person another name; two people become one if the name is another person's.
 
-    Folders and lists that call the person by the old name still mean the same person.
-
-    Args:
-        path: of the gallery.
-        old, new: names, str.
-
-    Returns:
-        Naming.
-
-    Raises:
-        UserError: there is nobody of the old name, the new one is empty, or one photograph shows
-            both people.
+    Folders and lists that call the person by the old name still mean the same person. Returns a
+    Naming.
     """
     new = _checked_name(new)
-    with Writer(path) as writer:
+    with steps.step(path) as writer:
         person, old = _person(writer, old)
         other = writer.rows("SELECT id FROM people WHERE name = ? AND id != ?", new, person)
         steps.begin(writer, f"{one_line(old, 60)} is {one_line(new, 60)}")
@@ -63,7 +55,6 @@ def rename(path, old, new):
             _merge(writer, person, other[0][0])
         else:
             writer.run("UPDATE people SET name = ? WHERE id = ?", new, person)
-        writer.commit()
         return Naming(new, count, bool(other))
 
 
@@ -78,40 +69,29 @@ def _merge(writer, person, into):
 
 
 def name_faces(path, ids, name):
-    """Says who some faces are. `add` leaves such names alone, also where a photograph moves.
+    """Says who some faces are (None: nobody). Returns a Naming.
 
-    Args:
-        path: of the gallery.
-        ids: of faces.
-        name: of a person, new or known; None for nobody.
-
-    Returns:
-        Naming.
-
-    Raises:
-        UserError: an id that is not there, an empty name, or one photograph would have the name
-            twice; nothing is changed then.
+    `add` leaves such names alone, also where a photograph moves.
     """
     name = None if name is None else _checked_name(name)
-    with Writer(path) as writer:
+    with steps.step(path) as writer:
         ids = _checked_ids(writer, ids)
         steps.begin(writer, f"{len(ids)} faces are {one_line(name or 'nobody', 60)}")
-        name_in(writer, ids, name)
-        writer.commit()
-        return Naming(name, len(ids))
+        return name_in(writer, ids, name)
 
 
 def name_in(writer, ids, name):
-    """name_faces as part of a change: writer is a gallery.store.Writer in a step."""
+    """name_faces as part of a step."""
     person = None if name is None else writer.named(name)
     if person is not None:
         _check_once(writer, ids, person)
-    for face in ids:
-        writer.run("UPDATE faces SET person = ?, by_hand = 1 WHERE id = ?", person, face)
-        writer.run("DELETE FROM rejected WHERE face = ? AND person = ?", face, person)
-        writer.run("DELETE FROM groups WHERE face = ?", face)
+    some = json.dumps(ids)
+    writer.run(f"UPDATE faces SET person = ?2, by_hand = 1 WHERE id {GIVEN}", some, person)
+    writer.run(f"DELETE FROM rejected WHERE face {GIVEN} AND person = ?2", some, person)
+    writer.run(f"DELETE FROM groups WHERE face {GIVEN}", some)
     writer.faces_changed(len(ids))
     regroup(writer)
+    return Naming(name, len(ids))
 
 
 def _check_once(writer, ids, person):
@@ -123,13 +103,12 @@ def _check_once(writer, ids, person):
         person: id, or None of a group without a name.
     """
     values = json.dumps(ids), person
-    guessed = [face for face, in writer.rows(
+    _leave(writer, [face for face, in writer.rows(
         f"SELECT other.id {SAME_PHOTOGRAPH} AND other.person = ?2 AND other.by_hand = 0 AND "
-        "other.id IN (SELECT face FROM groups)", *values)]
-    _leave(writer, guessed)
+        "other.id IN (SELECT face FROM groups)", *values)])
     twice = writer.rows(
-        f"SELECT path, faces.id, other.id {SAME_PHOTOGRAPH} AND (other.person = ?2 OR other.id IN "
-        "(SELECT value FROM json_each(?1))) ORDER BY faces.id LIMIT 1", *values)
+        f"SELECT path, faces.id, other.id {SAME_PHOTOGRAPH} AND (other.person = ?2 OR "
+        f"other.id {GIVEN}) ORDER BY faces.id LIMIT 1", *values)
     if twice:
         file, face, other = twice[0]
         raise UserError(
@@ -138,39 +117,28 @@ def _check_once(writer, ids, person):
 
 
 def name_group(path, who, name):
-    """Says who all faces of a group are; see name_faces.
-
-    Args:
-        who: a group without a name, or a person; see merge.
-    """
+    """Says who all faces of a group, or person, are; see merge and name_faces."""
     name = _checked_name(name)
-    with Writer(path) as writer:
+    with steps.step(path) as writer:
         found = _who(writer, who)
         steps.begin(writer, f"{found.said} is {one_line(name, 60)}")
-        name_in(writer, found.ids, name)
-        writer.commit()
-        return Naming(name, len(found.ids))
+        return name_in(writer, found.ids, name)
 
 
 def merge(path, who, into):
     """Makes two people, or groups, one.
 
     Args:
-        path: of the gallery.
         who, into: names, or groups, as "group 7" or "7". The one that has a name gives it to the
             other; of two names the second stays.
 
     Returns:
         Naming; its name is None if neither has one.
-
-    Raises:
-        UserError: there is no such person or group, or one photograph shows both.
     """
-    with Writer(path) as writer:
+    with steps.step(path) as writer:
         first, second = _two(writer, who, into)
         steps.begin(writer, f"{first.said} and {second.said} are one person")
-        if first.person is not None and second.person is None:
-            first, second = second, first
+        first, second = _named_last(first, second)
         if first.person is not None:
             _merge(writer, first.person, second.person)
         elif second.person is not None:
@@ -178,41 +146,28 @@ def merge(path, who, into):
         else:
             _check_once(writer, first.ids + second.ids, None)
             _keep_together(writer, first.ids, second.number)
-        writer.commit()
         return Naming(second.said if second.person is not None else None, len(first.ids), True)
 
 
 def keep_apart(path, who, other):
-    """Notes that two people, or groups, are not one: they are neither grouped nor suggested.
-
-    Args, Raises: see merge.
-    """
-    with Writer(path) as writer:
+    """Notes that two people, or groups, are not one: they are neither grouped nor suggested."""
+    with steps.step(path) as writer:
         first, second = _two(writer, who, other)
         steps.begin(writer, f"{first.said} and {second.said} are two people")
-        if first.person is not None and second.person is None:
-            first, second = second, first
+        first, second = _named_last(first, second)
         if first.person is None and second.person is not None:
             _reject(writer, first.ids, second.person)
         else:
             _part(writer, first.ids, second.ids)
-        writer.commit()
 
 
 def split(path, ids):
     """Says that some faces are somebody else than the rest of their groups: one other person.
 
-    Args:
-        path: of the gallery.
-        ids: of faces.
-
     Returns:
         int, the number of the group that they are now.
-
-    Raises:
-        UserError: an id that is not there, or two faces of one photograph.
     """
-    with Writer(path) as writer:
+    with steps.step(path) as writer:
         ids = _checked_ids(writer, ids)
         _check_once(writer, ids, None)
         steps.begin(writer, f"{len(ids)} faces are somebody else")
@@ -220,7 +175,6 @@ def split(path, ids):
             _take_out(writer, some)
         number = writer.next_group()
         _keep_together(writer, ids, number)
-        writer.commit()
         return number
 
 
@@ -228,17 +182,12 @@ def reject(path, ids, name=None):
     """Says that faces are not whom they are taken for. They stay rejected.
 
     Args:
-        path: of the gallery.
-        ids: of faces.
         name: of the person that they are not; None for the person or group that each is in now.
 
     Returns:
         int, how many faces left a person or group.
-
-    Raises:
-        UserError: an id or name that is not there, or a face that is in no group.
     """
-    with Writer(path) as writer:
+    with steps.step(path) as writer:
         ids = _checked_ids(writer, ids)
         steps.begin(writer, f"{len(ids)} faces are not {one_line(name or 'who they were', 60)}")
         if name is None:
@@ -246,28 +195,20 @@ def reject(path, ids, name=None):
             for some in _by_group(writer, ids):
                 _take_out(writer, some)
         else:
-            person, _ = _person(writer, name)
-            left = len(set(ids) & set(_faces_of(writer, person)))
-            _reject(writer, ids, person)
+            left = _reject(writer, ids, _person(writer, name)[0])
         regroup(writer)
-        writer.commit()
         return left
 
 
 def undo(path):
-    """Takes the last step back: a naming, merging, splitting, rejecting or marking.
+    """Takes the last step back. Returns what it was, str.
 
-    Returns:
-        str, what it was.
-
-    Raises:
-        UserError: there is none, or the gallery has followed its folders since.
+    There is none any more once the gallery has followed its folders.
     """
-    with Writer(path) as writer:
+    with steps.step(path) as writer:
         text = steps.undo(writer)
         if text is None:
             raise UserError(f"{path} has no step to undo; index, add and remove are not undone")
-        writer.commit()
         return text
 
 
@@ -303,6 +244,12 @@ def _two(writer, who, other):
     return first, second
 
 
+def _named_last(first, second):
+    """Two _Whos; if one alone has a name, that is the second."""
+    swapped = first.person is not None and second.person is None
+    return (second, first) if swapped else (first, second)
+
+
 def _by_group(writer, ids):
     """Faces sorted by the people and groups that they are in: list of lists of ids.
 
@@ -311,10 +258,10 @@ def _by_group(writer, ids):
     """
     found = {}
     for face in ids:
-        person, number = _now(writer, face)
-        if person is None and number is None:
+        now = _now(writer, face)
+        if now == (None, None):
             raise UserError(f"face {face} has no name and is in no group")
-        found.setdefault((person, number), []).append(face)
+        found.setdefault(now, []).append(face)
     return list(found.values())
 
 
@@ -330,17 +277,18 @@ def _take_out(writer, ids):
     if person is not None:
         _reject(writer, ids, person)
         return
-    rest = [face for face in _in_group(writer, number) if face not in set(ids)]
-    _part(writer, ids, rest)
+    _part(writer, ids, [face for face in _in_group(writer, number) if face not in set(ids)])
     _leave(writer, ids)
 
 
 def _reject(writer, ids, person):
-    """Notes that faces are not a person; those that had the name lose it."""
-    for face in ids:
-        writer.run("INSERT OR IGNORE INTO rejected VALUES (?, ?)", face, person)
+    """Notes that faces are not a person; returns how many had the name, which they lose."""
+    writer.run("INSERT OR IGNORE INTO rejected SELECT value, ?2 FROM json_each(?1)",
+               json.dumps(ids), person)
     had = set(_faces_of(writer, person))
-    _leave(writer, [face for face in ids if face in had])
+    left = [face for face in ids if face in had]
+    _leave(writer, left)
+    return len(left)
 
 
 def _part(writer, ids, others):
@@ -352,9 +300,9 @@ def _part(writer, ids, others):
 
 def _leave(writer, ids):
     """Takes name and group from faces; regroup looks at them again."""
-    for face in ids:
-        writer.run("UPDATE faces SET person = NULL, by_hand = 0 WHERE id = ?", face)
-        writer.run("DELETE FROM groups WHERE face = ?", face)
+    some = json.dumps(ids)
+    writer.run(f"UPDATE faces SET person = NULL, by_hand = 0 WHERE id {GIVEN}", some)
+    writer.run(f"DELETE FROM groups WHERE face {GIVEN}", some)
     writer.faces_changed(len(ids))
 
 
@@ -371,56 +319,36 @@ def _in_group(writer, number):
 
 
 def remove(path, ids=(), names=(), files=()):
-    """Removes faces, with their thumbnails and names.
+    """Removes faces, with their thumbnails and names; returns how many.
 
     Of a photograph whose last face goes, only salted hashes stay, so that `add` leaves it out until
     the file changes.
 
     Args:
-        path: of the gallery.
         ids: of faces.
         names: of people, whose faces all go.
         files: photographs, or folders of them, that go with their faces.
-
-    Returns:
-        int, how many faces are gone.
-
-    Raises:
-        UserError: an id, name or file that is not there; nothing is removed then.
     """
     with Writer(path) as writer:
-        before = _count(writer)
+        before = writer.count("faces")
         faces = _checked_ids(writer, ids)
         for name in names:
             person, _ = _person(writer, name)
             faces += _faces_of(writer, person)
             writer.run("DELETE FROM rejected WHERE person = ?", person)
         photographs = photographs_at(writer, files)
-        _remove_faces(writer, faces)
-        writer.shut_out(photographs)
-        count = before - _count(writer)
+        some = json.dumps(faces)
+        touched = writer.rows(f"SELECT DISTINCT photograph FROM faces WHERE id {GIVEN} AND "
+                              "photograph IS NOT NULL ORDER BY photograph", some)
+        writer.run("UPDATE photographs SET removed = removed || (SELECT group_concat(number || ',',"
+                   f" '') FROM faces WHERE photograph = photographs.id AND id {GIVEN}) WHERE id IN "
+                   f"(SELECT photograph FROM faces WHERE id {GIVEN})", some)
+        writer.remove_faces(faces)
+        writer.shut_out(photographs + [photograph for photograph, in touched if not writer.rows(
+            "SELECT 1 FROM faces WHERE photograph = ? LIMIT 1", photograph)])
+        count = before - writer.count("faces")
         writer.commit()
         return count
-
-
-def _remove_faces(writer, faces):
-    """Removes faces (ids); photographs that have none left are shut out."""
-    touched = set()
-    for face in faces:
-        for photograph, number in writer.rows(
-                "SELECT photograph, number FROM faces WHERE id = ?", face):
-            writer.run("DELETE FROM faces WHERE id = ?", face)
-            writer.faces_changed(1)
-            if photograph is not None:
-                touched.add(photograph)
-                writer.run("UPDATE photographs SET removed = removed || ? WHERE id = ?",
-                           f"{number},", photograph)
-    writer.shut_out([photograph for photograph in sorted(touched) if not writer.rows(
-        "SELECT 1 FROM faces WHERE photograph = ? LIMIT 1", photograph)])
-
-
-def _count(writer):
-    return writer.rows("SELECT count(*) FROM faces")[0][0]
 
 
 def _faces_of(writer, person):
@@ -430,9 +358,10 @@ def _faces_of(writer, person):
 def _checked_ids(writer, ids):
     """Ids of faces as whole numbers of Python's, each once."""
     ids = list(dict.fromkeys(map(int, ids)))
+    known = {face for face, in writer.rows(f"SELECT id FROM faces WHERE id {GIVEN}",
+                                           json.dumps(ids))}
     for face in ids:
-        if not -2 ** 63 <= face < 2 ** 63 or not writer.rows(
-                "SELECT 1 FROM faces WHERE id = ?", face):
+        if face not in known:
             raise UserError(f"{writer.path} holds no face with the id {face}")
     return ids
 
@@ -446,12 +375,14 @@ def _checked_name(name):
 
 def _person(writer, typed):
     """(id, name) of the person of a name that somebody typed."""
-    names = Names(name for name, in writer.rows("SELECT name FROM people ORDER BY name"))
+    people = {name: person for person, name in writer.rows(
+        "SELECT id, name FROM people ORDER BY name")}
+    names = Names(people)
     found = names.find(typed) if typed.strip() else None
     if found is None:
         raise UserError(f"{writer.path} holds nobody named {one_line(typed, 60)!r}: "
                         f"{_difference(names, typed)}")
-    return writer.rows("SELECT id FROM people WHERE name = ?", found)[0][0], found
+    return people[found], found
 
 
 def photographs_at(writer, files):
@@ -465,8 +396,7 @@ def photographs_at(writer, files):
                for photograph in _at(writer, path)]
         if not ids:  # another Unicode form, or \ for /
             paths = {os.fsdecode(path) for path, in writer.rows("SELECT path FROM photographs")}
-            folders = {parent for path in paths for parent in _parents(path)}
-            names = Names(sorted(paths | folders))
+            names = Names(sorted(paths | {parent for path in paths for parent in _parents(path)}))
             path = names.find(typed) or names.find(os.path.abspath(typed.replace("\\", "/")))
             if path is None:
                 raise UserError(f"{writer.path} holds no photograph {one_line(typed)}: "
@@ -477,7 +407,7 @@ def photographs_at(writer, files):
 
 
 def _at(writer, path):
-    where, values = below(path)
+    where, *values = below(path)
     return [photograph for photograph, in writer.rows(
         f"SELECT id FROM photographs WHERE path = ? OR ({where})", os.fsencode(path), *values)]
 

@@ -4,9 +4,10 @@ Triggers note what a step changes while it is made; they are the connection's, n
 is noted is data, never SQL: anybody may have written the file.
 """
 
+import contextlib
 import json
 
-from gallery.store import FILE, errors
+from gallery.store import FILE, Writer, errors
 from runtime.errors import one_line
 
 # Of the tables that steps change: columns that tell rows apart, and those that change.
@@ -18,16 +19,22 @@ UNDONE = {
 MOST_STEPS = 20  # that can be undone
 
 
+@contextlib.contextmanager
+def step(path):
+    """A Writer whose changes can be undone from `begin` on; it commits at the end."""
+    with Writer(path, is_step=True) as writer:
+        yield writer
+        writer.commit()
+
+
 def begin(writer, text):
-    """Notes all further changes of a transaction, so that `undo` can take them back.
+    """Notes all further changes of a step, so that `undo` can take them back.
 
     Args:
-        writer: gallery.store.Writer.
         text: str, what is done, for people.
     """
     step = writer.run("INSERT INTO steps (text) VALUES (?)", text).lastrowid
     writer.run("DELETE FROM steps WHERE step <= ?", step - MOST_STEPS)
-    writer.is_step = True
     for table, (keys, values) in UNDONE.items():
         old, new = (f"json_array({', '.join(f'{row}.{name}' for name in keys + values)})"
                     for row in ("OLD", "NEW"))
@@ -51,7 +58,6 @@ def undo(writer):
         with errors(writer.path / FILE):
             _take_back(writer, table, old and json.loads(old), new and json.loads(new))
     writer.run("DELETE FROM steps WHERE step = ?", step)
-    writer.is_step = True  # earlier ones can be taken back, too
     writer.faces_changed(sum(table in ("faces", "probes") for table, _, _ in changes))
     return text
 

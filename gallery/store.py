@@ -17,8 +17,10 @@ gallery/indexing.py and gallery/people.py have the changes that commands make:
 
 A change is one transaction with synchronous=FULL: killed at any moment, a process leaves the old
 state or the new one. The file is in WAL mode, so readers never wait for a writer, and removed
-content is overwritten (secure_delete). There is one writer at a time, by the folder's lock. Where
-the folder cannot be written, SQLite is told that the file is immutable.
+content is overwritten (secure_delete). One process at a time follows the folders or removes, by the
+folder's lock. What people say of faces (gallery/steps.py) needs no lock but the transaction, and
+waits for it: `add` has none while it reads photographs. Where the folder cannot be written, SQLite
+is told that the file is immutable.
 
 Everything in a gallery may have been written by somebody else: it is checked, and used as data.
 """
@@ -45,7 +47,7 @@ from config import EMBEDDING_SIZE, Config
 from evaluation import packing
 from evaluation.floats import unit_vectors
 from evaluation.threshold import Calibration, calibrate
-from methods.export import Encoder
+from methods.export import SAVED_MODEL_FILE, Encoder
 from runtime import files
 from runtime.errors import Failed, UserError, one_line
 from runtime.output_folder import MARKER, OutputFolder
@@ -59,16 +61,18 @@ NO_GROUP = 0
 MARKED = 1000000  # from here on, numbers of faces of a photograph that somebody has marked
 # As SQL. An image of a data set counts as a photograph of its own.
 PERSON, PHOTOGRAPH = f"coalesce(person, {NOBODY})", "coalesce(photograph, -id - 1)"
-LOCK_SECONDS = 30  # that SQLite waits where another process opens, closes or recovers the file
+GIVEN = "IN (SELECT value FROM json_each(?1))"  # ids, as JSON
+LOCK_SECONDS = 30  # that a transaction waits for another process's
 EXACT_FACES = 1000000  # up to which all embeddings are compared; they take 512 MB in memory
 READ_AT_ONCE = 1 << 16  # embeddings
 MOST_THUMBNAIL = 1 << 20  # bytes
+# Of every connection.
+PRAGMAS = "PRAGMA trusted_schema = OFF", "PRAGMA synchronous = FULL", "PRAGMA secure_delete = ON"
 # Calibrated again once more than one labelled face in so many has changed.
 CALIBRATED_FACES = 1000
 ENCODER = re.compile(r"encoder(-[0-9]{1,9})?\Z")
 ENCODER_FILE = re.compile(
-    r"(encoder\.json|projection\.npz|saved_model/(saved_model|fingerprint)\.pb|"
-    r"saved_model/variables/variables\.(index|data-[0-9]{5}-of-[0-9]{5}))\Z")
+    rf"(encoder\.json|projection\.npz|saved_model/({SAVED_MODEL_FILE.pattern}))\Z", re.ASCII)
 
 # Of the tables below. A file says its own in user_version; of version 2, MIGRATION makes version 3.
 VERSION = 3
@@ -182,6 +186,7 @@ INFO = {
     "calibration": (dict, type(None)), "uncalibrated": int,
     "unused": list,                         # folders of encoders to remove
 }
+CHANGED_BY_STEPS = "change", "calibration", "uncalibrated"  # of these
 
 
 class Face(NamedTuple):
@@ -221,11 +226,57 @@ class Photograph(NamedTuple):
     reason: str
 
 
-class Gallery:
+class _Opened:
+    """What Gallery and Writer share: a gallery.db that is open.
+
+    Attributes:
+        path: Path of the gallery's folder.
+    """
+
+    def __init__(self, path):
+        self.path, self._connection, self._lock = path, None, threading.RLock()
+
+    def __enter__(self):
+        return self
+
+    def __exit__(self, *_):
+        self.close()
+
+    def run(self, sql, *values):
+        """Runs one statement of SQL; returns the cursor."""
+        with self._errors():
+            return self._connection.execute(sql, values)
+
+    def rows(self, sql, *values):
+        """The rows that one query gives: list of tuples."""
+        with self._errors():
+            return self._connection.execute(sql, values).fetchall()
+
+    def count(self, table, where="1"):
+        """How many rows a table has for which a condition of SQL holds."""
+        return self.rows(f"SELECT count(*) FROM {table} WHERE {where}")[0][0]
+
+    def kept_apart(self):
+        """Pairs that are not one person's.
+
+        Returns:
+            (pairs, rejected): int64 [n, 2], ids of two faces; and [m, 2], of a face and a person.
+        """
+        with self._errors():
+            return tuple(np.array(_columns(self._connection, table, "face", other)).T
+                         for table, other in (("apart", "other"), ("rejected", "person")))
+
+    @contextlib.contextmanager
+    def _errors(self):
+        """One thread at a time; SQLite's errors become one line."""
+        with self._lock, errors(self.path / FILE):
+            yield
+
+
+class Gallery(_Opened):
     """One state of a gallery. Get one by `open`.
 
     Attributes:
-        path: Path of the folder.
         info: dict, see INFO.
         version: str, another one after every change.
         ids: int64 [n], ascending.
@@ -239,13 +290,10 @@ class Gallery:
         has_embeddings: whether faces have their embeddings.
     """
 
-    def __init__(self, path, connection, status, immutable):
-        self.path = path
-        self._connection = connection
-        self._status = status
-        self._immutable = immutable
-        self._encoder = None
-        self._lock = threading.RLock()
+    def __init__(self, path):
+        super().__init__(path)
+        self._connection, self._status, self._immutable = _connect(path / FILE)
+        self._embeddings = self._encoder = None
 
     @classmethod
     def open(cls, path):
@@ -256,13 +304,11 @@ class Gallery:
         """
         path = _path_of(path)
         check_folder(path)
-        if _version(path / FILE) == 2:
-            Writer(path)._close()
+        _migrate(path)
         for _ in range(3):
-            gallery = cls(path, *_connect(path / FILE))
+            gallery = cls(path)
             try:
-                with errors(path / FILE):
-                    gallery._load()
+                gallery._load()
                 if not gallery._immutable or gallery.is_current():
                     return gallery
             except BaseException:
@@ -272,29 +318,20 @@ class Gallery:
         raise Failed(f"{path} changes too fast to be read; try again")
 
     def _load(self):
-        with self._connection:
+        with self._errors(), self._connection:
             self._connection.execute("BEGIN")
             self.info = read_info(self._connection)
             self.ids, self.codes, self.people, self.photographs = _columns(
                 self._connection, "faces", "id", "code", PERSON, PHOTOGRAPH)
-            self.names = dict(self._connection.execute(
-                "SELECT id, name FROM people WHERE EXISTS "
-                "(SELECT 1 FROM faces WHERE person = people.id)"))
+            self.names = dict(self.rows("SELECT id, name FROM people WHERE EXISTS "
+                                        "(SELECT 1 FROM faces WHERE person = people.id)"))
             faces, numbers = _columns(self._connection, "groups", "face", "number")
             self.groups = np.full(len(self.ids), NO_GROUP, np.int64)
             places = np.searchsorted(self.ids, faces)
             self.groups[places[places < len(self.ids)]] = numbers[places < len(self.ids)]
-            self.has_embeddings = self._connection.execute(
-                "SELECT 1 FROM embeddings LIMIT 1").fetchone() is not None
-            self._embeddings = None
+            self.has_embeddings = bool(self.rows("SELECT 1 FROM embeddings LIMIT 1"))
         self.version = f"{self.info['id']}-{self.info['change']}"
         self.calibration = self.info["calibration"] and Calibration(**self.info["calibration"])
-
-    def __enter__(self):
-        return self
-
-    def __exit__(self, *_):
-        self.close()
 
     def close(self):
         """Closes the file."""
@@ -317,12 +354,11 @@ class Gallery:
         Raises:
             UserError: it is not there any more.
         """
-        with self._lock, errors(self.path / FILE):
-            status = _status(self.path / FILE)
-            if self._immutable or status[:2] != self._status[:2]:
-                return status == self._status
-            return self._connection.execute("SELECT value FROM info WHERE name = 'change'"
-                                            ).fetchone() == (str(self.info["change"]),)
+        status = _status(self.path / FILE)
+        if self._immutable or status[:2] != self._status[:2]:
+            return status == self._status
+        return self.rows("SELECT value FROM info WHERE name = 'change'") == [
+            (str(self.info["change"]),)]
 
     def row_of(self, face_id):
         """The row of an id in the arrays. Raises KeyError where there is none."""
@@ -338,12 +374,12 @@ class Gallery:
     def faces(self, ids):
         """The Faces of some ids, in their order. Raises KeyError for an id that is not there."""
         ids = [int(face_id) for face_id in ids]
-        found = {row[0]: self._face(*row) for row in self._rows(
+        found = {row[0]: self._face(*row) for row in self.rows(
             "SELECT faces.id, people.name, photographs.path, sha256, number, "
             "box_left, box_top, box_right, box_bottom FROM faces "
             "LEFT JOIN people ON people.id = faces.person "
             "LEFT JOIN photographs ON photographs.id = faces.photograph "
-            "WHERE faces.id IN (SELECT value FROM json_each(?))", json.dumps(ids))}
+            f"WHERE faces.id {GIVEN}", json.dumps(ids))}
         return [found[face_id] for face_id in ids]
 
     def _face(self, face_id, name, path, sha256, number, *box):
@@ -365,7 +401,7 @@ class Gallery:
             KeyError: there is no such face.
             UserError: the file is damaged.
         """
-        rows = self._rows("SELECT thumbnail FROM face_images WHERE face = ? AND "
+        rows = self.rows("SELECT thumbnail FROM face_images WHERE face = ? AND "
                           "length(thumbnail) <= ?", int(face_id), MOST_THUMBNAIL)
         if not rows:
             raise KeyError(face_id)
@@ -387,9 +423,9 @@ class Gallery:
         """
         with self._lock:
             if self._embeddings is None:
-                with errors(self.path / FILE):
-                    ids, found = read_embeddings(self._connection, int(self.ids[-1]),
-                                                 unit_vectors)
+                with self._errors():
+                    ids, found = _read_embeddings(self._connection, int(self.ids[-1]),
+                                                  unit_vectors)
                 self._check_all(np.array_equal(ids, self.ids))
                 self._embeddings = found
             return self._embeddings
@@ -399,8 +435,8 @@ class Gallery:
         if self._embeddings is not None:
             return self._embeddings[rows]
         ids = self.ids[rows].tolist()
-        found = dict(self._rows("SELECT face, embedding FROM embeddings WHERE face IN "
-                                "(SELECT value FROM json_each(?))", json.dumps(ids)))
+        found = dict(self.rows(f"SELECT face, embedding FROM embeddings WHERE face {GIVEN}",
+                               json.dumps(ids)))
         self._check_all(len(found) == len(set(ids)))
         with errors(self.path / FILE):
             return unit_vectors(_as_array([found[face] for face in ids]))
@@ -422,30 +458,17 @@ class Gallery:
 
     def same_photographs(self, sha256):
         """Paths (str) of the gallery's photographs whose file has these contents (bytes)."""
-        return [os.fsdecode(path) for path, in self._rows(
+        return [os.fsdecode(path) for path, in self.rows(
             "SELECT path FROM photographs WHERE sha256 = ? ORDER BY path", sha256)]
-
-    def count(self, table, where="1"):
-        """How many rows a table has for which a condition of SQL holds."""
-        return self._rows(f"SELECT count(*) FROM {table} WHERE {where}")[0][0]
 
     def last_step(self):
         """What the last step that can be undone was, as text; or None."""
-        steps = self._rows("SELECT text FROM steps ORDER BY step DESC LIMIT 1")
+        steps = self.rows("SELECT text FROM steps ORDER BY step DESC LIMIT 1")
         return steps[0][0] if steps else None
-
-    def kept_apart(self):
-        """Pairs that are not one person's.
-
-        Returns:
-            (pairs, rejected): int64 [n, 2], ids of two faces; and [m, 2], of a face and a person.
-        """
-        with self._lock, errors(self.path / FILE):
-            return read_apart(self._connection)
 
     def named_faces(self):
         """Yields (Photograph, faces) of all photographs; faces with a name: list of (name, box)."""
-        rows = self._rows(
+        rows = self.rows(
             "SELECT photographs.*, people.name, box_left, box_top, box_right, box_bottom FROM "
             "photographs LEFT JOIN faces ON faces.photograph = photographs.id "
             "LEFT JOIN people ON people.id = faces.person ORDER BY photographs.id, faces.id")
@@ -456,30 +479,26 @@ class Gallery:
 
     def photograph(self, number):
         """(path, sha256) of a photograph by its number. Raises KeyError where there is none."""
-        rows = self._rows("SELECT path, sha256 FROM photographs WHERE id = ?", number)
+        rows = self.rows("SELECT path, sha256 FROM photographs WHERE id = ?", number)
         if not rows:
             raise KeyError(number)
         return os.fsdecode(rows[0][0]), rows[0][1]
 
     def without_face(self, offset, count):
         """Some photographs in which no face was found: list of (number, path)."""
-        return [(number, os.fsdecode(path)) for number, path in self._rows(
+        return [(number, os.fsdecode(path)) for number, path in self.rows(
             "SELECT id, path FROM photographs WHERE reason LIKE '%no face found' "
             "ORDER BY path LIMIT ? OFFSET ?", count, offset)]
 
     def left_out(self):
         """Files below the sources without a face in the gallery: list of (path, reason, count)."""
-        return [(os.fsdecode(path), reason, count) for path, reason, count in self._rows(
+        return [(os.fsdecode(path), reason, count) for path, reason, count in self.rows(
             "SELECT path, reason, count FROM left_out UNION ALL "
             "SELECT path, reason, 1 FROM photographs WHERE reason != '' ORDER BY path")]
 
     def sources(self):
         """Paths (str) of the folders that the gallery is made of."""
-        return [os.fsdecode(path) for path, in self._rows("SELECT path FROM sources ORDER BY path")]
-
-    def _rows(self, sql, *values):
-        with self._lock, errors(self.path / FILE):
-            return self._connection.execute(sql, values).fetchall()
+        return [os.fsdecode(path) for path, in self.rows("SELECT path FROM sources ORDER BY path")]
 
     def open_encoder(self):
         """The encoder that made the codes.
@@ -492,7 +511,7 @@ class Gallery:
     def embedding_of(self, face_id):
         """The embedding of a face as it was made, float32 [128], or None. Raises KeyError."""
         self.row_of(face_id)
-        rows = self._rows("SELECT embedding FROM embeddings WHERE face = ?", int(face_id))
+        rows = self.rows("SELECT embedding FROM embeddings WHERE face = ?", int(face_id))
         with errors(self.path / FILE):
             return _as_array([rows[0][0]])[0] if rows else None
 
@@ -514,49 +533,50 @@ class Gallery:
         """Reads everything. Raises UserError for what is damaged first."""
         check_encoder(self.path, self.info)
         for pragma in ("integrity_check", "foreign_key_check"):
-            problem = self._rows(f"PRAGMA {pragma}")
+            problem = self.rows(f"PRAGMA {pragma}")
             if problem not in ([], [("ok",)]):
                 raise _damaged(self.path / FILE, one_line(problem[0][0], 100))
         if self.has_embeddings:
-            with self._lock, errors(self.path / FILE):
+            with self._errors():
                 ids = [faces for faces, _ in _embedding_parts(self._connection)]
             self._check_all(np.array_equal(np.concatenate(ids), self.ids))
         for face_id in self.ids:
             self.thumbnail(face_id)
 
 
-class Writer:
-    """A change of a gallery, whole or not at all; `commit` makes it happen.
-
-    Use as a context: it holds the folder's lock.
+class Writer(_Opened):
+    """A change of a gallery, whole or not at all; `commit` makes it happen. Use as a context.
 
     Args:
         path: the gallery's folder.
         make: whether to make the gallery where there is none, or replace a damaged one.
+        is_step: whether this change can be undone (gallery/steps.py); it does not take the folder's
+            lock. After other changes, the steps before cannot be undone either.
 
     Attributes:
         info: dict, see INFO; `commit` stores it. Empty in a gallery that was just made.
-        is_step: whether this change can be undone; after others, those before cannot be either.
 
     Raises:
         UserError: there is no gallery, the folder holds something else, or is being written to.
     """
 
-    def __init__(self, path, make=False):
-        self.path = _path_of(path)
-        _mark_again(self.path)
+    def __init__(self, path, make=False, is_step=False):
+        super().__init__(_path_of(path))
+        self.is_step, self._folder = is_step, OutputFolder(self.path)
+        _mark_again(self._folder)
         if make:
             _refuse_old_form(self.path)
-            self.folder = OutputFolder.create(self.path, "gallery")
         else:
             check_folder(self.path)
-            self.folder = OutputFolder(self.path)
-            self.folder.lock()
-        self._connection = None
+        _migrate(self.path)
+        if make:
+            self._folder = OutputFolder.create(self.path, "gallery")
+        elif not is_step:
+            self._folder.lock()
         try:
             self._open(make)
         except BaseException:
-            self._close()
+            self.close()
             raise
 
     def _open(self, make):
@@ -575,38 +595,42 @@ class Writer:
             with errors(path):
                 _make(path)
             self._connect(make)
-        with errors(path):
-            self._begin()
 
     def _connect(self, make):
-        if _version(self.path / FILE) == 2:
-            _migrate(self.path / FILE)
-        self._connection = _connect(self.path / FILE, write=True)[0]
-        is_made = self.rows("SELECT count(*) FROM info")[0][0]
-        if not is_made and not make:
-            raise _damaged(self.path / FILE, UNFINISHED)
-        with errors(self.path / FILE):
-            self.info = read_info(self._connection) if is_made else {}
+        self._connection, _, _ = _connect(self.path / FILE, write=True)
+        self.info = {}
+        with self._errors():
+            self._connection.execute("BEGIN IMMEDIATE")
+            self._changes = self._connection.total_changes
+            if self.count("info"):
+                self.info = read_info(self._connection)
+            elif not make:
+                raise ValueError(UNFINISHED)
 
-    def _begin(self):
-        self._connection.execute("BEGIN IMMEDIATE")
-        self._changes = self._connection.total_changes
-        self.is_step = False
+    def begin(self):
+        """Goes on after `commit` or `pause`; nobody else can write from here on."""
+        if not self._connection.in_transaction:
+            self.run("BEGIN IMMEDIATE")
+            self._changes = self._connection.total_changes
+            with self._errors():
+                now = read_info(self._connection)
+            self.info.update({name: now[name] for name in CHANGED_BY_STEPS})
 
-    def __enter__(self):
-        return self
+    def pause(self):
+        """Ends the transaction, in which nothing was changed: others can write until `begin`."""
+        self.run("ROLLBACK")
 
-    def __exit__(self, *_):
-        self._close()
-
-    def _close(self):
+    def close(self):
+        """Ends the change; without `commit`, nothing has changed."""
         self._disconnect()
-        self.folder.unlock()
+        self._folder.unlock()
 
     def _disconnect(self):
         if self._connection is not None:
             with contextlib.suppress(sqlite3.Error):
                 self._connection.rollback()
+                if self.is_step:
+                    self._connection.execute("PRAGMA busy_timeout = 1000")  # others go on writing
                 # What was removed leaves the log, too; and a copy of the folder is complete.
                 self._connection.execute("PRAGMA wal_checkpoint(TRUNCATE)")
             self._connection.close()
@@ -618,7 +642,7 @@ class Writer:
         Args:
             go_on: whether another change follows.
         """
-        with errors(self.path / FILE):
+        with self._errors():
             if self._connection.total_changes != self._changes:
                 self.run("DELETE FROM people WHERE "
                          "NOT EXISTS (SELECT 1 FROM faces WHERE person = people.id) AND "
@@ -627,22 +651,19 @@ class Writer:
                     self.run("DELETE FROM steps")
                 self._calibrate()
                 self.info["change"] += 1
-            self._write_info()
-            self._connection.execute("COMMIT")
-            if go_on:
-                self._begin()
-
-    def _write_info(self):
-        files.check_fields(self.info, INFO, "the gallery")
-        for name in INFO:
-            self.run("INSERT INTO info VALUES (?, ?) ON CONFLICT (name) DO UPDATE SET value = "
-                      "excluded.value WHERE value != excluded.value",
-                      name, json.dumps(self.info[name], sort_keys=True))
+            files.check_fields(self.info, INFO, "the gallery")
+            for name in INFO:
+                self.run("INSERT INTO info VALUES (?, ?) ON CONFLICT (name) DO UPDATE SET value = "
+                         "excluded.value WHERE value != excluded.value",
+                         name, json.dumps(self.info[name], sort_keys=True))
+            self.run("COMMIT")
+        if go_on:
+            self.begin()
 
     def _calibrate(self):
         """Measures the threshold's curve again, unless hardly any face has changed since."""
         changed = self.info["uncalibrated"] * CALIBRATED_FACES
-        if not changed or changed < self.rows("SELECT count(*) FROM faces")[0][0]:
+        if not changed or changed < self.count("faces"):
             return
         codes, people, hashes = _columns(self._connection, "faces", "code", PERSON, "hash")
         known = people != NOBODY
@@ -651,22 +672,12 @@ class Writer:
         if names is not None:  # people of the training set, and those of the run's own images
             learned = self.rows(
                 "SELECT person FROM faces WHERE photograph IS NULL AND person IS NOT NULL UNION "
-                "SELECT person FROM labels WHERE label IN (SELECT value FROM json_each(?))",
+                f"SELECT person FROM labels WHERE label {GIVEN}",
                 json.dumps(sorted(names)))
             trained = np.isin(people[known], [person for person, in learned])
         found = calibrate(codes[known], people[known], self.info["num_bits"], probes,
                           hashes[known], trained)
         self.info.update(calibration=found and found._asdict(), uncalibrated=0)
-
-    def run(self, sql, *values):
-        """Runs one statement of SQL; returns the cursor."""
-        with errors(self.path / FILE):
-            return self._connection.execute(sql, values)
-
-    def rows(self, sql, *values):
-        """The rows that one query gives: list of tuples."""
-        with errors(self.path / FILE):
-            return self._connection.execute(sql, values).fetchall()
 
     def faces_changed(self, count):
         """Notes that so many labelled faces came, went or changed: the threshold depends on it."""
@@ -808,23 +819,21 @@ class Writer:
 
     def remove_faces(self, faces):
         """Removes faces (ids)."""
-        for face in faces:
-            self.run("DELETE FROM faces WHERE id = ?", face)
+        self.run(f"DELETE FROM faces WHERE id {GIVEN}", json.dumps(faces))
         self.faces_changed(len(faces))
 
     def remove_photographs(self, photographs):
         """Removes photographs (ids) with their faces; they are new if they are found again."""
-        for photograph in photographs:
-            self.faces_changed(self.rows("SELECT count(*) FROM faces WHERE photograph = ? AND "
-                                         "person IS NOT NULL", photograph)[0][0])
-            self.run("DELETE FROM photographs WHERE id = ?", photograph)
+        ids = json.dumps(photographs)
+        self.faces_changed(self.rows(f"SELECT count(person) FROM faces WHERE photograph {GIVEN}",
+                                     ids)[0][0])
+        self.run(f"DELETE FROM photographs WHERE id {GIVEN}", ids)
 
     def shut_out(self, photographs):
         """Removes photographs (ids) with their faces, and keeps them out until they change."""
-        for photograph in photographs:
-            for path, sha256, size, time in self.rows(
-                    "SELECT path, sha256, size, time FROM photographs WHERE id = ?", photograph):
-                self.keep_out(path, sha256, size, time)
+        for row in self.rows(f"SELECT path, sha256, size, time FROM photographs WHERE id {GIVEN}",
+                             json.dumps(photographs)):
+            self.keep_out(*row)
         self.remove_photographs(photographs)
 
     def keep_out(self, path, sha256, size, time):
@@ -837,9 +846,9 @@ class Writer:
         return hashlib.sha256(self.info["id"].encode() + value).digest()
 
     def embeddings(self):
-        """(ids, embeddings) of all faces that have one; see read_embeddings."""
-        with errors(self.path / FILE):
-            return read_embeddings(self._connection)
+        """(ids, embeddings) of all faces that have one; see _read_embeddings."""
+        with self._errors():
+            return _read_embeddings(self._connection)
 
     def set_group(self, face, number):
         """Puts a face (id) into a group; see the table."""
@@ -849,11 +858,6 @@ class Writer:
     def next_group(self):
         """A number that no group has."""
         return self.rows("SELECT coalesce(max(number), 0) + 1 FROM groups")[0][0]
-
-    def kept_apart(self):
-        """See Gallery.kept_apart."""
-        with errors(self.path / FILE):
-            return read_apart(self._connection)
 
     def change_encoder(self, metadata, temporary, ids, codes):
         """Replaces the encoder by one of the same bits, and all codes by those that it makes.
@@ -868,8 +872,9 @@ class Writer:
         self.info["unused"] = sorted({*self.info["unused"], self.info["encoder"]} - {name})
         self.info.update(encoder=name, encoder_id=encoder_id(metadata),
                          encoder_files=describe_encoder(self.path / name))
-        for face, code in zip(ids.tolist(), codes):
-            self.run("UPDATE faces SET code = ? WHERE id = ?", _signed(code), face)
+        with self._errors():
+            self._connection.executemany("UPDATE faces SET code = ? WHERE id = ?", zip(
+                codes.view(np.int64).tolist(), ids.tolist()))
         self.faces_changed(len(ids))
 
     # The encoder's folder
@@ -989,10 +994,8 @@ def _connect(path, write=False):
                 f"{uri}?mode=rw{'&immutable=1' * immutable}", uri=True, timeout=LOCK_SECONDS,
                 isolation_level=None, check_same_thread=False)
             try:
-                connection.execute("PRAGMA trusted_schema = OFF")
-                connection.execute("PRAGMA foreign_keys = ON")
-                connection.execute("PRAGMA synchronous = FULL")
-                connection.execute("PRAGMA secure_delete = ON")
+                for pragma in PRAGMAS + ("PRAGMA foreign_keys = ON",):
+                    connection.execute(pragma)
                 _check_schema(connection, path)
                 if not write:
                     connection.execute("PRAGMA query_only = ON")
@@ -1011,8 +1014,8 @@ def _connect(path, write=False):
 
 
 def _version(path):
-    """The version of a gallery.db's tables, or an older one; None if it is not a gallery's."""
-    with contextlib.suppress(OSError), open(path, "rb") as stream:
+    """The version of a gallery.db's tables; None if it is not a gallery's."""
+    with contextlib.suppress(OSError, UserError), files.open_regular(path) as stream:
         header = stream.read(72)
         if header[68:] == APPLICATION.to_bytes(4, "big"):
             return int.from_bytes(header[60:64], "big")
@@ -1020,17 +1023,20 @@ def _version(path):
 
 
 def _migrate(path):
-    """Gives a gallery.db of version 2 the tables of this one, in one transaction.
-
-    The folder's lock is held.
-    """
-    with errors(path), contextlib.closing(
-            sqlite3.connect(str(path), timeout=LOCK_SECONDS, isolation_level=None)) as connection:
-        connection.execute("PRAGMA trusted_schema = OFF")
-        connection.execute("PRAGMA synchronous = FULL")
-        connection.execute("PRAGMA secure_delete = ON")
-        if connection.execute("PRAGMA user_version").fetchone()[0] == 2:
-            connection.executescript(f"BEGIN IMMEDIATE; {MIGRATION} COMMIT")
+    """Gives a gallery's folder (a Path) of version 2 the tables of this one, in one transaction."""
+    if _version(path / FILE) != 2:
+        return
+    folder = OutputFolder(path)
+    folder.lock()
+    try:
+        with errors(path / FILE), contextlib.closing(
+                sqlite3.connect(str(path / FILE), timeout=LOCK_SECONDS)) as connection:
+            for pragma in PRAGMAS:
+                connection.execute(pragma)
+            if connection.execute("PRAGMA user_version").fetchone()[0] == 2:
+                connection.executescript(f"BEGIN IMMEDIATE; {MIGRATION} COMMIT")
+    finally:
+        folder.unlock()
 
 
 def _check_schema(connection, path):
@@ -1055,15 +1061,15 @@ def _expected_tables():
         return _tables(connection)
 
 
-def _mark_again(path):
-    """Replaces the missing or damaged marker of a folder (a Path) whose gallery.db is ours."""
-    folder = OutputFolder(path)
-    with contextlib.suppress(OSError, UserError), files.open_regular(path / FILE) as stream:
-        if stream.read(72)[68:] == APPLICATION.to_bytes(4, "big"):
-            with contextlib.suppress(UserError):
-                if folder.kind() is not None:
-                    return
-            folder.mark("gallery")
+def _mark_again(folder):
+    """Replaces the missing or damaged marker of an OutputFolder whose gallery.db is ours."""
+    if _version(folder.path / FILE) is None:
+        return
+    with contextlib.suppress(OSError, UserError):
+        with contextlib.suppress(UserError):
+            if folder.kind() is not None:
+                return
+        folder.mark("gallery")
 
 
 def _make(path):
@@ -1117,13 +1123,7 @@ def _columns(connection, table, *columns):
         for place, name in enumerate(columns)]
 
 
-def read_apart(connection):
-    """See Gallery.kept_apart."""
-    return tuple(np.array(_columns(connection, table, "face", other)).T
-                 for table, other in (("apart", "other"), ("rejected", "person")))
-
-
-def read_embeddings(connection, last=2 ** 63 - 1, scale=np.asarray):
+def _read_embeddings(connection, last=2 ** 63 - 1, scale=np.asarray):
     """The embeddings of all faces that have one.
 
     Args:
@@ -1148,7 +1148,7 @@ def read_embeddings(connection, last=2 ** 63 - 1, scale=np.asarray):
 
 
 def _embedding_parts(connection, last=2 ** 63 - 1):
-    """Yields (ids, embeddings) of some faces after the other; see read_embeddings."""
+    """Yields (ids, embeddings) of some faces after the other; see _read_embeddings."""
     rows = connection.execute("SELECT face, embedding FROM embeddings WHERE face <= ? "
                               "ORDER BY face", (last,))
     for some in iter(lambda: rows.fetchmany(READ_AT_ONCE), []):
@@ -1166,9 +1166,9 @@ def _as_array(blobs):
 
 
 def below(folder):
-    """(condition, values) of paths below a folder (a str)."""
+    """A condition of SQL and its two values: of paths below a folder (a str)."""
     start = os.fsencode(folder).rstrip(b"/") + b"/"
-    return "path >= ? AND path < ?", (start, start[:-1] + b"0")  # "0" follows "/"
+    return "path >= ? AND path < ?", start, start[:-1] + b"0"  # "0" follows "/"
 
 
 def _signed(number):
@@ -1216,7 +1216,7 @@ def describe_encoder(folder):
     """{name: sha256} of the files of an encoder's folder (a Path)."""
     names = sorted(path.relative_to(folder).as_posix() for path in folder.rglob("*")
                    if path.is_file())
-    return {name: _sha256(folder / name) for name in names if ENCODER_FILE.match(name)}
+    return {name: digest_of(folder / name).hex() for name in names if ENCODER_FILE.match(name)}
 
 
 def check_encoder(path, info):
@@ -1225,7 +1225,7 @@ def check_encoder(path, info):
         file = path / info["encoder"] / name
         if not file.is_file():
             raise UserError(f"{file} is missing; {_index_again(path)}")
-        if _sha256(file) != digest:
+        if digest_of(file).hex() != digest:
             raise UserError(f"{file} is damaged; {_index_again(path)}")
 
 
@@ -1245,9 +1245,10 @@ def open_encoder(path, info):
     return encoder
 
 
-def _sha256(path):
+def digest_of(path):
+    """The sha256 of a file, bytes. Raises UserError if it cannot be read."""
     digest = hashlib.sha256()
-    with files.reading(path), open(path, "rb") as stream:
+    with files.open_regular(path) as stream, files.reading(path):
         for chunk in iter(lambda: stream.read(1 << 20), b""):
             digest.update(chunk)
-    return digest.hexdigest()
+    return digest.digest()

@@ -1,10 +1,14 @@
 """The page's server, by HTTP on loopback: what it answers, what it refuses, many at once."""
 
+import contextlib
 import io
+import json
 import os
 import shutil
 import socket
 import struct
+import subprocess
+import sys
 import time
 import zlib
 from concurrent.futures import ThreadPoolExecutor
@@ -24,11 +28,20 @@ from served_gallery import (
     photographed_gallery,
     tls_proxy,
 )
-from tiny_gallery import TinyEncoder, add_to_gallery, codes_of_people, colour, write_gallery
+from tiny_gallery import (
+    TinyEncoder,
+    add_to_gallery,
+    codes_of_people,
+    colour,
+    index_folders,
+    save_photograph,
+    write_gallery,
+)
 
 from evaluation import packing
 from gallery import server as web_server
 from gallery.people import remove
+from gallery.store import Gallery
 from runtime.errors import UserError
 
 PEOPLE = [number % 12 for number in range(60)]
@@ -492,3 +505,73 @@ def test_fifty_at_once(client):
 
     with ThreadPoolExecutor(50) as pool:
         assert all(pool.map(browser, range(50)))
+
+
+ADDING = """
+class Waiting(TinyEncoder):
+    def encode(self, images):
+        print("reads", flush=True)
+        sys.stdin.readline()
+        return super().encode(images)
+
+
+indexing.open_encoder = lambda *_: Waiting()
+indexing.add(sys.argv[1])
+"""
+WRITING = """
+with Writer(sys.argv[1]) as writer:
+    writer.run("DELETE FROM left_out")
+    print("writes", flush=True)
+    sys.stdin.readline()
+    writer.commit()
+"""
+
+
+@contextlib.contextmanager
+def other_process(script, path):
+    """Another process that changes a gallery, stopped half-way until `release` is called."""
+    lines = ["import sys", f"sys.path[:0] = {sys.path!r}", "from tiny_gallery import TinyEncoder",
+             "from gallery import indexing", "from gallery.store import Writer", script]
+    with subprocess.Popen([sys.executable, "-c", "\n".join(lines), str(path)],
+                          stdin=subprocess.PIPE, stdout=subprocess.PIPE) as process:
+        assert process.stdout.readline()
+
+        def release():
+            process.stdin.write(b"\n" * 100)
+            process.stdin.close()
+            assert process.wait(60) == 0
+
+        yield release
+
+
+def test_a_face_is_named_while_another_process_adds_photographs(tmp_path):
+    for number in range(3):
+        save_photograph(tmp_path / "lib" / "Ann" / f"{number}.png", number)
+    index_folders(tmp_path / "g", tmp_path / "lib")
+    (tmp_path / "lib" / "Ann" / "0.png").rename(tmp_path / "lib" / "moved.png")
+    for number in range(3, 6):
+        save_photograph(tmp_path / "lib" / "Bob" / f"{number}.png", number)
+    naming = json.dumps({"do": "name", "ids": [1], "name": "Zoe"}).encode()
+    with Gallery.open(tmp_path / "g") as gallery, Client(gallery) as client:
+        def name():
+            return client.ask("/api/change", "POST", naming, Content_Type=web_server.JSON_TYPE)
+
+        with other_process(ADDING, tmp_path / "g") as release:
+            assert name()[0] == 200
+            with pytest.raises(UserError):  # another `add`, or what else follows the folders
+                remove(tmp_path / "g", ids=[0])
+            assert client.ask("/api/faces")[2]["total"] == 3
+            release()
+        faces = {os.path.basename(face["file"]): face["person"]
+                 for face in client.ask("/api/faces")[2]["faces"]}
+        assert faces == {"moved.png": None, "1.png": "Zoe", "2.png": "Ann", "3.png": "Bob",
+                         "4.png": "Bob", "5.png": "Bob"}
+        # While it writes, the page waits.
+        naming = naming.replace(b"Zoe", b"Eve")
+        with other_process(WRITING, tmp_path / "g") as release, ThreadPoolExecutor(1) as pool:
+            named = pool.submit(name)
+            time.sleep(0.5)
+            assert not named.done()
+            release()
+            assert named.result(60)[0] == 200
+        assert "Eve" in client.ask("/api/people")[2]["names"]
