@@ -73,6 +73,7 @@ def find(arguments):
     _add_cache_argument(parser)
     options = parser.parse_args(arguments)
     options.top, options.vote, options.radius = answers.MOST_TOP, answers.VOTERS, None
+    options.codes_alone = False
     _check_query(options)
     for photograph in options.photographs:  # before the work on DIR
         if not os.path.exists(photograph):
@@ -472,11 +473,11 @@ def _check_threshold(options):
 
 
 def _check_distances(gallery, options):
-    """Raises UserError where a distance in bits is given and embeddings are compared."""
-    by_codes = getattr(options, "codes_alone", False) or not gallery.has_embeddings
+    """Raises UserError where a distance in bits is given, and embeddings are compared."""
     for name in ("threshold", "radius"):
-        value = getattr(options, name, None)
-        if value is not None and value > 2 and not by_codes:
+        value = getattr(options, name, None)  # serve has no radius
+        if (value is not None and value > 2 and gallery.has_embeddings
+                and not options.codes_alone):
             raise UserError(f"--{name} is {value:g}; embeddings are compared here, and their "
                             "distances are from 0 to 2")
 
@@ -611,7 +612,7 @@ def _server(options):
 
 def _own_engine(options):
     """The engine to use in this process; None for the one that suits."""
-    return None if options.engine in ("auto", MILVUS) else options.engine
+    return options.engine if options.engine in ENGINES else None
 
 
 def _gallery(path):

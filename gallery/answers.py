@@ -14,100 +14,53 @@ EVIDENCE, MOST_OF_THEM, MOST_STRANGERS = 10, 0.8, 0.03
 
 
 class Probable(NamedTuple):
-    """Whom the nearest faces speak for, although they lie beyond the threshold.
+    """Whom the nearest faces speak for, although they lie beyond the threshold."""
 
-    Attributes:
-        name: of the person.
-        count, of: so many of the so many nearest faces are that person's.
-        nearest, farthest: distances of those.
-    """
-
-    name: str
-    count: int
-    of: int
-    nearest: float
+    name: str  # of the person
+    count: int  # so many
+    of: int  # of so many nearest faces are that person's
+    nearest: float  # distances of those
     farthest: float
 
 
 class Verdict(NamedTuple):
-    """Whose face it is. Distances are those that decide: see gallery.comparison.
+    """Whose face it is. Distances are those that decide: see gallery.comparison."""
 
-    Attributes:
-        name: of the person; None if unknown.
-        support: share of the voters' votes for that name, 0..1.
-        votes: list of (name, votes), most first, of those within the threshold.
-        nearest: distance of the nearest face.
-        threshold: the largest distance at which a face is taken for the same person's; None where
-            none is known, or even distance 0 is too far.
-        reason: why it is unknown, for people; else empty.
-        probable: Probable, or None.
-    """
-
-    name: Optional[str]
-    support: float
-    votes: list
-    nearest: float
-    threshold: Optional[float]
-    reason: str
+    name: Optional[str]  # of the person; None if unknown
+    support: float  # share of the voters' votes for that name, 0..1
+    votes: list  # (name, votes), most first, of those within the threshold
+    nearest: float  # distance of the nearest face
+    threshold: Optional[float]  # None where none is known, or even distance 0 is too far
+    reason: str  # why it is unknown, for people; else empty
     probable: Optional[Probable] = None
 
     def to_dict(self):
-        """As plain values."""
+        """The Verdict as plain values."""
         return dict(self._asdict(), probable=self.probable and self.probable._asdict())
 
 
 class Answer(NamedTuple):
-    """What is found for one face.
-
-    Attributes:
-        nearest: gallery.comparison.Nearest.
-        verdict: Verdict.
-    """
+    """What is found for one face."""
 
     nearest: Nearest
     verdict: Verdict
 
-    @property
-    def rows(self):
-        """int64 [n], the faces' rows in the gallery."""
-        return self.nearest.rows
-
-    @property
-    def distances(self):
-        """[n], ascending; those that decide."""
-        return self.nearest.distances
-
-    @property
-    def more_ties(self):
-        """How many more faces lie as far as the last one."""
-        return self.nearest.more_ties
-
 
 class Result(NamedTuple):
-    """One face of a query photograph, and what is found for it.
+    """One face of a query photograph, and what is found for it."""
 
-    Attributes:
-        photograph: text, as it was named.
-        number: of the face in its photograph, from 1.
-        count: faces of that photograph.
-        face: gallery.questions.QueryFace.
-        answer: Answer.
-        same: paths of the gallery's photographs that are this very file.
-    """
-
-    photograph: str
-    number: int
-    count: int
-    face: NamedTuple
+    photograph: str  # as it was named
+    number: int  # of the face in its photograph, from 1
+    count: int  # faces of that photograph
+    face: NamedTuple  # gallery.questions.QueryFace
     answer: Answer
-    same: tuple = ()
+    same: tuple = ()  # paths of the gallery's photographs that are this very file
 
 
 class Judge:
     """Names faces by a gallery and a threshold.
 
     Args:
-        gallery: gallery.store.Gallery.
         rate: share of strangers that may be named.
         threshold: distance to use instead of a calibrated one.
         voters: nearest faces that vote.
@@ -158,9 +111,7 @@ class Judge:
         """The Verdict on one face: the nearest faces within the threshold vote.
 
         Args:
-            index: gallery.engines.Index of the gallery.
-            code: packed.
-            embedding: float [128] of the face, where the gallery has embeddings.
+            index, code, embedding: see ByCodes.nearest.
             found: Nearest faces of the query, at least max(voters, EVIDENCE), if they are known.
         """
         if found is None:
@@ -215,7 +166,7 @@ class Judge:
         """The Answer for one face.
 
         Args:
-            index, code, embedding: see verdict.
+            index, code, embedding: see ByCodes.nearest.
             top: how many of the nearest faces.
             radius: only those within this distance; None for any.
             least: so many of the nearest also beyond the radius.

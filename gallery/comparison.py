@@ -25,19 +25,12 @@ PUBLIC_PEOPLE = "158 people of LFW, 4,324 photographs"
 
 
 class Nearest(NamedTuple):
-    """The nearest faces of a query, the nearest first.
+    """The nearest faces of a query, the nearest first."""
 
-    Attributes:
-        rows: int64 [n], of the gallery.
-        bits: int32 [n], Hamming distances of the codes.
-        cosines: float32 [n], cosine distances of the embeddings; None where codes decide.
-        more_ties: how many more faces lie as far as the last one.
-    """
-
-    rows: np.ndarray
-    bits: np.ndarray
-    cosines: Optional[np.ndarray]
-    more_ties: int
+    rows: np.ndarray  # int64 [n], of the gallery
+    bits: np.ndarray  # int32 [n], Hamming distances of the codes
+    cosines: Optional[np.ndarray]  # float32 [n], of the embeddings; None where codes decide
+    more_ties: int  # how many more faces lie as far as the last one
 
     @property
     def distances(self):
@@ -53,11 +46,7 @@ class Nearest(NamedTuple):
 
 
 class ByCodes:
-    """Hamming distance, and a threshold that is calibrated on the gallery's own people.
-
-    Args:
-        gallery: gallery.store.Gallery.
-    """
+    """Hamming distance, and a threshold that is calibrated on the gallery's own people."""
 
     name = "codes"
     step = 1  # of thresholds that are worth telling apart
@@ -68,8 +57,7 @@ class ByCodes:
         self.farthest = gallery.num_bits
 
     def threshold(self, rate):
-        """The largest distance that names at most this share of strangers; None if there is none.
-        """
+        """The largest distance that names at most this share of strangers, or None."""
         return self.calibration and self.calibration.threshold(rate)
 
     def why_nobody(self, rate):
@@ -95,10 +83,7 @@ class ByCodes:
                 f"on {self.calibration.source}")
 
     def strangers(self, distance):
-        """The Rate of strangers that a threshold names; None if it is not known.
-
-        Its low end is None if it was not measured.
-        """
+        """The Rate of strangers that a threshold names, or None; its low end was not measured."""
         if self.calibration is None:
             return None
         return Rate(self.calibration.false_accept_rate(distance), None,
@@ -123,7 +108,7 @@ class ByCodes:
         Args:
             index: gallery.engines.Index of the gallery.
             code: uint64.
-            embedding: float [128]; not used.
+            embedding: float [128], of a gallery with embeddings.
             count: at least 1.
         """
         bits, rows, more = index.nearest(code, count)
@@ -138,7 +123,6 @@ class ByCodes:
         Args:
             index, code: see nearest.
             found: Nearest, at least `count`.
-            count, threshold: see above.
 
         Returns:
             (rows, distances, weights): int64, int32 and float64 [n].
@@ -155,8 +139,7 @@ class ByCodes:
 class ByEmbeddings:
     """Cosine distance, and a threshold from public pairs that depends on the gallery's size.
 
-    Args:
-        gallery: gallery.store.Gallery with embeddings.
+    Where nothing else is said, a method is that of ByCodes.
     """
 
     name = "embeddings"
@@ -174,19 +157,15 @@ class ByEmbeddings:
         return count if self.gallery.compares_all else math.ceil(CANDIDATES * count)
 
     def threshold(self, rate):
-        """See ByCodes."""
         return self.measured.threshold(max(len(self.gallery), 1), rate)
 
     def why_nobody(self, rate):
-        """See ByCodes; there always is a threshold."""
         return ""
 
     def caution(self, rate):
-        """See ByCodes."""
         return ""
 
     def strangers(self, distance):
-        """See ByCodes."""
         return self.of_size(distance, len(self.gallery))
 
     def of_size(self, distance, faces):
@@ -198,7 +177,6 @@ class ByEmbeddings:
         return self.measured.threshold(1, min(PERHAPS / max(len(self.gallery), 1), 0.5))
 
     def source(self):
-        """See ByCodes."""
         return f"measured on {PUBLIC_PEOPLE}, for a gallery of {len(self.gallery)} faces"
 
     def curve(self):
@@ -215,7 +193,6 @@ class ByEmbeddings:
         return self.measured.known(distance)
 
     def nearest(self, index, code, embedding, count):
-        """See ByCodes."""
         query = unit_vectors(np.asarray(embedding)[None])
         if self.gallery.compares_all:
             candidates, vectors = None, self.gallery.embeddings()

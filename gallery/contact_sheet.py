@@ -18,23 +18,18 @@ MOST_ROWS = 200  # faces in the PNG: pictures have a largest size
 
 
 def html(gallery, judge, results):
-    """The page, as text.
-
-    Args:
-        gallery: gallery.store.Gallery.
-        judge: gallery.answers.Judge.
-        results: list of gallery.answers.Results.
-    """
+    """The page, as text, of what a gallery.answers.Judge says: list of Results."""
     shown = [dict(title=texts.title(result), verdict=texts.verdict_line(result.answer.verdict),
                   same=texts.same_line(result),
                   known=result.answer.verdict.name is not None,
-                  image=data_url(result.face.thumbnail), more_ties=result.answer.more_ties,
+                  image=data_url(result.face.thumbnail),
+                  more_ties=result.answer.nearest.more_ties,
                   neighbours=[dict(item, image=data_url(gallery.thumbnail(item["id"])),
                                    file_name=os.path.basename(item["place"]),
                                    within=_is_within(distance, result))
                               for item, distance in zip(
                                   texts.answer_dict(gallery, result.answer)["neighbours"],
-                                  result.answer.distances)])
+                                  result.answer.nearest.distances)])
              for result in results]
     return render(TEMPLATE, gallery=str(gallery.path), faces=len(gallery),
                   num_bits=gallery.num_bits, caution=judge.caution(),
@@ -42,27 +37,24 @@ def html(gallery, judge, results):
 
 
 def png(gallery, results):
-    """The sheet as the bytes of a PNG: a row a face, the face first.
-
-    Args:
-        gallery, results: see html; of many faces the first are drawn.
+    """The sheet as the bytes of a PNG: a row a face, the face first; the first MOST_ROWS of them.
 
     Raises:
         UserError: a thumbnail is damaged.
     """
     results = results[:MOST_ROWS]
-    columns = 1 + min(MOST_CELLS, max([len(result.answer.rows) for result in results] + [0]))
+    columns = 1 + min(MOST_CELLS, max([0] + [
+        len(result.answer.nearest.rows) for result in results]))
     height = CELL + 3 * LINE + MARGIN
     sheet = Image.new("RGB", (MARGIN + columns * (CELL + MARGIN), MARGIN + height * len(results)),
                       "white")
     draw, font = ImageDraw.Draw(sheet), ImageFont.load_default()
     for line, result in enumerate(results):
         top = MARGIN + line * height
-        verdict = result.answer.verdict
+        verdict, found = result.answer.verdict, result.answer.nearest
         _cell(sheet, draw, font, MARGIN, top, result.face.thumbnail,
               [Path(result.photograph).name, verdict.name or "unknown"])
-        for column in range(min(MOST_CELLS, len(result.answer.rows))):
-            row, distance = result.answer.rows[column], result.answer.distances[column]
+        for column, (row, distance) in enumerate(zip(found.rows[:MOST_CELLS], found.distances)):
             _cell(sheet, draw, font, MARGIN + (column + 1) * (CELL + MARGIN), top,
                   gallery.thumbnail(gallery.ids[row]),
                   [gallery.name(row) or "-", f"distance {texts.number_text(distance)}"])

@@ -7,6 +7,7 @@ Those run in this process; a server does it in gallery/milvus.py. Codes are the 
 evaluation.packing makes. A row is a code's place in the gallery.
 """
 
+import contextlib
 import zlib
 from typing import NamedTuple
 
@@ -33,15 +34,10 @@ LISTS = "lists.npz"  # of an IvfIndex, in the gallery's folder
 
 
 class Neighbours(NamedTuple):
-    """The nearest codes of some queries, the nearest first, ties in the order of rows.
+    """The nearest codes of some queries, the nearest first, ties in the order of rows."""
 
-    Attributes:
-        distances: int32 [Q, top].
-        rows: int64 [Q, top].
-    """
-
-    distances: np.ndarray
-    rows: np.ndarray
+    distances: np.ndarray  # int32 [Q, top]
+    rows: np.ndarray  # int64 [Q, top]
 
 
 class Index:
@@ -61,23 +57,12 @@ class Index:
         self.num_bits = num_bits
 
     def search(self, queries, top):
-        """The `top` nearest codes of each query, all if there are fewer.
-
-        Args:
-            queries: uint64 [Q].
-            top: >= 1.
-
-        Returns:
-            Neighbours.
-        """
+        """The Neighbours of queries, uint64 [Q]: the `top` nearest codes, or all there are."""
         top = min(top, len(self.codes))
         if not len(queries):
             return Neighbours(np.zeros((0, top), np.int32), np.zeros((0, top), np.int64))
         set_threads(len(queries) * len(self.codes))
         return self._search(np.ascontiguousarray(queries, np.uint64), top)
-
-    def _search(self, queries, top):
-        raise NotImplementedError
 
     def within(self, query, radius):
         """All codes within a Hamming radius of one query: (distances, rows), in search's order."""
@@ -120,6 +105,16 @@ class Index:
         apart = packing.weighted_distances(activations, self.codes)
         return np.sort(np.argpartition(apart, count - 1)[:count])
 
+    def _completed(self, queries, distances, rows, short):
+        """Neighbours of what an engine found in any order; `short` queries are searched exactly."""
+        order = np.lexsort((rows, distances), axis=1)
+        distances = np.take_along_axis(distances, order, axis=1)
+        rows = np.take_along_axis(rows, order, axis=1)
+        for query in short:
+            exact = self.within(queries[query], self.num_bits)
+            distances[query], rows[query] = (part[:rows.shape[1]] for part in exact)
+        return Neighbours(distances, rows)
+
     def _all_distances(self, query):
         """Yields (first row, int32 distances) of stretches of the codes."""
         for start in range(0, len(self.codes), SCAN):
@@ -127,12 +122,7 @@ class Index:
 
 
 def measured_recall(index, top=SAMPLE_TOP, count=SAMPLE):
-    """Recall of an engine against exact search, on stored codes with some bits flipped.
-
-    Args:
-        index: an Index.
-        top: nearest codes that are looked at.
-        count: queries.
+    """Recall of an Index against exact search, on `count` stored codes with some bits flipped.
 
     Returns:
         Mean share of an engine's `top` that lie no farther than the exact search's last. Which of
@@ -260,25 +250,18 @@ class IvfIndex(Index):
 
     @classmethod
     def open(cls, path, codes, num_bits):
-        """The lists in a file, with codes that were added to its own at the end; else new ones.
+        """The lists in a file (a Path), with codes that were added to its own at the end; else new.
 
         They are written to the file where it can be written.
-
-        Args:
-            path: Path of the file.
-            codes, num_bits: see Index.
         """
         index = cls._read(path, codes, num_bits)
         if index is not None and index.is_stored:
             return index
         index = index or cls.build(codes, num_bits)
-        try:
-            with files.replacing(path) as temporary, open(temporary, "wb") as stream:
-                np.savez(stream, centers=index.centers, lists=index.lists,
-                         probes=index.probes, recall=index.recall,
-                         crc32=zlib.crc32(packing.as_bytes(codes)))
-        except UserError:
-            pass  # then they are made again next time
+        with contextlib.suppress(UserError), files.replacing(path) as temporary, open(
+                temporary, "wb") as stream:  # else they are made again next time
+            np.savez(stream, centers=index.centers, lists=index.lists, probes=index.probes,
+                     recall=index.recall, crc32=zlib.crc32(packing.as_bytes(codes)))
         return index
 
     @classmethod
@@ -305,14 +288,7 @@ class IvfIndex(Index):
     def _search(self, queries, top):
         distances, rows = self._faiss.search(packing.as_bytes(queries), top)
         # Lists that are searched may hold fewer codes than `top`: search those queries exactly.
-        short = np.flatnonzero(rows[:, -1] < 0)
-        order = np.lexsort((rows, distances), axis=1)
-        distances = np.take_along_axis(distances, order, axis=1)
-        rows = np.take_along_axis(rows, order, axis=1)
-        for query in short:
-            all_distances, all_rows = self.within(queries[query], self.num_bits)
-            distances[query], rows[query] = all_distances[:top], all_rows[:top]
-        return Neighbours(distances, rows)
+        return self._completed(queries, distances, rows, np.flatnonzero(rows[:, -1] < 0))
 
 
 def _nearest_centers(codes, centers):
@@ -334,11 +310,7 @@ def choose_engine(num_items, has_embeddings=False):
 
 
 def open_index(gallery, engine=None):
-    """An index of a gallery's codes.
-
-    Args:
-        gallery: gallery.store.Gallery.
-        engine: one of ENGINES; by default the gallery's own, or the one that suits.
+    """An index of a gallery's codes, by one of ENGINES: the gallery's own, or the one that suits.
 
     Raises:
         UserError: the gallery is empty.

@@ -65,11 +65,11 @@ class Report:
         self.counts = Counter()
         self.notes = []
 
-    def note_examples(self, count, what, examples):
-        """Adds a note on so many things, with a few of them."""
-        if count:
+    def note_examples(self, what, examples):
+        """Adds a note on some things, with the first of them; none if there are none."""
+        if examples:
             shown = "; ".join(one_line(example, 200) for example in examples[:3])
-            self.notes.append(f"{what} ({count}): {shown}{'; ...' * (count > 3)}")
+            self.notes.append(f"{what} ({len(examples)}): {shown}{'; ...' * (len(examples) > 3)}")
 
 
 class Found(NamedTuple):
@@ -123,7 +123,7 @@ class Follower:
 
     def follow(self, folders):
         """Walks folders (real paths; empty: the sources) and changes what is different."""
-        old = [os.fsdecode(path) for path, in self.writer.rows("SELECT path FROM sources")]
+        old = self.writer.sources()
         if not old and not folders:
             raise UserError(f"{self.writer.path} was made without photographs; name some with "
                             "--images")
@@ -181,7 +181,7 @@ class Follower:
         found, known, all_left_out = {}, {}, []
         for folder in outermost(folders):
             source = next(source for source in sources if _is_inside(folder, source))
-            below_it = {photograph.path: photograph for photograph in self.writer.photographs(
+            below_it = {photograph.path: photograph for photograph in self.writer.read_photographs(
                 *below(folder))}
             photographs, left_out = [], []
             if folder not in old and not below_it:
@@ -221,12 +221,7 @@ class Follower:
                 f"{one_line(os.path.join(folder, *parts[0][:-2]))}")
 
     def _labels(self, places, source):
-        """Labels of people: {path: label}.
-
-        Args:
-            places: {path: place below the source, with "/" between the parts}.
-            source: its real path.
-        """
+        """Labels of people: {path: label}, of {path: place below the source, with "/" inside}."""
         if self.people == NO_PEOPLE:
             return {}
         if self.people == FOLDERS:
@@ -248,14 +243,14 @@ class Follower:
 
     def _note_labels(self, found):
         """Says which lines of the list name no photograph, and which photographs have no line."""
-        differences = [difference for difference in self.unmatched.values() if difference]
-        for kind in dict.fromkeys(kind for kind, _ in differences):
-            texts = [text for other, text in differences if other == kind]
-            self.report.note_examples(len(texts), f"files that {self.people} names {kind}", texts)
+        texts = {}
+        for kind, text in filter(None, self.unmatched.values()):
+            texts.setdefault(kind, []).append(text)
+        for kind, some in texts.items():
+            self.report.note_examples(f"files that {self.people} names {kind}", some)
         unnamed = [path for path, file in found.items() if file.label is None]
         if self.lines:
-            self.report.note_examples(len(unnamed), f"photographs that {self.people} does not name",
-                                      unnamed)
+            self.report.note_examples(f"photographs that {self.people} does not name", unnamed)
 
     def _note_left_out(self, folder, left_out):
         """Keeps what is left out, for `info --left-out`; only where it has changed."""
@@ -317,21 +312,17 @@ class Follower:
         return self.faces == "all" or (self.faces == "auto" and label is None)
 
     def _moves(self, dirty, known, gone):
-        """Finds photographs that lie elsewhere now, or were only touched.
-
-        Args:
-            dirty: Founds that are new or have changed.
-            known, gone: {path: store.Photograph}; what was moved leaves `gone`.
+        """Finds photographs that lie elsewhere now, or were only touched; they leave `gone`.
 
         Returns:
-            (moves, rest): [(photograph, Found)], and the Founds that have to be read.
+            (moves, rest) of `dirty`: [(photograph, Found)], and the Founds that have to be read.
         """
         hashed = self._hash([file for file in dirty if self.rehash or self.writer.rows(
             "SELECT 1 FROM photographs WHERE size = ? LIMIT 1", file.size)])
         contents = {file.path: hashed.get(file.path) for file in dirty}
         free = {}  # sha256 -> photographs whose content is not at their path any more
         for sha256 in set(hashed.values()):
-            for photograph in self.writer.photographs("sha256 = ?", sha256):
+            for photograph in self.writer.read_photographs("sha256 = ?", sha256):
                 path = photograph.path
                 is_there = (contents[path] == sha256 if path in contents
                             else path in known and path not in gone or (
@@ -365,8 +356,8 @@ class Follower:
                      if photograph.other_disk and not _is_mounted(path, sources)]
         if unmounted:
             self.report.counts["left alone"] += len(unmounted)
-            self.report.note_examples(len(unmounted), "photographs left alone, whose disk is not "
-                                      "mounted", unmounted)
+            self.report.note_examples("photographs left alone, whose disk is not mounted",
+                                      unmounted)
         lost = [gone[path].id for path in gone.keys() - set(unmounted)]
         self.report.counts["missing, kept" if self.keep_missing else "gone"] += len(lost)
         return [] if self.keep_missing else lost
@@ -485,12 +476,12 @@ class Follower:
         shared = []
         for sha256 in dict.fromkeys(self.fresh):
             people = {self.writer.person(photograph.label): photograph
-                      for photograph in self.writer.photographs(
+                      for photograph in self.writer.read_photographs(
                           "sha256 = ? AND label IS NOT NULL AND reason = ''", sha256)}
             if len(people) > 1:
                 shared.append(" and ".join(f"{photograph.path} ({photograph.label})"
                                            for photograph in people.values()))
-        self.report.note_examples(len(shared), "photographs filed under two people", shared)
+        self.report.note_examples("photographs filed under two people", shared)
 
 
 def real_folder(path):
@@ -501,11 +492,7 @@ def real_folder(path):
 
 
 def outermost(folders):
-    """Folders less those inside others, each once: names come from the place below the outermost.
-
-    Args:
-        folders: real paths, str.
-    """
+    """Real paths less those inside others, each once: names come from the place below these."""
     folders = list(dict.fromkeys(folders))
     return [folder for folder in folders if not any(
         other != folder and _is_inside(folder, other) for other in folders)]
@@ -513,7 +500,7 @@ def outermost(folders):
 
 def set_sources(writer, sources):
     """Notes the folders (real paths) that a gallery is made of."""
-    if set(sources) != {os.fsdecode(path) for path, in writer.rows("SELECT path FROM sources")}:
+    if set(sources) != set(writer.sources()):
         writer.run("DELETE FROM sources")
         for source in sources:
             writer.run("INSERT INTO sources VALUES (?)", os.fsencode(source))
@@ -524,11 +511,7 @@ def _is_inside(folder, other):
 
 
 def people_source(people):
-    """Where names come from: FOLDERS, NO_PEOPLE, or the whole path of a list.
-
-    Raises:
-        UserError: it is none of these.
-    """
+    """Where names come from: FOLDERS, NO_PEOPLE, or a list's whole path. Raises UserError."""
     if people in (FOLDERS, NO_PEOPLE):
         return people
     if not os.path.isfile(people):
@@ -572,12 +555,9 @@ def _is_same_face(known, face, image_hash):
 
 
 def _read_ahead(found, encoder, cache, marked):
-    """Yields Readings in order; a few are read ahead, by threads.
+    """Yields the Readings of Founds in order; a few are read ahead, by threads.
 
     Args:
-        found: Founds.
-        encoder: methods.export.Encoder.
-        cache: FaceCache.
         marked: {path: {id: box}} of faces that somebody has marked.
     """
     waiting = deque()

@@ -37,12 +37,9 @@ MOST_SUGGESTIONS, MOST_COMPARED = 24, 5000  # groups, the largest first
 
 
 class Group(NamedTuple):
-    """A person, or faces without a name that seem to be one person's.
+    """A person (name and id), or faces without a name that seem to be one person's (number).
 
     Attributes:
-        name: str, or None.
-        person: id, or None.
-        number: int, of a group without a name; else None.
         rows: int64 [n], of the faces in the gallery's arrays; see sort_by_likeness.
     """
 
@@ -75,8 +72,9 @@ def group_new(path):
 def regroup(writer, at_any_size=False):
     """Looks at the faces that are in no group and have no name, and groups them.
 
+    A gallery whose faces lack embeddings stays as it is.
+
     Args:
-        writer: gallery.store.Writer; its gallery stays as it is if faces lack embeddings.
         at_any_size: also where there are more than EXACT_FACES faces; reading a million takes
             longer than adding one photograph should.
 
@@ -86,7 +84,7 @@ def regroup(writer, at_any_size=False):
     if not writer.rows("SELECT 1 FROM faces JOIN embeddings ON face = id WHERE person IS NULL AND "
                        "by_hand = 0 AND id NOT IN (SELECT face FROM groups) LIMIT 1"):
         return 0
-    if not at_any_size and writer.rows("SELECT count(*) FROM faces")[0][0] > EXACT_FACES:
+    if not at_any_size and writer.count("faces") > EXACT_FACES:
         return None
     rows = writer.rows(
         f"SELECT id, {PERSON}, by_hand, {PHOTOGRAPH}, coalesce(groups.number, {NEW}), code "
@@ -265,14 +263,10 @@ def join_clusters(vectors, start, pairs, named, enemies):
 
 
 def groups_of(gallery, least=1):
-    """People and groups, the largest first; of the same size, people come first, by name.
+    """Groups, the largest first; of the same size, people come first, by name.
 
     Args:
-        gallery: gallery.store.Gallery.
         least: faces of a group without a name, at least.
-
-    Returns:
-        List of Groups; the rows of each ascend.
     """
     nameless = np.where(gallery.people == NOBODY, gallery.groups, NO_GROUP)
     found = [Group(gallery.names[person], person, None, rows)
@@ -283,12 +277,7 @@ def groups_of(gallery, least=1):
 
 
 def _rows_by(values, none):
-    """Yields (value, rows) of each value, but one that means none.
-
-    Args:
-        values: int64 [n].
-        none: int, or None.
-    """
+    """Yields (value, rows) of each of some values, int64 [n], but the one that means none."""
     order = np.argsort(values, kind="stable")
     order = order[values[order] != none] if none is not None else order
     if len(order):
@@ -305,17 +294,9 @@ def sort_by_likeness(gallery, rows):
 
 
 def suggestions(gallery, groups, most=MOST_SUGGESTIONS):
-    """Pairs of groups that may be one person, the nearest first.
+    """At most so many Suggestions among groups (of groups_of, with single faces), nearest first.
 
     Not those that somebody has kept apart, nor two that one photograph shows, nor two single faces.
-
-    Args:
-        gallery: gallery.store.Gallery.
-        groups: of groups_of, with those of one face.
-        most: Suggestions.
-
-    Returns:
-        List of Suggestions.
     """
     groups = groups[:MOST_COMPARED]
     if not gallery.has_embeddings or not groups:

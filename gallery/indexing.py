@@ -35,13 +35,8 @@ from gallery.store import (
     is_gallery,
     open_encoder,
 )
-from methods.export import (
-    Encoder,
-    check_searchable,
-    export_encoder,
-    export_projection,
-    is_searchable,
-)
+from methods import export
+from methods.export import Encoder, check_searchable, export_encoder, export_projection
 from methods.projection import fit_to_gallery
 from methods.run import open_run
 from runtime import files
@@ -78,11 +73,9 @@ def index(run, out, folders=(), own_images=False, data_dir=None, faces="auto", e
     Raises:
         UserError: no such run, no faces, or a folder that holds something else.
     """
-    run_folder, people = RunFolder.open(run), people_source(people)
-    if read_xmp:
-        import_defusedxml()
+    run_folder = RunFolder.open(run)
+    folders, people = _checked(folders, people, read_xmp)
     check_searchable(run_folder)
-    folders = outermost(map(real_folder, folders))
     for folder in folders:  # before the long work
         find_photographs(folder)
     with Writer(out, make=True) as writer:
@@ -118,33 +111,25 @@ def index_photographs(out, folders, faces="auto", engine=None, people=FOLDERS, d
                       read_xmp=False):
     """Makes a gallery without a run: embeddings of the faces, and codes fitted to those.
 
-    Where there is such a gallery of the same folders, it is brought to their state.
+    Where there is such a gallery of the same folders, it is brought to their state. Returns a
+    Report; arguments and errors are those of index, but
 
     Args:
-        out, folders, faces, engine, people, read_xmp: see index.
         data_dir: folder in which prepare.py keeps detections and embeddings; they are used, and
             new ones added.
 
-    Returns:
-        Report.
-
     Raises:
-        UserError: the embedding network is missing or damaged, no photographs, no faces, or a
-            folder that holds something else.
+        UserError: the embedding network is missing or damaged.
     """
     embedded_by = embedding.embedding_description()  # before the work
-    folders = outermost(map(real_folder, folders))
-    people, report = people_source(people), Report()
-    if read_xmp:
-        import_defusedxml()
+    folders, people = _checked(folders, people, read_xmp)
     with Writer(out, make=True) as writer:
-        if writer.info and writer.info["run"] and writer.rows("SELECT 1 FROM faces LIMIT 1"):
-            raise UserError(f"{out} is a gallery of run {one_line(writer.info['run'])}; name "
-                            "another --out, or remove it first")
-        sources = {os.fsdecode(path) for path, in writer.rows("SELECT path FROM sources")}
-        goes_on = bool(writer.info) and not writer.info["run"] and sources == set(folders) and (
+        is_new, run = not writer.info, writer.info.get("run")
+        if run and writer.rows("SELECT 1 FROM faces LIMIT 1"):
+            raise UserError(f"{out} is a gallery of run {one_line(run)}; name another --out, or "
+                            "remove it first")
+        goes_on = not is_new and not run and set(writer.sources()) == set(folders) and (
             writer.info["people"], writer.info["faces"]) == (people, faces) and _has_encoder(writer)
-        is_new = not writer.info
         if not goes_on:
             for folder in folders:
                 find_photographs(folder)
@@ -159,13 +144,27 @@ def index_photographs(out, folders, faces="auto", engine=None, people=FOLDERS, d
             writer.commit()
         elif goes_on:
             writer.pause()
-        with open_encoder(writer.path, writer.info) as encoder:
-            Follower(writer, report, lambda: encoder, goes_on or is_new,
-                     data_dir=data_dir).follow([])
-        fit_again(writer, report)
-        _look_at_faces(writer, report, read_xmp)
+        report = _follow(writer, [], read_xmp, in_steps=goes_on or is_new, data_dir=data_dir)
         _finish(writer)
     return report
+
+
+def _follow(writer, folders, read_xmp, **options):
+    """Brings a gallery to the state of its folders; see Follower. Returns its Report."""
+    report = Report()
+    with contextlib.ExitStack() as stack:
+        Follower(writer, report, lambda: stack.enter_context(
+            open_encoder(writer.path, writer.info)), **options).follow(folders)
+    _fit_again(writer, report)
+    _look_at_faces(writer, report, read_xmp)
+    return report
+
+
+def _checked(folders, people, read_xmp):
+    """(folders, people) as typed -> as a gallery keeps them; see index."""
+    if read_xmp:
+        import_defusedxml()
+    return outermost(map(real_folder, folders)), people_source(people)
 
 
 def _finish(writer):
@@ -195,14 +194,14 @@ def _has_encoder(writer):
     return True
 
 
-def fit_again(writer, report):
+def _fit_again(writer, report):
     """Fits the hashing of a gallery without a run again, once it has twice as many faces.
 
     The new encoder and all codes that it makes come in one transaction.
     """
     metadata = files.read_json(writer.path / writer.info["encoder"] / "encoder.json")
     fitted = metadata.get("fitted_faces")
-    count = writer.rows("SELECT count(*) FROM faces")[0][0]
+    count = writer.count("faces")
     if fitted is None or count < max(1, 2 * fitted):
         return
     ids, embeddings = writer.embeddings()
@@ -234,12 +233,10 @@ def _fitted_encoder(path, embeddings, num_bits, embedded_by, crop):
 
 
 def check_same_encoder(path, info, metadata):
-    """Raises UserError if a gallery's codes are those of another encoder.
+    """Raises UserError if a gallery's codes are not of the encoder that has this encoder.json.
 
     Args:
-        path: of the gallery.
         info: the gallery's; see store.INFO.
-        metadata: of the encoder whose codes are to replace them.
     """
     for what, old, new in (("length of codes", info["num_bits"], metadata["num_bits"]),
                            ("crop method", info["crop"], metadata["crop"]),
@@ -281,20 +278,14 @@ def _encoded(encoder, images):
 
 def add(path, folders=(), faces=None, engine=None, people=None, keep_missing=False, rehash=False,
         restore=False, data_dir=None, read_xmp=False):
-    """Updates a gallery from its folders.
+    """Updates a gallery from its folders, or some of them, or more. Returns a Report.
 
     Args:
-        path: of the gallery.
-        folders: of photographs; by default those that the gallery was made of.
-        faces, engine, people: see index; by default as the gallery was made.
+        faces, engine, people, read_xmp: see index; by default as the gallery was made.
         keep_missing: whether to keep photographs that are gone.
         rehash: whether to compare contents also where a file's size and time are the same.
         restore: whether to add photographs again that were removed.
         data_dir: see index_photographs.
-        read_xmp: see index.
-
-    Returns:
-        Report.
 
     Raises:
         UserError: no such gallery, or folders without photographs.
@@ -302,19 +293,14 @@ def add(path, folders=(), faces=None, engine=None, people=None, keep_missing=Fal
     folders = list(dict.fromkeys(map(real_folder, folders)))
     if read_xmp:
         import_defusedxml()
-    with Writer(path) as writer, contextlib.ExitStack() as stack:
+    with Writer(path) as writer:
         writer.pause()  # until something is to be written
-        report = Report()
         for name, value in (("faces", faces), ("engine", engine),
                             ("people", people and people_source(people))):
             if value is not None:
                 writer.info[name] = value
-
-        follower = Follower(writer, report, lambda: stack.enter_context(
-            open_encoder(writer.path, writer.info)), True, keep_missing, rehash, restore, data_dir)
-        follower.follow(folders)
-        fit_again(writer, report)
-        _look_at_faces(writer, report, read_xmp)
+        report = _follow(writer, folders, read_xmp, keep_missing=keep_missing, rehash=rehash,
+                         restore=restore, data_dir=data_dir)
         writer.commit(go_on=True)
         writer.remove_unused()
     return report
@@ -324,16 +310,10 @@ def add(path, folders=(), faces=None, engine=None, people=None, keep_missing=Fal
 
 
 def gallery_of(path, data_dir=None):
-    """The path of a gallery: itself, or where a run is named, that of the run's own images.
+    """(path, report) of a gallery: itself, or where a run is named, that of the run's own images.
 
-    The latter is made beside the run where it is missing, or of other results of the run.
-
-    Args:
-        path: of a gallery or a run.
-        data_dir: see index.
-
-    Returns:
-        (path, report): report is None unless the gallery was made.
+    The latter is made beside the run where it is missing, or of other results of the run; the
+    report is None unless it was made.
     """
     if is_gallery(path) or not _is_run(path):
         return path, None
@@ -371,7 +351,7 @@ def newest_run(folder):
 def _is_searchable(path):
     """is_searchable of a run; a damaged one counts: whoever opens it says what is wrong with it."""
     try:
-        return is_searchable(RunFolder(path))
+        return export.is_searchable(RunFolder(path))
     except UserError:
         return True
 

@@ -1,5 +1,6 @@
 """A face that the detector missed: somebody draws a box around it."""
 
+import json
 import math
 import os
 from pathlib import Path
@@ -14,7 +15,7 @@ from gallery import steps
 from gallery.groups import regroup
 from gallery.people import name_in, photographs_at
 from gallery.questions import embed, face_in_box
-from gallery.store import MARKED, open_encoder
+from gallery.store import GIVEN, MARKED, open_encoder
 from runtime.errors import UserError, one_line
 
 LEAST_SIDE = 8  # pixels of a box
@@ -70,7 +71,7 @@ def mark(path, file, box, name=None, in_shares=False):
 def _photograph(writer, file):
     """The store.Photograph of a path that somebody typed, or of an id."""
     ids = [file] if isinstance(file, int) else photographs_at(writer, [file])
-    found = [photograph for number in ids for photograph in writer.photographs("id = ?", number)]
+    found = writer.read_photographs(f"id {GIVEN}", json.dumps(ids))
     if len(found) != 1:
         raise UserError(f"{one_line(file)} names {len(found) or 'no'} photographs; name one")
     return found[0]

@@ -21,7 +21,6 @@ from gallery.engines import (
     GOOD_RECALL,
     IVF_ITEMS,
     Index,
-    Neighbours,
     measured_recall,
     num_lists_for,
 )
@@ -69,11 +68,7 @@ class Server:
     def upload(self, gallery):
         """Copies a gallery's codes to the server, unless it has them; then drops older copies.
 
-        Args:
-            gallery: gallery.store.Gallery.
-
-        Returns:
-            A MilvusIndex.
+        Returns a MilvusIndex.
         """
         name = collection_name(gallery)
         if not len(gallery):
@@ -169,7 +164,7 @@ class MilvusIndex(Index):
         if top > MOST_TOP:
             raise UserError(f"the server gives at most {MOST_TOP} neighbours")
         distances = np.empty((len(queries), top), np.int32)
-        rows = np.empty((len(queries), top), np.int64)
+        rows, short = np.empty((len(queries), top), np.int64), []
         for start in range(0, len(queries), SEARCHED):
             part = [code.tobytes() for code in packing.as_bytes(queries[start:start + SEARCHED])]
             with _refusals(f"searching at {self._uri}"):
@@ -179,14 +174,11 @@ class MilvusIndex(Index):
                     timeout=SECONDS, consistency_level="Eventually")
             for place, hits in enumerate(found, start):
                 if len(hits) < top:  # fewer codes in the lists that were searched
-                    every = self.within(queries[place], self.num_bits)
-                    distances[place], rows[place] = every[0][:top], every[1][:top]
+                    short.append(place)
                 else:
                     distances[place] = [round(hit["distance"]) for hit in hits]
                     rows[place] = [hit["id"] for hit in hits]
-        order = np.lexsort((rows, distances), axis=1)
-        return Neighbours(np.take_along_axis(distances, order, axis=1),
-                          np.take_along_axis(rows, order, axis=1))
+        return self._completed(queries, distances, rows, short)
 
 
 def collection_name(gallery):

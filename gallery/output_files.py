@@ -58,15 +58,11 @@ def copy_matches(gallery, results, folder):
     An image of a data set has no photograph: its thumbnail is copied. Names that are too long for
     the file system are cut.
 
-    Args:
-        gallery, results: see to_json.
-        folder: new or empty.
-
     Returns:
         (copied, failed): count, and list of lines that say what could not be copied.
 
     Raises:
-        UserError: the folder holds something, or cannot be made.
+        UserError: the folder is neither new nor empty, or cannot be made.
     """
     folder = Path(folder)
     check_copy_folder(folder)
@@ -75,8 +71,7 @@ def copy_matches(gallery, results, folder):
         longest = os.pathconf(folder, "PC_NAME_MAX")
     copied, failed = 0, []
     for query, result in enumerate(results, 1):
-        for rank, (face, distance) in enumerate(
-                zip(found_faces(gallery, result.answer), result.answer.nearest.bits), 1):
+        for rank, face, distance in found_faces(gallery, result.answer):
             source = face.photograph
             name = os.path.basename(source) if source else f"{face.place}.png"
             name = _cut(f"query{query}_rank{rank:02d}_distance{distance:02d}_", name, longest)
@@ -101,12 +96,9 @@ def _cut(start, name, longest):
     stem, ending = os.path.splitext(name.replace("/", "_"))
     ending = os.fsencode(ending)[:20]
     stem = os.fsencode(stem)[:longest - len(start) - len(ending)]
-    while True:  # a letter is kept whole or not at all, unless the name is no UTF-8 anyway
-        try:
-            stem.decode()
-            break
-        except UnicodeDecodeError as error:
-            if error.end != len(stem):
-                break
+    try:
+        stem.decode()
+    except UnicodeDecodeError as error:
+        if error.end == len(stem):  # a letter is kept whole or not at all
             stem = stem[:error.start]
     return os.fsdecode(os.fsencode(start) + stem + ending)

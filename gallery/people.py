@@ -26,17 +26,11 @@ PARTED = 50  # faces of a group from which another one's are noted to be apart, 
 
 
 class Naming(NamedTuple):
-    """What a change of names did.
+    """What a change of names did."""
 
-    Attributes:
-        name: str of the person now, or None.
-        faces: int, whose name has changed.
-        merged: bool, whether two people became one.
-    """
-
-    name: str
-    faces: int
-    merged: bool = False
+    name: Optional[str]  # of the person now
+    faces: int  # whose name has changed
+    merged: bool = False  # whether two people became one
 
 
 def rename(path, old, new):
@@ -213,12 +207,12 @@ def undo(path):
 
 
 class _Who(NamedTuple):
-    """A person, or a group without a name: id, or number; ids of its faces; how people say it."""
+    """A person, or a group without a name."""
 
-    person: Optional[int]
-    number: Optional[int]
-    ids: list
-    said: str
+    person: Optional[int]  # id
+    number: Optional[int]  # of the group
+    ids: list  # of its faces
+    said: str  # how people say it
 
 
 def _who(writer, typed):

@@ -29,25 +29,16 @@ LEAST_FILLED = 0.35
 
 
 class QueryFace(NamedTuple):
-    """One face of a photograph.
+    """One face of a photograph."""
 
-    Attributes:
-        pixels: uint8 [32, 32, 3], what most encoders take.
-        box: (left, top, right, bottom) in pixels of the photograph.
-        thumbnail: bytes of a JPEG or PNG, for people.
-        embedding: float32 [128], what the encoder takes if it takes embeddings; else None.
-        turned: degrees counterclockwise that the photograph was turned by to find it.
-        incomplete: whether the photograph's file lacks its end.
-        chip: (Face, uint8 [150, 150, 3]): what was found, and what the embedding network takes,
-            where the embedding is still to be made; else None.
-    """
-
-    pixels: np.ndarray
-    box: tuple
-    thumbnail: bytes
-    embedding: Optional[np.ndarray] = None
-    turned: int = 0
-    incomplete: bool = False
+    pixels: np.ndarray  # uint8 [32, 32, 3], what most encoders take
+    box: tuple  # left, top, right, bottom in pixels of the photograph
+    thumbnail: bytes  # a JPEG or PNG, for people
+    embedding: Optional[np.ndarray] = None  # float32 [128], where the encoder takes that
+    turned: int = 0  # degrees counterclockwise that the photograph was turned by to find it
+    incomplete: bool = False  # whether the photograph's file lacks its end
+    # (Face, uint8 [150, 150, 3]): what was found, and what the embedding network takes, where the
+    # embedding is still to be made.
     chip: Optional[tuple] = None
 
 
@@ -55,8 +46,7 @@ def query_photographs(gallery, index, judge, paths, top, radius=None, least=0):
     """The Results for all faces of some photographs.
 
     Args:
-        gallery: gallery.store.Gallery.
-        index: gallery.engines.Index of it.
+        index: gallery.engines.Index of the gallery.
         judge: gallery.answers.Judge.
         paths: photographs, or folders of them.
         top, radius, least: see Judge.answer.
@@ -88,13 +78,9 @@ def query_photographs(gallery, index, judge, paths, top, radius=None, least=0):
 
 def _all_photographs(paths):
     """The photographs that paths name; those of a folder in order. Texts."""
-    found = []
-    for path in paths:
-        if not os.path.isdir(path):
-            found.append(path)
-            continue
-        found += [str(photograph.path) for photograph in find_photographs(path)[0]]
-    return found
+    return [photograph for path in paths for photograph in (
+        [str(file.path) for file in find_photographs(path)[0]] if os.path.isdir(path)
+        else [path])]
 
 
 def find_photographs(folder):
@@ -110,17 +96,22 @@ def _faces_of(path, encoder, unread):
     """(faces, sha256) of one photograph; where there is no face, the reason goes to `unread`."""
     try:
         photograph = open_photograph(Path(path))
+        check_is_face(photograph, encoder)
     except PhotographError as error:
         unread.append((path, error.detail))
-        return [], None
-    if encoder.metadata["crop"] is None and is_more_than_a_face(photograph):
-        unread.append((path, "the gallery takes each image for a face, and this photograph shows "
-                             "more than one; make a gallery of photographs without naming a run"))
         return [], None
     faces = find_faces(photograph, encoder)
     if not faces:
         unread.append((path, "no face was found"))
     return faces, bytes.fromhex(photograph.sha256)
+
+
+def check_is_face(photograph, encoder):
+    """Raises PhotographError for a photograph where each image is taken for a face."""
+    if encoder.metadata["crop"] is None and is_more_than_a_face(photograph):
+        raise PhotographError("the photograph", "unreadable", "the gallery takes each image for a "
+                              "face, and this photograph shows more than one; make a gallery of "
+                              "photographs without naming a run")
 
 
 def is_more_than_a_face(photograph):
@@ -206,10 +197,9 @@ def _query_faces(photograph, faces, encoder, cache):
 
 
 def embed(faces, cache=None):
-    """QueryFaces, of any number of photographs, with the embeddings that are still to be made.
+    """QueryFaces of cut_out, of any number of photographs, with their embeddings.
 
     Args:
-        faces: list of QueryFaces of cut_out.
         cache: FaceCache, or None.
 
     Raises:
@@ -228,13 +218,9 @@ def embed(faces, cache=None):
 
 
 class FaceCache:
-    """Detections and embeddings of a folder, which prepare.py reads and writes, too.
+    """Detections and embeddings in a folder (a Path), which prepare.py reads and writes, too.
 
     Closes itself as a context manager. See faces.cache.
-
-    Args:
-        folder: Path.
-        encoder: methods.export.Encoder.
     """
 
     def __init__(self, folder, encoder):
@@ -254,8 +240,6 @@ class FaceCache:
 def _surroundings(image, box):
     """The part of an image in and around a box, within the image."""
     left, top, right, bottom = box
-    if (left, top, right, bottom) == (0, 0) + image.size:
-        return image
     add_x, add_y = (right - left) * MARGIN, (bottom - top) * MARGIN
     inside = (max(int(left - add_x), 0), max(int(top - add_y), 0),
               min(int(right + add_x), image.width), min(int(bottom + add_y), image.height))
@@ -263,10 +247,7 @@ def _surroundings(image, box):
 
 
 def thumbnail_of(image):
-    """The bytes that show an image in any browser: PNG where it is small, else JPEG.
-
-    Args:
-        image: a PIL image of mode RGB.
+    """The bytes that show a PIL image of mode RGB in any browser: PNG where it is small, else JPEG.
     """
     buffer = io.BytesIO()
     if max(image.size) <= SMALL:

@@ -15,8 +15,9 @@ from faces.photographs import PhotographError, decode_photograph, open_photograp
 from gallery import groups, marking, people, texts
 from gallery.answers import MOST_TOP, Judge
 from gallery.engines import Index
-from gallery.questions import find_faces, is_more_than_a_face
+from gallery.questions import check_is_face, find_faces
 from gallery.store import Gallery
+from methods.export import Encoder
 from reports.html import data_url
 from runtime.errors import Failed, UserError
 
@@ -34,19 +35,12 @@ class NotThere(Exception):
 
 
 class State(NamedTuple):
-    """One state of the gallery, and what searches it.
-
-    Attributes:
-        gallery: gallery.store.Gallery.
-        index: Index; None of an empty gallery.
-        judge: Judge.
-        encoder: methods.export.Encoder of the gallery's.
-    """
+    """One state of the gallery, and what searches it."""
 
     gallery: Gallery
-    index: Optional[Index]
+    index: Optional[Index]  # None of an empty gallery
     judge: Judge
-    encoder: object
+    encoder: Encoder
 
 
 class Searcher:
@@ -157,8 +151,8 @@ class Searcher:
 
     def whole_photograph(self, number):
         """A photograph as a page shows it: bytes of a JPEG. Raises NotThere, see photograph."""
-        path, sha256 = self._answer(lambda state: state.gallery.photograph(number))
-        return framed(_as_indexed(path, sha256).image, None)
+        found = self._answer(lambda state: state.gallery.photograph(number))
+        return framed(_as_indexed(found.path, found.sha256).image, None)
 
     def without_face(self, offset, count):
         """Some photographs in which no face was found."""
@@ -189,11 +183,7 @@ class Searcher:
         return self._answer(ask)
 
     def group(self, who, offset, count):
-        """Some faces of a person or group, those most like the others first.
-
-        Raises:
-            NotThere: there is no such person or group.
-        """
+        """Some faces of a person or group, those most like the others first. Raises NotThere."""
         def ask(state):
             gallery = state.gallery
             found = next((group for group in groups.groups_of(gallery) if group.who == who), None)
@@ -243,9 +233,7 @@ class Searcher:
             return self._answer(lambda state: {"faces": self._query(state, photograph)})
 
     def _query(self, state, photograph):
-        if state.encoder.metadata["crop"] is None and is_more_than_a_face(photograph):
-            raise PhotographError("the photograph", "unreadable", "this gallery takes each image "
-                                  "for a face; choose an image of one face")
+        check_is_face(photograph, state.encoder)
         faces = find_faces(photograph, state.encoder)
         if not faces:
             return []
@@ -259,11 +247,7 @@ class Searcher:
                 for face, code in zip(faces, codes)]
 
     def neighbours_of(self, face_id, offset=0, count=PAGE, threshold=None):
-        """The nearest faces of one of the gallery's; see neighbours.
-
-        Raises:
-            NotThere: there is none of this id.
-        """
+        """The nearest faces of one of the gallery's; see neighbours. Raises NotThere."""
         def ask(state):
             gallery = state.gallery
             text = code_text(gallery.codes[gallery.row_of(face_id)],
@@ -303,16 +287,10 @@ def _neighbours(state, code, offset=0, count=PAGE, threshold=None):
 
 
 def code_text(code, embedding=None):
-    """What a face is searched by, as text: packing.to_text, and the embedding if it has one.
-
-    Args:
-        code: packed.
-        embedding: float [128], which goes into the text as float16.
+    """What a face is searched by, as text: packing.to_text, and its embedding, if any, as float16.
     """
-    text = packing.to_text(code)
-    if embedding is None:
-        return text
-    return text + embedding.astype("<f2").tobytes().hex()
+    return packing.to_text(code) + (
+        "" if embedding is None else embedding.astype("<f2").tobytes().hex())
 
 
 def from_code_text(text):
@@ -328,12 +306,7 @@ def from_code_text(text):
 
 
 def framed(image, box):
-    """An image with a frame around a box, no larger than a page shows it: bytes of a JPEG.
-
-    Args:
-        image: a PIL image of mode RGB.
-        box: left, top, right, bottom in pixels; None: no frame.
-    """
+    """A PIL image (RGB) with a frame around a box, if any, as a page shows it: bytes of a JPEG."""
     scale = min(1, SHOWN_SIDE / max(image.size))
     size = [max(1, round(edge * scale)) for edge in image.size]
     image = image.resize(size, Image.BILINEAR)

@@ -70,7 +70,6 @@ def serve(gallery, host, port, public_url, open_index, make_judge):
     """Serves until it is interrupted.
 
     Args:
-        gallery: gallery.store.Gallery.
         host: address to listen on; other than this machine's own it takes a token.
         port: 0 for any that is free.
         public_url: address under which a proxy shows us to others, which takes a token; or None.
@@ -249,7 +248,9 @@ class _Connections:
         most = MOST_CONNECTIONS if files == resource.RLIM_INFINITY else min(MOST_CONNECTIONS,
                                                                             files // 2)
         while self._waiting and len(self._waiting) + len(self._asking) >= most:
-            self._pop_longest().close()
+            longest = next(iter(self._waiting))
+            del self._waiting[longest]
+            longest.close()
         self._waiting[stream] = None
 
     def asks(self, stream):
@@ -261,11 +262,6 @@ class _Connections:
         """A connection's request is answered: we wait for its next one."""
         self._asking.discard(stream)
         self._waiting[stream] = None
-
-    def _pop_longest(self):
-        longest = next(iter(self._waiting))
-        del self._waiting[longest]
-        return longest
 
 
 class _Uploads:
@@ -292,7 +288,7 @@ class _Uploads:
 
 
 class _Server(tornado.httpserver.HTTPServer):
-    """An HTTPServer that counts its connections."""
+    """Counts its connections."""
 
     def handle_stream(self, stream, address):
         self.connections.opened(stream)
@@ -341,7 +337,6 @@ class _Handler(tornado.web.RequestHandler):
     most_body = 0  # bytes
 
     def initialize(self):
-        self.searcher = self.settings["searcher"]
         self._body, self._received = [], 0
         self._is_refused = self.is_whole = False
         self._running = None
@@ -420,10 +415,9 @@ class _Handler(tornado.web.RequestHandler):
         try:
             await self.answer(*arguments)
         except PhotographError as error:
-            if error.code == "too_large":
-                self._finish_error(413, error.detail)
-            else:
-                self._finish_error(415, "this is not a readable photograph")
+            is_large = error.code == "too_large"
+            self._finish_error(413 if is_large else 415, error.detail if is_large else
+                               "this is not a readable photograph")
         except UserError as error:
             self._finish_error(503, str(error))
         except NotThere as error:
@@ -550,7 +544,7 @@ class _Change(_Handler):
             values = json.loads(b"".join(self._body).decode())
         except (ValueError, RecursionError):
             values = None
-        self.finish(await self.run(self.searcher.change, values, pool="readings"))
+        self.finish(await self.run(self.settings["searcher"].change, values, pool="readings"))
 
 
 class _Query(_Handler):
@@ -562,4 +556,4 @@ class _Query(_Handler):
 
     async def answer(self):
         data, self._body = b"".join(self._body), []
-        self.finish(await self.run(self.searcher.query, data, pool="readings"))
+        self.finish(await self.run(self.settings["searcher"].query, data, pool="readings"))

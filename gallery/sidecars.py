@@ -37,12 +37,7 @@ PREFIXES = {"x": X, "rdf": RDF, "mwg-rs": MWG, "stArea": AREA, "stDim": DIMENSIO
 
 
 class Region(NamedTuple):
-    """A named face in a sidecar.
-
-    Attributes:
-        name: str.
-        box: (left, top, right, bottom) in pixels of the upright photograph.
-    """
+    """A named face in a sidecar: box is (left, top, right, bottom) in pixels, upright."""
 
     name: str
     box: tuple
@@ -60,9 +55,6 @@ def export(gallery):
 
     Sidecars of other programs stay as they are. One of ours goes where no name is left.
 
-    Args:
-        gallery: gallery.store.Gallery.
-
     Returns:
         (counts, failed): Counter of what was done; lines that say which sidecars were not written.
     """
@@ -71,10 +63,10 @@ def export(gallery):
         regions = [Region(*face) for face in faces]
         sidecar = Path(photograph.path + ENDING)
         try:
-            what = _write(photograph, sidecar, regions)
-        except (UserError, OSError) as error:
-            failed.append(one_line(error if isinstance(error, UserError)
-                                   else f"{sidecar}: {error.strerror or error}"))
+            with files.writing(sidecar):
+                what = _write(photograph, sidecar, regions)
+        except UserError as error:
+            failed.append(one_line(error))
             continue
         if what:
             counts[what] += 1
@@ -127,12 +119,7 @@ def stored(path):
 
 
 def to_xml(regions, picture):
-    """A sidecar: bytes.
-
-    Args:
-        regions: Regions, at least one.
-        picture: Stored.
-    """
+    """A sidecar, bytes, of at least one Region of a Stored picture."""
     for prefix, name in PREFIXES.items():
         ElementTree.register_namespace(prefix, name[1:-1])
     root = ElementTree.Element(X + "xmpmeta", {X + "xmptk": OURS})
@@ -183,18 +170,7 @@ def import_defusedxml():
 
 
 def regions_of(data, picture):
-    """The named faces of a sidecar.
-
-    Args:
-        data: bytes.
-        picture: Stored.
-
-    Returns:
-        List of Regions.
-
-    Raises:
-        ValueError: it is no XML, or a bomb; the text says so.
-    """
+    """The Regions of a sidecar (bytes) of a Stored picture. Raises ValueError, see parse."""
     root = parse(data)
     found = []
     for element in root.iter(MWG + "Regions"):
@@ -216,27 +192,23 @@ def regions_of(data, picture):
     return found
 
 
+def _places(element):
+    """Where an element's properties are; nowhere for None."""
+    return [] if element is None else [element, *element.findall(RDF + "Description")]
+
+
 def _child(element, name):
     """An element's property that is a structure; None if it has none."""
-    if element is None:
-        return None
-    for place in (element, *element.findall(RDF + "Description")):
-        found = place.find(name)
-        if found is not None:
-            return found
-    return None
+    found = (place.find(name) for place in _places(element))
+    return next((child for child in found if child is not None), None)
 
 
 def _value(element, name):
     """An element's property as text, an attribute or an element; None if it has none."""
-    if element is None:
-        return None
-    for place in (element, *element.findall(RDF + "Description")):
-        if place.get(name) is not None:
-            return place.get(name)
-        found = place.find(name)
-        if found is not None:
-            return found.text
+    for place in _places(element):
+        child = place.find(name)
+        if name in place.keys() or child is not None:
+            return place.get(name, None if child is None else child.text)
     return None
 
 
@@ -289,18 +261,15 @@ def _turned(box, orientation):
 def read_names(writer, report):
     """Names faces as the sidecars of their photographs say.
 
-    What somebody has said in this gallery stays: names by hand, and who a face is not.
-
-    Args:
-        writer: gallery.store.Writer.
-        report: gallery.following.Report, which gets a line for each sidecar that cannot be read.
+    What somebody has said in this gallery stays: names by hand, and who a face is not. The report
+    gets a line for each sidecar that cannot be read.
 
     Raises:
         UserError: defusedxml is not installed.
     """
     import_defusedxml()
     without_face = []
-    for photograph in writer.photographs():
+    for photograph in writer.read_photographs():
         for sidecar in (photograph.path + ENDING, os.path.splitext(photograph.path)[0] + ENDING):
             if os.path.lexists(sidecar):
                 try:
@@ -313,8 +282,8 @@ def read_names(writer, report):
                 if named < len(regions):
                     without_face.append(sidecar)
                 break
-    report.note_examples(len(without_face), "sidecars with names that no face got: none was found "
-                         "there, or it has a name already", without_face)
+    report.note_examples("sidecars with names that no face got: none was found there, or it has a "
+                         "name already", without_face)
 
 
 def _read(sidecar, path):

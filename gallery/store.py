@@ -66,8 +66,7 @@ LOCK_SECONDS = 30  # that a transaction waits for another process's
 EXACT_FACES = 1000000  # up to which all embeddings are compared; they take 512 MB in memory
 READ_AT_ONCE = 1 << 16  # embeddings
 MOST_THUMBNAIL = 1 << 20  # bytes
-# Of every connection.
-PRAGMAS = "PRAGMA trusted_schema = OFF", "PRAGMA synchronous = FULL", "PRAGMA secure_delete = ON"
+PRAGMAS = "PRAGMA synchronous = FULL", "PRAGMA secure_delete = ON"  # of who writes
 # Calibrated again once more than one labelled face in so many has changed.
 CALIBRATED_FACES = 1000
 ENCODER = re.compile(r"encoder(-[0-9]{1,9})?\Z")
@@ -190,25 +189,15 @@ CHANGED_BY_STEPS = "change", "calibration", "uncalibrated"  # of these
 
 
 class Face(NamedTuple):
-    """One face of a gallery.
+    """One face of a gallery."""
 
-    Attributes:
-        id: int, from 0; an id is never given twice.
-        name: str of the person, or None.
-        photograph: str, path; None for an image of a data set.
-        sha256: bytes, of the photograph's file; None likewise.
-        number: int, which face of its photograph, from 0; of a data set, the image's row.
-        box: (left, top, right, bottom) in pixels of the photograph.
-        place: str that says where the face comes from.
-    """
-
-    id: int
-    name: Optional[str]
-    photograph: Optional[str]
-    sha256: Optional[bytes]
-    number: int
-    box: tuple
-    place: str
+    id: int  # from 0; an id is never given twice
+    name: Optional[str]  # of the person
+    photograph: Optional[str]  # path; None for an image of a data set
+    sha256: Optional[bytes]  # of the photograph's file
+    number: int  # which face of its photograph, from 0; of a data set, the image's row
+    box: tuple  # left, top, right, bottom in pixels of the photograph
+    place: str  # where the face comes from, for people
 
 
 class Photograph(NamedTuple):
@@ -256,6 +245,16 @@ class _Opened:
         """How many rows a table has for which a condition of SQL holds."""
         return self.rows(f"SELECT count(*) FROM {table} WHERE {where}")[0][0]
 
+    def sources(self):
+        """Paths (str) of the folders that the gallery is made of."""
+        return [os.fsdecode(path) for path, in self.rows("SELECT path FROM sources ORDER BY path")]
+
+    def read_photographs(self, where="1", *values):
+        """Photographs that a condition of SQL chooses: list of Photographs."""
+        return [Photograph(row[0], os.fsdecode(row[1]), *row[2:]) for row in self.rows(
+            # +id: with id alone, SQLite would walk through the whole table in its order.
+            f"SELECT * FROM photographs WHERE {where} ORDER BY +id", *values)]
+
     def kept_apart(self):
         """Pairs that are not one person's.
 
@@ -297,11 +296,7 @@ class Gallery(_Opened):
 
     @classmethod
     def open(cls, path):
-        """The gallery in a folder, as it is now.
-
-        Raises:
-            UserError: there is none, or it is damaged.
-        """
+        """The gallery in a folder, as it is now. UserError: there is none, or it is damaged."""
         path = _path_of(path)
         check_folder(path)
         _migrate(path)
@@ -349,11 +344,7 @@ class Gallery(_Opened):
         return self.info["num_bits"]
 
     def is_current(self):
-        """Whether the gallery on the disk is still in this state.
-
-        Raises:
-            UserError: it is not there any more.
-        """
+        """Whether the gallery on the disk is still in this state. UserError: there is none now."""
         status = _status(self.path / FILE)
         if self._immutable or status[:2] != self._status[:2]:
             return status == self._status
@@ -395,12 +386,7 @@ class Gallery(_Opened):
         return Face(face_id, name, path, sha256, number, tuple(map(float, box)), place)
 
     def thumbnail(self, face_id):
-        """The bytes of a face's thumbnail, a JPEG or PNG.
-
-        Raises:
-            KeyError: there is no such face.
-            UserError: the file is damaged.
-        """
+        """The bytes of a face's thumbnail, a JPEG or PNG. Raises KeyError; UserError: damaged."""
         rows = self.rows("SELECT thumbnail FROM face_images WHERE face = ? AND "
                           "length(thumbnail) <= ?", int(face_id), MOST_THUMBNAIL)
         if not rows:
@@ -417,9 +403,7 @@ class Gallery(_Opened):
     def embeddings(self):
         """The embeddings of all faces: float32 [n, 128], unit vectors. Read when first needed.
 
-        Raises:
-            KeyError: a face was removed since.
-            UserError: the file is damaged.
+        Raises KeyError if a face was removed since.
         """
         with self._lock:
             if self._embeddings is None:
@@ -458,8 +442,7 @@ class Gallery(_Opened):
 
     def same_photographs(self, sha256):
         """Paths (str) of the gallery's photographs whose file has these contents (bytes)."""
-        return [os.fsdecode(path) for path, in self.rows(
-            "SELECT path FROM photographs WHERE sha256 = ? ORDER BY path", sha256)]
+        return sorted(photograph.path for photograph in self.read_photographs("sha256 = ?", sha256))
 
     def last_step(self):
         """What the last step that can be undone was, as text; or None."""
@@ -467,22 +450,20 @@ class Gallery(_Opened):
         return steps[0][0] if steps else None
 
     def named_faces(self):
-        """Yields (Photograph, faces) of all photographs; faces with a name: list of (name, box)."""
-        rows = self.rows(
-            "SELECT photographs.*, people.name, box_left, box_top, box_right, box_bottom FROM "
-            "photographs LEFT JOIN faces ON faces.photograph = photographs.id "
-            "LEFT JOIN people ON people.id = faces.person ORDER BY photographs.id, faces.id")
-        for _, some in itertools.groupby(rows, key=lambda row: row[0]):
-            some = list(some)
-            yield Photograph(some[0][0], os.fsdecode(some[0][1]), *some[0][2:-5]), [
-                (row[-5], row[-4:]) for row in some if row[-5] is not None]
+        """[(Photograph, faces)] of all photographs; faces with a name: list of (name, box)."""
+        named = {}
+        for photograph, *face in self.rows(
+                "SELECT photograph, name, box_left, box_top, box_right, box_bottom FROM faces JOIN "
+                "people ON people.id = person WHERE photograph IS NOT NULL ORDER BY faces.id"):
+            named.setdefault(photograph, []).append((face[0], tuple(face[1:])))
+        return [(one, named.get(one.id, ())) for one in self.read_photographs()]
 
     def photograph(self, number):
-        """(path, sha256) of a photograph by its number. Raises KeyError where there is none."""
-        rows = self.rows("SELECT path, sha256 FROM photographs WHERE id = ?", number)
-        if not rows:
+        """The Photograph of a number. Raises KeyError where there is none."""
+        found = self.read_photographs("id = ?", number)
+        if not found:
             raise KeyError(number)
-        return os.fsdecode(rows[0][0]), rows[0][1]
+        return found[0]
 
     def without_face(self, offset, count):
         """Some photographs in which no face was found: list of (number, path)."""
@@ -496,16 +477,8 @@ class Gallery(_Opened):
             "SELECT path, reason, count FROM left_out UNION ALL "
             "SELECT path, reason, 1 FROM photographs WHERE reason != '' ORDER BY path")]
 
-    def sources(self):
-        """Paths (str) of the folders that the gallery is made of."""
-        return [os.fsdecode(path) for path, in self.rows("SELECT path FROM sources ORDER BY path")]
-
     def open_encoder(self):
-        """The encoder that made the codes.
-
-        Raises:
-            UserError: it is damaged, or not that one any more.
-        """
+        """The encoder that made the codes; see store.open_encoder."""
         return open_encoder(self.path, self.info)
 
     def embedding_of(self, face_id):
@@ -516,14 +489,7 @@ class Gallery(_Opened):
             return _as_array([rows[0][0]])[0] if rows else None
 
     def activate(self, embedding):
-        """What the code of a face is made of, float [K]; of galleries with embeddings.
-
-        Args:
-            embedding: float [128].
-
-        Raises:
-            UserError: see open_encoder.
-        """
+        """What the code of a face with an embedding (float [128]) is made of: float [K]."""
         with self._lock:
             if self._encoder is None:
                 self._encoder = self.open_encoder()
@@ -637,11 +603,7 @@ class Writer(_Opened):
             self._connection = None
 
     def commit(self, go_on=False):
-        """Makes the change happen.
-
-        Args:
-            go_on: whether another change follows.
-        """
+        """Makes the change happen; `go_on` begins the next one."""
         with self._errors():
             if self._connection.total_changes != self._changes:
                 self.run("DELETE FROM people WHERE "
@@ -687,7 +649,7 @@ class Writer(_Opened):
         """Empties the gallery for the codes of another encoder. Ids are not given again.
 
         Args:
-            metadata: dict, the encoder's.
+            metadata: dict, the encoder.json.
             encoder: name of its folder, below the gallery's.
         """
         for table in ("faces", "photographs", "probes", "people", "sources", "left_out",
@@ -705,12 +667,6 @@ class Writer(_Opened):
             "encoder_files": describe_encoder(self.path / encoder),
             "engine": None, "people": "folders", "faces": "auto", "calibration": None,
             "uncalibrated": 0, "unused": sorted(unused)}
-
-    def photographs(self, where="1", *values):
-        """Photographs that a condition of SQL chooses: list of Photographs."""
-        return [Photograph(row[0], os.fsdecode(row[1]), *row[2:]) for row in self.rows(
-            # +id: with id alone, SQLite would walk through the whole table in its order.
-            f"SELECT * FROM photographs WHERE {where} ORDER BY +id", *values)]
 
     def person(self, label):
         """Id of the person that folders or lists call by a label (None: None); made if need be."""
@@ -733,9 +689,6 @@ class Writer(_Opened):
         """Gives a photograph's first face the name of its label (None: no name).
 
         Unless somebody has said who it is, or is not, or another face there has the name.
-
-        Args:
-            photograph, person: ids.
         """
         if person is not None:  # what likeness says gives way
             likely = ("SELECT face FROM groups JOIN faces ON id = face WHERE photograph = ?1 AND "
@@ -808,11 +761,9 @@ class Writer(_Opened):
         return face
 
     def add_probe(self, code, person):
-        """Adds the code of a face that calibrates the threshold and that the gallery lacks.
+        """Adds the code (uint64) of a face that calibrates the threshold and the gallery lacks.
 
-        Args:
-            code: uint64 number.
-            person: id, or None for somebody of whom the gallery holds nothing.
+        Its person is None for somebody of whom the gallery holds nothing.
         """
         self.run("INSERT INTO probes VALUES (?, ?)", _signed(code), person)
         self.faces_changed(1)
@@ -863,10 +814,9 @@ class Writer(_Opened):
         """Replaces the encoder by one of the same bits, and all codes by those that it makes.
 
         Args:
-            metadata: dict, the new encoder's.
+            metadata: dict, the new encoder.json.
             temporary: Path of its folder, which is moved.
-            ids: of all faces, int64 [n].
-            codes: theirs, uint64 [n].
+            ids, codes: of all faces, int64 [n] and uint64 [n].
         """
         name = self.take_encoder(temporary)
         self.info["unused"] = sorted({*self.info["unused"], self.info["encoder"]} - {name})
@@ -987,12 +937,9 @@ def _status(path):
 def _connect(path, write=False):
     """(connection, status, whether it is opened as immutable) of a gallery.db, checked."""
     status = _status(path)
-    uri = path.absolute().as_uri()
     with errors(path):
         for immutable in (False, True):
-            connection = sqlite3.connect(
-                f"{uri}?mode=rw{'&immutable=1' * immutable}", uri=True, timeout=LOCK_SECONDS,
-                isolation_level=None, check_same_thread=False)
+            connection = _sqlite(path, "&immutable=1" * immutable)
             try:
                 for pragma in PRAGMAS + ("PRAGMA foreign_keys = ON",):
                     connection.execute(pragma)
@@ -1014,12 +961,26 @@ def _connect(path, write=False):
 
 
 def _version(path):
-    """The version of a gallery.db's tables; None if it is not a gallery's."""
-    with contextlib.suppress(OSError, UserError), files.open_regular(path) as stream:
-        header = stream.read(72)
-        if header[68:] == APPLICATION.to_bytes(4, "big"):
-            return int.from_bytes(header[60:64], "big")
+    """The version of a gallery.db's tables; None if it is not a gallery's.
+
+    Asked of SQLite: if this process opened the file by itself, closing it would drop the locks that
+    its connections hold, and another process could write at the same time.
+    """
+    with contextlib.suppress(sqlite3.Error):
+        if path.is_file():
+            with contextlib.closing(_sqlite(path)) as connection:
+                if connection.execute("PRAGMA application_id").fetchone()[0] == APPLICATION:
+                    return connection.execute("PRAGMA user_version").fetchone()[0]
     return None
+
+
+def _sqlite(path, options=""):
+    """A connection to a file that is there; nothing in it is run."""
+    connection = sqlite3.connect(
+        f"{path.absolute().as_uri()}?mode=rw{options}", uri=True, timeout=LOCK_SECONDS,
+        isolation_level=None, check_same_thread=False)
+    connection.execute("PRAGMA trusted_schema = OFF")
+    return connection
 
 
 def _migrate(path):
@@ -1029,8 +990,7 @@ def _migrate(path):
     folder = OutputFolder(path)
     folder.lock()
     try:
-        with errors(path / FILE), contextlib.closing(
-                sqlite3.connect(str(path / FILE), timeout=LOCK_SECONDS)) as connection:
+        with errors(path / FILE), contextlib.closing(_sqlite(path / FILE)) as connection:
             for pragma in PRAGMAS:
                 connection.execute(pragma)
             if connection.execute("PRAGMA user_version").fetchone()[0] == 2:
@@ -1124,18 +1084,13 @@ def _columns(connection, table, *columns):
 
 
 def _read_embeddings(connection, last=2 ** 63 - 1, scale=np.asarray):
-    """The embeddings of all faces that have one.
+    """The embeddings of all faces that have one, up to the id `last`.
 
     Args:
-        connection: of the file.
-        last: the highest id.
         scale: what is done to some embeddings at once, such as unit_vectors.
 
     Returns:
         (ids, embeddings): int64 [n], ascending, and float32 [n, 128].
-
-    Raises:
-        sqlite3.DatabaseError: one is damaged.
     """
     most, = connection.execute("SELECT count(*) FROM faces").fetchone()
     ids, embeddings, count = np.empty(most, np.int64), np.empty(
@@ -1186,13 +1141,10 @@ def clean_name(text):
 
 
 def encoder_id(metadata):
-    """A text that is equal for equal encoders: of one run, and of one state of its weights.
+    """A text that is equal for equal encoders, by encoder.json: one run, one state of its weights.
 
     Settings count where they shape the codes and differ from the released value. Others, and how a
     data set is named, do not: `data` is a digest of the data.
-
-    Args:
-        metadata: an encoder.json.
     """
     released = Config().to_dict()
     shaping = set(setting_names(Config, "run", "sample")) - {"dataset_flag", "recipe"}
@@ -1230,18 +1182,13 @@ def check_encoder(path, info):
 
 
 def open_encoder(path, info):
-    """The encoder of a gallery, by its path and what INFO says of it.
-
-    Raises:
-        UserError: it is damaged, or not that one any more.
-    """
+    """A gallery's encoder, by its path and INFO. UserError: it is damaged, or not that one now."""
     check_encoder(path, info)
-    folder = path / info["encoder"]
-    encoder = Encoder.open(folder)
+    encoder = Encoder.open(path / info["encoder"])
     if (encoder.metadata["num_bits"] != info["num_bits"]
             or encoder_id(encoder.metadata) != info["encoder_id"]):
         encoder.close()
-        raise _damaged(folder, "it is not the encoder of this gallery")
+        raise _damaged(path / info["encoder"], "it is not the encoder of this gallery")
     return encoder
 
 

@@ -67,32 +67,27 @@ def table(gallery, judge, result):  # noqa: ARG001  as found_text
     answer = result.answer
     cosines = answer.nearest.cosines
     rows = [("rank", "person", "cosine", "distance", "id", "file")]
-    for rank, (face, bits) in enumerate(
-            zip(found_faces(gallery, answer), answer.nearest.bits), 1):
+    for rank, face, bits in found_faces(gallery, answer):
         cosine = "" if cosines is None else number_text(cosines[rank - 1])
         rows.append((str(rank), one_line(face.name or "-", 40), cosine, str(bits), str(face.id),
                      one_line(face.place, 200)))
     if cosines is None:
         rows = [row[:2] + row[3:] for row in rows]
-    widths = [max(len(row[column]) for row in rows) for column in range(len(rows[0]) - 1)]
     lines = [title(result), "  " + verdict_line(answer.verdict)]
     if result.same:
         lines.append("  " + same_line(result))
     if len(rows) == 1:
         return "\n".join(lines + ["  no face within the radius"])
-    for rank, name, *numbers, place in rows:
-        cells = [rank.rjust(widths[0]), name.ljust(widths[1])] + [
-            text.rjust(width) for text, width in zip(numbers, widths[2:])]
-        lines.append(f"  {'  '.join(cells)}  {place}")
-    if answer.more_ties:
-        lines.append(f"  {answer.more_ties} more at distance {answer.distances[-1]}")
+    lines += ["  " + line for line in _aligned(rows, left=1)]
+    if answer.nearest.more_ties:
+        lines.append(f"  {answer.nearest.more_ties} more at distance {answer.nearest.bits[-1]}")
     return "\n".join(lines)
 
 
 def found_text(gallery, judge, result):
     """On which photographs of the gallery a face was found, as text for people."""
     answer, shown = result.answer, {}
-    for face, distance in zip(found_faces(gallery, answer), answer.distances):
+    for (_, face, _), distance in zip(found_faces(gallery, answer), answer.nearest.distances):
         shown.setdefault(face.photograph, (distance, face))
     perhaps = judge.comparison.perhaps()
     tiers = [[item for item in shown.values() if low < item[0] <= high] for low, high in (
@@ -111,12 +106,13 @@ def found_text(gallery, judge, result):
 
 
 def found_faces(gallery, answer):
-    """The store.Faces of an Answer. Raises KeyError if one was removed since."""
-    return gallery.faces(gallery.ids[answer.rows])
+    """[(rank, store.Face, bits)] of an Answer. Raises KeyError if a face was removed since."""
+    return [(rank, face, int(bits)) for rank, (face, bits) in enumerate(
+        zip(gallery.faces(gallery.ids[answer.nearest.rows]), answer.nearest.bits), 1)]
 
 
 def engine_line(gallery, index):
-    """Which engine compares codes, and how well it finds what an exact search finds."""
+    """Which engine compares codes, and its recall."""
     recall = "exact" if index.exact else f"recall {index.recall:.4f} on a sample of {SAMPLE}"
     return (f"{len(gallery)} faces, codes of {gallery.num_bits} bits; engine {index.name}, "
             f"{recall}")
@@ -132,13 +128,7 @@ def decision_line(gallery, judge, index):
 
 
 def gallery_text(gallery, judge, index):
-    """What a gallery is, and the curve behind its threshold.
-
-    Args:
-        gallery: gallery.store.Gallery.
-        judge: Judge.
-        index: gallery.engines.Index, or None of an empty gallery.
-    """
+    """What a gallery is, and the curve behind its threshold; the index of an empty one is None."""
     info = gallery.info
     crop = (info["crop"] or {}).get("method", "none")
     empty = gallery.count("photographs", "reason != ''")
@@ -195,19 +185,19 @@ def _public_threshold_text(gallery, judge):
                      f"{percent(named.low)} to {percent(named.high)}", percent(more.rate),
                      percent(found[0]), percent(found[-1])
                      + "  <- threshold" * (distance == judge.threshold)))
-    widths = [max(len(row[column]) for row in rows) for column in range(len(head) - 1)]
-    return "\n".join([f"strangers: {comparison.source()}"] + ["  ".join(
-        [text.rjust(width) for text, width in zip(row, widths)] + [row[-1]]) for row in rows])
+    return "\n".join([f"strangers: {comparison.source()}"] + _aligned(rows))
+
+
+def _aligned(rows, left=None):
+    """Rows of texts as lines: columns to the right, but the column `left`, and the last."""
+    widths = [max(map(len, column)) for column in zip(*rows)][:-1]
+    return ["  ".join([text.ljust(width) if column == left else text.rjust(width)
+                       for column, (text, width) in enumerate(zip(row, widths))] + [row[-1]])
+            for row in rows]
 
 
 def groups_text(gallery, groups, suggestions):
-    """People, groups of faces without a name, and which may be one person, for people.
-
-    Args:
-        gallery: gallery.store.Gallery.
-        groups: gallery.groups.Groups.
-        suggestions: gallery.groups.Suggestions.
-    """
+    """gallery.groups' Groups and Suggestions, for people."""
     lines = []
     for group in groups:
         examples = " ".join(map(str, gallery.ids[group.rows[:EXAMPLES]]))
@@ -245,14 +235,7 @@ def groups_json(gallery, groups, suggestions):
 
 
 def to_json(gallery, judge, results, unread):
-    """All results as a JSON text.
-
-    Args:
-        gallery: gallery.store.Gallery.
-        judge: the Judge that gave them.
-        results: list of Results.
-        unread: list of (photograph, reason) without a face.
-    """
+    """All Results of a Judge as a JSON text; `unread` are (photograph, reason) without a face."""
     value = dict(
         gallery=str(gallery.path), num_bits=gallery.num_bits, faces=len(gallery),
         caution=judge.caution(), decided_by=judge.comparison.name,
@@ -268,12 +251,11 @@ def answer_dict(gallery, answer):
     """An Answer as plain values. Raises KeyError if one of its faces was removed since."""
     cosines = answer.nearest.cosines
     return dict(
-        verdict=answer.verdict.to_dict(), more_ties=answer.more_ties,
+        verdict=answer.verdict.to_dict(), more_ties=answer.nearest.more_ties,
         neighbours=[dict(rank=rank, id=face.id, person=face.name, file=face.photograph,
-                         place=face.place, box=list(face.box), distance=int(bits),
+                         place=face.place, box=list(face.box), distance=bits,
                          cosine=None if cosines is None else round(float(cosines[rank - 1]), 4))
-                    for rank, (face, bits) in enumerate(
-                        zip(found_faces(gallery, answer), answer.nearest.bits), 1)])
+                    for rank, face, bits in found_faces(gallery, answer)])
 
 
 def to_csv(gallery, results):

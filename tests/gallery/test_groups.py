@@ -38,7 +38,7 @@ def add_faces(path, angles, photographs=None, person=None):
     """
     with Writer(path) as writer:
         ids = []
-        known = {file.path: file.id for file in writer.photographs()}
+        known = {file.path: file.id for file in writer.read_photographs()}
         for number, angle in enumerate(angles):
             count = len(known)
             name = photographs[number] if photographs else f"/photographs/{count}.jpg"
@@ -157,7 +157,7 @@ def test_a_rejected_person_is_remembered_without_faces(path):
     people.name_group(path, number(path, a), "Ann")
     people.reject(path, [a])
     with Writer(path) as writer:
-        writer.remove_photographs([writer.photographs()[1].id])
+        writer.remove_photographs([writer.read_photographs()[1].id])
         writer.commit()
     assert found(path) == ({}, [{a}])
     with Gallery.open(path) as gallery:

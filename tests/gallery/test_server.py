@@ -571,7 +571,7 @@ def test_a_face_is_named_while_another_process_adds_photographs(tmp_path):
         with other_process(WRITING, tmp_path / "g") as release, ThreadPoolExecutor(1) as pool:
             named = pool.submit(name)
             time.sleep(0.5)
-            assert not named.done()
+            assert not named.done(), named.result()
             release()
             assert named.result(60)[0] == 200
         assert "Eve" in client.ask("/api/people")[2]["names"]
