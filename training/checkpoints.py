@@ -1,7 +1,6 @@
 """Checkpoints of a training session, written while the next epoch runs."""
 
-import contextlib
-import threading
+from concurrent.futures import ThreadPoolExecutor
 
 import numpy as np
 
@@ -35,7 +34,7 @@ class CheckpointWriter:
                 prefix=self._prefix, tensor_names=[variable.op.name for variable in variables],
                 shape_and_slices=[""] * len(variables), tensors=self._inputs)
         self._writing = make_session(writing)
-        self._thread = self._error = None
+        self._thread, self._snapshot = ThreadPoolExecutor(1), None
 
     def start(self, finish):
         """Takes a snapshot and returns; `finish(write)` then runs in the thread.
@@ -47,37 +46,25 @@ class CheckpointWriter:
             UserError: the previous snapshot could not be written.
         """
         self.wait()
-        snapshot = self._session.run(self._values)
-        self._thread = threading.Thread(target=self._run, args=(finish, snapshot))
-        self._thread.start()
+        values = self._session.run(self._values)
+        self._snapshot = self._thread.submit(finish, lambda prefix: self._write(prefix, values))
 
     def wait(self):
         """Waits until the snapshot is written. Raises UserError if it cannot be."""
-        if self._thread is not None:
-            self._thread.join()
-            self._thread = None
-        error, self._error = self._error, None
-        if error is not None:
-            raise error
+        snapshot, self._snapshot = self._snapshot, None
+        if snapshot is not None:
+            snapshot.result()
 
     def close(self):
         """Ends the thread; drops an error that nobody has waited for."""
-        with contextlib.suppress(Exception):
-            self.wait()
+        self._thread.shutdown()
         self._writing.close()
 
-    def _run(self, finish, snapshot):
-        def write(prefix):
-            feed = dict(zip(self._inputs, snapshot))
-            feed[self._prefix] = prefix
-            try:
-                self._writing.run(self._save, feed)
-            except tf.errors.OpError as error:
-                raise Failed(f"{prefix} cannot be written: {error_reason(error)}")
+    def _write(self, prefix, values):
         try:
-            finish(write)
-        except Exception as error:  # handed to the thread that waits
-            self._error = error
+            self._writing.run(self._save, {self._prefix: prefix, **dict(zip(self._inputs, values))})
+        except tf.errors.OpError as error:
+            raise Failed(f"{prefix} cannot be written: {error_reason(error)}")
 
 
 def restore(saver, session, folder, pointer):
