@@ -62,8 +62,6 @@ class OutputFolder:
         Raises:
             UserError: it holds anything else, is in use, or cannot be written.
         """
-        if kind not in KINDS or kind == "run":
-            raise ValueError(f"no such kind of output: {kind!r}")
         folder = cls(path)
         if kind != "encoder":  # a gallery has one of its own
             refuse_inside_output(path)

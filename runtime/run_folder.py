@@ -24,7 +24,6 @@ import re
 import shutil
 import stat
 import sys
-import threading
 from pathlib import Path
 
 from runtime import files, provenance
@@ -65,7 +64,6 @@ class RunFolder(OutputFolder):
         super().__init__(path)
         self.history = History(self.path / "history.csv")
         self._entries = None  # of the provenance, since `begin`
-        self._saving = threading.Lock()
 
     # Making and finding
 
@@ -347,9 +345,9 @@ class RunFolder(OutputFolder):
 
         A process killed at any moment, or a power cut, leaves the old `last` and `best` or the new
         ones: a checkpoint is several files and counts once the index, renamed, names it. May run in
-        another thread than the one that writes history and provenance; two calls wait for one
-        another. Whoever restores a checkpoint in this process must wait for the thread first: the
-        checkpoints that nothing stands for any more are removed at the end.
+        another thread than the one that writes history and provenance, one call at a time. Whoever
+        restores a checkpoint in this process must wait for the thread first: the checkpoints that
+        nothing stands for any more are removed at the end.
 
         Args:
             name: the checkpoint's own name, unlike that of the one `last` stands for.
@@ -357,24 +355,21 @@ class RunFolder(OutputFolder):
             state: JSON value kept with it (see STATE).
             best: whether `best` shall stand for it too.
         """
-        if not CHECKPOINT.match(name):
-            raise ValueError(f"{name!r} cannot name a checkpoint")
         folder = self.make_subfolder("checkpoints")
-        with self._saving:
-            try:
-                with writing(folder / name):
-                    save(str(folder / name))
-                    for part in folder.glob(name + ".*"):
-                        files.flush(part)  # TensorFlow does not
-                    files.flush(folder)
-                index = self._checkpoint_index()
-                index["last"] = {"checkpoint": name, "state": state}
-                if best:
-                    index["best"] = index["last"]
-                self.write_json("checkpoints/index.json", index)
-            finally:
-                with contextlib.suppress(UserError):  # one in the index was raised above
-                    self._remove_other_checkpoints(self._checkpoint_index())
+        try:
+            with writing(folder / name):
+                save(str(folder / name))
+                for part in folder.glob(name + ".*"):
+                    files.flush(part)  # TensorFlow does not
+                files.flush(folder)
+            index = self._checkpoint_index()
+            index["last"] = {"checkpoint": name, "state": state}
+            if best:
+                index["best"] = index["last"]
+            self.write_json("checkpoints/index.json", index)
+        finally:
+            with contextlib.suppress(UserError):  # one in the index was raised above
+                self._remove_other_checkpoints(self._checkpoint_index())
 
     def checkpoint(self, which):
         """(path prefix, state) of `best` or `last`. Raises UserError if there is none yet."""

@@ -84,8 +84,7 @@ def checked_value(field, value):
     if value is None and field.default is None:
         return None
     if isinstance(value, int) and abs(value) >= MOST:  # also what no float can hold
-        shown = value if abs(value) < 10 ** 60 else "10^60..."
-        raise UserError(f"{field.name} is {shown}; it must be a number{_range(field)}")
+        raise UserError(f"{field.name} is {value!r:.60}; it must be a number{_range(field)}")
     if types == (float,) and isinstance(value, int) and not isinstance(value, bool):
         value = float(value)
     if not isinstance(value, types) or (isinstance(value, bool) and bool not in types):
