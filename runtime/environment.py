@@ -10,8 +10,8 @@ import signal
 import sys
 
 COMMANDS = ("main.py", "evaluate.py", "reproduce.py", "prepare.py", "describe.py", "search.py")
-PACKAGES = ("numpy", "scipy", "PIL", "matplotlib", "tqdm", "imagehash", "filelock", "jinja2",
-            "pi_heif", "faiss", "tornado")
+PACKAGES = ("numpy", "scipy", "PIL", "matplotlib", "tqdm", "imagehash", "jinja2", "pi_heif",
+            "faiss", "tornado")
 
 _missing = [name for name in PACKAGES if importlib.util.find_spec(name) is None]
 if sys.version_info < (3, 7):

@@ -7,13 +7,13 @@ and never sees a half-written file.
 
 import contextlib
 import csv
+import fcntl
 import io
 import json
 import os
 import weakref
 from pathlib import Path
 
-import filelock
 import numpy as np
 
 from runtime import files
@@ -26,8 +26,6 @@ VERSION = 1
 # What a folder can hold. One kind is never written into a folder of another.
 KINDS = ("run", "evaluation", "comparison", "grid", "logs", "encoder", "gallery")
 CLOSED_KINDS = ("run", "encoder", "gallery")  # nothing else of ours is made inside these
-
-_others = []  # locks of the process that this one was forked from
 
 
 class OutputFolder:
@@ -146,20 +144,21 @@ class OutputFolder:
             before = os.stat(self.path)
             if os.path.lexists(path) and not is_empty_file(path):
                 raise UserError(f"{path} is not a lock of this program; move it away")
-            # Not bound to a thread: one may write to the folder, and another release it.
-            lock = filelock.FileLock(path, timeout=0, thread_local=False)
+            descriptor = os.open(path, os.O_RDWR | os.O_CREAT, 0o644)
+            # Closing it releases the lock; a process that is forked from this one has its own.
+            release = weakref.finalize(self, os.close, descriptor)
             try:
-                lock.acquire()
-            except filelock.Timeout:
-                raise UserError(f"{self} is in use by another process; wait for it or stop it")
-            except NotImplementedError:
-                raise UserError(f"{self} lies on a file system without locks; name another")
+                fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            except OSError as error:
+                release()
+                if isinstance(error, BlockingIOError):
+                    raise UserError(f"{self} is in use by another process; wait for it or stop it")
+                raise UserError(f"{self} lies on a file system without locks ({error.strerror}); "
+                                "name another")
             if not os.path.isdir(self.path) or not os.path.samestat(before, os.stat(self.path)):
-                lock.release()
+                release()
                 raise UserError(f"{self} was replaced by another process this moment")
-        # When this object goes, and at the process's end before Python takes itself apart: the
-        # lock's own destructor would then complain on standard error.
-        self._lock = weakref.finalize(self, _release, lock, os.getpid())
+        self._lock = release
         if self.kind() is not None:
             files.remove_temporaries(self.path)
 
@@ -258,14 +257,6 @@ def refuse_inside_output(path):
         if kind in CLOSED_KINDS:
             raise UserError(f"{path} lies in {place}, which holds a {kind}; name a folder "
                             f"elsewhere")
-
-
-def _release(lock, process):
-    """Releases a lock, unless in a process that was forked from the one that holds it."""
-    if os.getpid() == process:
-        lock.release()
-    else:
-        _others.append(lock)  # for its destructor would release it
 
 
 def _check_marker(value):
