@@ -25,11 +25,11 @@ def die(*_, **__):
 def prepare(moment, index):
     """Replaces what this worker does at the moment of its death."""
     from methods.network import NetworkMethod
-    from training.distributed import session
+    from training.distributed import coordination
     from training.distributed.coordination import JointTrainer, Workers
 
     if moment == "nobody":
-        session.LOOK_SECONDS = 0.0  # at every call
+        coordination.LOOK_SECONDS = 0.0  # at every call
         encode = NetworkMethod._encode
 
         def encode_late(*arguments):
