@@ -10,7 +10,7 @@ from typing import Callable, NamedTuple
 
 import numpy as np
 
-from runtime.tensorflow import tf
+from runtime.tensorflow import global_avg_pool, tf
 
 # Output channels of the 3x3 convolutions of each group, which 2x2 max-pooling ends.
 GROUPS = ((64, 64), (128, 128), (256, 256, 256), (512, 512, 512))
@@ -176,9 +176,9 @@ def dcbh_features(images, batch_norm, settings):
         groups.append(tf.cast(features, tf.float32))
     # The paper's figure draws the second pooling on the last convolution before max-pooling;
     # the release takes it after (docs/reproduction.md, deviation l: as released).
-    pooled = [tf.reduce_mean(groups[3], axis=[1, 2], name="pool_group4")]
+    pooled = [global_avg_pool(groups[3], name="pool_group4")]
     if settings.multi_scale:
-        pooled.append(tf.reduce_mean(groups[2], axis=[1, 2], name="pool_group3"))
+        pooled.append(global_avg_pool(groups[2], name="pool_group3"))
     return groups, tf.concat(pooled, axis=1)  # [B, 512 + 256]
 
 

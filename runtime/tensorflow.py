@@ -87,6 +87,23 @@ def start_tensorflow():
     _tensorflow()
 
 
+def global_avg_pool(features, name):
+    """Mean over rows and columns, by tflearn as released: [B, height, width, C] -> [B, C].
+
+    tflearn 0.5 does not import under TensorFlow 2, where the same mean is taken directly.
+    """
+    _tensorflow()
+    # Importing tflearn makes a variable, which must not be one of the network's graph.
+    with warnings.catch_warnings(), _without_stderr(), tf.Graph().as_default():
+        warnings.simplefilter("ignore")
+        try:
+            from tflearn.layers.conv import global_avg_pool as released
+        except ImportError:
+            def released(features, name):
+                return tf.reduce_mean(features, axis=[1, 2], name=name)
+    return released(features, name=name)
+
+
 def check_compute_dtype(compute_dtype):
     """A line on why bfloat16 will not be faster here, or None.
 

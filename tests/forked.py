@@ -85,10 +85,11 @@ def _import_everything():
     for name in ("main", "evaluate", "reproduce", "prepare", "describe", "search"):
         __import__(name)
     from reports import page, tables
-    from runtime.tensorflow import tf
+    from runtime.tensorflow import global_avg_pool, tf
 
     page.embedded = tables.embedded = lambda *_: []
-    tf.Graph()  # imports TensorFlow
+    with tf.Graph().as_default():  # under TensorFlow 1, imports tflearn
+        global_avg_pool(tf.zeros([1, 1, 1, 1]), "warm_up")
 
 
 def _serve():

@@ -88,7 +88,7 @@ def test_tensorflow_is_imported_once():
         for node in ast.walk(tree):
             names = ([alias.name for alias in node.names] if isinstance(node, ast.Import)
                      else [node.module] if isinstance(node, ast.ImportFrom) else [])
-            if any(name.split(".")[0] == "tensorflow" for name in names):
+            if any(name.split(".")[0] in ("tensorflow", "tflearn") for name in names):
                 assert str(path) == "runtime/tensorflow.py"
 
 
