@@ -9,7 +9,6 @@ package's own code is not imported: it needs `imghdr`, which Python 3.13 no long
 import functools
 import hashlib
 import importlib.util
-import threading
 from pathlib import Path
 from typing import NamedTuple, Optional
 
@@ -43,6 +42,8 @@ BORDER = 0.15
 NETWORKS = ("pnet.onnx", "rnet.onnx", "onet.onnx")
 OUTPUTS = (("conv2d_4", "softmax"), ("dense_2", "softmax_1"), ("dense_5", "dense_6", "softmax_2"))
 CELL, STRIDE = 12, 2  # the first network's field of view and step, in pixels
+AT_ONCE = 8  # candidates that the second and third network take at once: these fit into a cache
+COMPARED = 128  # boxes that `suppress` compares with each other at once
 
 
 class Face(NamedTuple):
@@ -120,7 +121,7 @@ class Rejected(NamedTuple):
 
 
 class FaceDetector:
-    """The three networks. One object serves several threads: each has networks of its own.
+    """The three networks. One object serves several threads: no two use the same copy at once.
 
     Raises:
         UserError: OpenCV or the networks are not installed.
@@ -128,7 +129,7 @@ class FaceDetector:
 
     def __init__(self):
         self._files = network_files()
-        self._of_thread = threading.local()
+        self._idle = {}  # (stage, level) -> copies of the network that no thread uses now
 
     def detect(self, image):
         """The faces of a photograph, whichever of its four sides is up.
@@ -207,16 +208,31 @@ class FaceDetector:
                  for box, five in zip(boxes, points)]
         return [face for face in faces if face.is_plausible()]
 
-    def _run(self, stage, batch):
-        """One network's outputs for float32 [n, width, height, 3]: it wants x before y."""
-        if not hasattr(self._of_thread, "networks"):
-            import cv2
-            self._of_thread.networks = [cv2.dnn.readNetFromONNX(str(path)) for path in self._files]
-            for network in self._of_thread.networks:
-                network.enableFusion(False)  # the same faces, a tenth faster
-        network = self._of_thread.networks[stage]
+    def _run(self, stage, batch, level=0):
+        """One network's outputs for float32 [n, width, height, 3]: it wants x before y.
+
+        Args:
+            stage: 0, 1 or 2.
+            batch: see above.
+            level: of the pyramid. A copy of the network whose input keeps its shape takes less
+                time, so each level has its own, and so have whole batches and the rest.
+        """
+        if len(batch) > AT_ONCE:
+            parts = [self._run(stage, batch[start:start + AT_ONCE], int(
+                start + AT_ONCE <= len(batch))) for start in range(0, len(batch), AT_ONCE)]
+            return [np.concatenate(output) for output in zip(*parts)]
+        import cv2
+
+        idle = self._idle.setdefault((stage, level), [])
+        try:
+            network = idle.pop()
+        except IndexError:
+            network = cv2.dnn.readNetFromONNX(str(self._files[stage]))
+            network.enableFusion(False)  # the same faces, a tenth faster
         network.setInput(batch)
-        return network.forward(OUTPUTS[stage])
+        outputs = network.forward(OUTPUTS[stage])
+        idle.append(network)
+        return outputs
 
     def _propose(self, image):
         """The first stage: square candidates, float [n, 5] of box and score."""
@@ -229,7 +245,8 @@ class FaceDetector:
         while min(height, width) * scale >= CELL:
             level = cv2.resize(image, (int(np.ceil(width * scale)), int(np.ceil(height * scale))),
                                interpolation=cv2.INTER_AREA)
-            offsets, scores = self._run(0, _network_input(level)[None])
+            offsets, scores = self._run(0, _network_input(cv2.transpose(level))[None],
+                                        level=len(found))
             x, y = np.nonzero(scores[0, :, :, 1] >= THRESHOLDS[0])
             corner = np.stack([x, y], axis=1) * STRIDE
             level_boxes = np.hstack([corner / scale, (corner + CELL) / scale,
@@ -322,26 +339,39 @@ def suppress(boxes, limit, of_smaller=False):
     Returns:
         Their indices, best score first.
     """
-    order = np.argsort(-boxes[:, 4], kind="mergesort")
-    # Rows: left, top, right, bottom, area and index of the boxes that are still open.
-    left = np.concatenate([boxes[order, :4].T, np.zeros((1, len(boxes))), order[None]])
-    left[4] = (left[2] - left[0]) * (left[3] - left[1])
+    left = np.argsort(-boxes[:, 4], kind="mergesort")
     chosen = []
-    while left.shape[1]:
-        x, y, right, bottom, area, best = left[:, 0].tolist()
-        chosen.append(int(best))
-        left = left[:, 1:]
-        width = np.minimum(left[2], right) - np.maximum(left[0], x)
-        height = np.minimum(left[3], bottom) - np.maximum(left[1], y)
-        common = np.maximum(width, 0) * np.maximum(height, 0)
-        whole = np.minimum(left[4], area) if of_smaller else area + left[4] - common
-        left = left[:, common <= limit * whole]
-    return np.array(chosen, int)
+    while len(left):
+        block, left = left[:COMPARED], left[COMPARED:]
+        overlapping = _overlap_more(boxes[block], boxes[block], limit, of_smaller)
+        is_open, kept = np.ones(len(block), bool), []
+        for place in range(len(block)):
+            if is_open[place]:
+                kept.append(place)
+                is_open &= ~overlapping[place]
+        chosen.append(block[kept])
+        if len(left):
+            left = left[~_overlap_more(boxes[chosen[-1]], boxes[left], limit, of_smaller).any(0)]
+    return np.concatenate(chosen) if chosen else np.array([], int)
 
 
-def _network_input(image):
-    """uint8 [..., height, width, 3] -> float32 [..., width, height, 3] about -1..1."""
-    return (np.swapaxes(image, -3, -2).astype(np.float32) - 127.5) * np.float32(1 / 128)
+def _overlap_more(boxes, others, limit, of_smaller):
+    """Which boxes overlap which others by more than `suppress` allows: bool [n, others]."""
+    boxes, others = boxes.T[:4, :, None], others.T[:4, None]  # [4, n, 1], [4, 1, others]
+    areas = [(each[2] - each[0]) * (each[3] - each[1]) for each in (boxes, others)]
+    width = np.minimum(boxes[2], others[2]) - np.maximum(boxes[0], others[0])
+    height = np.minimum(boxes[3], others[3]) - np.maximum(boxes[1], others[1])
+    common = np.maximum(width, 0) * np.maximum(height, 0)
+    whole = np.minimum(*areas) if of_smaller else areas[0] + areas[1] - common
+    return common > limit * whole
+
+
+def _network_input(pixels):
+    """uint8 [...] -> float32 [...] about -1..1."""
+    values = pixels.astype(np.float32)
+    values -= 127.5
+    values *= 1 / 128
+    return values
 
 
 def _moved(boxes, offsets):
@@ -371,5 +401,6 @@ def _cut_out(image, corners, size):
             inside, square = square, np.zeros((bottom - top, right - left, 3), np.uint8)
             square[max(-top, 0):max(-top, 0) + inside.shape[0],
                    max(-left, 0):max(-left, 0) + inside.shape[1]] = inside
-        batch[place] = cv2.resize(square, (size, size), interpolation=cv2.INTER_AREA)
+        cv2.transpose(cv2.resize(square, (size, size), interpolation=cv2.INTER_AREA),
+                      batch[place])
     return _network_input(batch)

@@ -43,8 +43,8 @@ PADDING = 0.25
 # FaceScrub's boxes. For faces in which the detector finds none.
 LANDMARKS_IN_BOX = ((0.31, 0.37), (0.68, 0.37), (0.49, 0.60), (0.33, 0.76), (0.67, 0.76))
 
-BATCH = 16  # faces that the network takes at once
-PHOTOGRAPHS_AT_ONCE = 32  # bounds the memory that their faces take, 68 kB each
+BATCH = 32  # faces that the network takes at once
+PHOTOGRAPHS_AT_ONCE = 64  # bounds the memory that their faces take, 68 kB each
 
 
 class FaceEmbedder:

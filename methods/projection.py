@@ -103,7 +103,9 @@ def fit_itq(images, num_bits, seed):
         np.random.RandomState(seed).standard_normal((num_bits, num_bits)))[0]
     for _ in range(ITQ_ITERATIONS):
         bits = np.where(components.dot(rotation) >= 0, 1.0, -1.0)
-        left, _, right = np.linalg.svd(bits.T.dot(components))
+        # numpy's divide and conquer is slower at this size: its threads wait for each other, on
+        # busy cores for seconds in all.
+        left, _, right = scipy.linalg.svd(bits.T.dot(components), lapack_driver="gesvd")
         rotation = left.dot(right).T
     return Projection(principal.mean, principal.columns.dot(rotation))
 

@@ -1,6 +1,7 @@
 """The detector, alignment and cropping, on faces of ORL in larger pictures."""
 
 import json
+from concurrent.futures import ThreadPoolExecutor
 
 import numpy as np
 import pytest
@@ -83,6 +84,36 @@ def test_suppression_by_hand():
     assert detection.suppress(boxes, 0.5).tolist() == [1, 2, 3]
     assert detection.suppress(boxes, 0.5, of_smaller=True).tolist() == [1, 3]
     assert detection.suppress(boxes[:0], 0.5).tolist() == []
+
+
+@pytest.mark.parametrize("of_smaller", [False, True])
+def test_suppression_of_many_boxes_one_by_one(of_smaller):
+    rng = np.random.RandomState(0)
+    corners = rng.randint(0, 60, (700, 2))
+    boxes = np.column_stack([corners, corners + rng.randint(1, 30, (700, 2)),
+                             rng.randint(0, 50, 700) / 50])
+    open_boxes, expected = sorted(range(700), key=lambda box: -boxes[box, 4]), []
+    while open_boxes:
+        best = open_boxes.pop(0)
+        expected.append(best)
+        left, top, right, bottom, _ = boxes[best]
+        for other in list(open_boxes):
+            x, y, end, low, _ = boxes[other]
+            common = max(min(right, end) - max(left, x), 0) * max(
+                min(bottom, low) - max(top, y), 0)
+            areas = (right - left) * (bottom - top), (end - x) * (low - y)
+            whole = min(areas) if of_smaller else sum(areas) - common
+            if common > 0.4 * whole:
+                open_boxes.remove(other)
+    assert detection.suppress(boxes, 0.4, of_smaller=of_smaller).tolist() == expected
+
+
+def test_threads_share_a_detector(detector):
+    pictures = [np.asarray(scene([(orl_face(1 + index, 1), place) for index, place in enumerate(
+        PLACES[:count])], (960, 350 + 50 * count))) for count in range(1, 7)]
+    alone = [detection.FaceDetector().detect(picture) for picture in pictures]
+    with ThreadPoolExecutor(4) as pool:
+        assert list(pool.map(detector.detect, 3 * pictures)) == 3 * alone
 
 
 def test_missing_packages_are_named(monkeypatch):
