@@ -34,7 +34,7 @@ BYTEARRAY8 = b"\x96"  # of protocol 5, which Python 3.7 does not know
 TEXT_LINES = pickle.STRING + pickle.UNICODE  # opcodes whose line may be as long as the file
 # Opcodes of pickle._Unpickler that are safe as they are; _ArrayUnpickler changes others.
 OPCODES = (b"NIJKMGLF" + b"\x88\x89\x8a" + b"STUVXBC" + b"\x8c\x8d\x8e"  # values
-           + b"()]lt" + b"\x85\x86\x87" + b"ae"  # tuples and lists
+           + b"()]lt" + b"\x85\x86\x87" + b"ae"  # tuples and lists; only lists can be added to
            + b"pqrghj" + b"\x94"  # the memo
            + b"c" + b"\x93" + b".")  # names, and the end
 
@@ -185,13 +185,6 @@ class _ArrayUnpickler(pickle._Unpickler):
             raise Refused("it sets the state of what has none (a hostile file?)")
         self.stack[-1].set_state(*state)
 
-    def append_to_list(self):
-        """APPEND and APPENDS, to lists alone."""
-        items = [self.stack.pop()] if self.opcode == pickle.APPEND[0] else self.pop_mark()
-        if type(self.stack[-1]) is not list:
-            raise Refused("it appends to what is not a list (a hostile file?)")
-        self.stack[-1].extend(items)
-
 
 _FUNCTIONS_OF_OPCODES = {code: pickle._Unpickler.dispatch[code] for code in OPCODES}
 _FUNCTIONS_OF_OPCODES.update({
@@ -200,8 +193,6 @@ _FUNCTIONS_OF_OPCODES.update({
     BYTEARRAY8[0]: pickle._Unpickler.load_binbytes8,  # 3.8 and later allocate what is claimed
     pickle.REDUCE[0]: _ArrayUnpickler.call,
     pickle.BUILD[0]: _ArrayUnpickler.set_state,
-    pickle.APPEND[0]: _ArrayUnpickler.append_to_list,
-    pickle.APPENDS[0]: _ArrayUnpickler.append_to_list,
 })
 
 
