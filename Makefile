@@ -75,6 +75,9 @@ run: $(VENV)/installed
 prepare describe evaluate reproduce search: $(VENV)/installed
 	$(PYTHON) $@.py $(ARGS)
 
+# Modules are compiled once, not in each of the many processes that tests start.
+test test-method: export PYTHONDONTWRITEBYTECODE :=
+
 test: $(VENV)/installed-dev
 	$(PYTHON) -m pytest -n auto --dist loadfile $(ARGS)
 

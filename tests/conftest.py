@@ -14,6 +14,29 @@ import pytest
 
 ROOT = Path(__file__).resolve().parent.parent
 sys.path.insert(0, str(ROOT))  # so that `pytest` alone works
+# Where networks are trained or many processes started: files that take longest for their number of
+# tests.
+LONG = ("tests/commands/", "tests/experiments/", "tests/methods/", "tests/test_golden.py",
+        "tests/test_model.py", "tests/test_published_losses.py", "tests/training/")
+
+
+@pytest.hookimpl(optionalhook=True)
+def pytest_xdist_make_scheduler(config, log):
+    """Whole files to each process, long ones first.
+
+    xdist begins with the files of most tests. The last ones would be those of two or three tests
+    that each take half a minute, and one process would wait for the other.
+    """
+    from xdist.scheduler import LoadFileScheduling
+
+    class LongFirst(LoadFileScheduling):
+        def _assign_work_unit(self, node):
+            chosen = next((file for file in self.workqueue if file.startswith(LONG)),
+                          next(iter(self.workqueue)))
+            self.workqueue.move_to_end(chosen, last=False)
+            super()._assign_work_unit(node)
+
+    return LongFirst(config, log)
 
 
 def command(script, *arguments):

@@ -10,7 +10,7 @@ from methods.table import METHODS, resolve
 from model import HASH_LAYERS
 from published_losses.table import LOSSES
 from runtime.tensorflow import make_session, tf
-from training.graph import build_step_graph
+from training.graph import build_inference_graph, build_step_graph
 
 # Batch sizes are odd and unlike every other dimension, so that a swapped axis cannot pass.
 BATCH = 7
@@ -154,23 +154,23 @@ def test_every_method_that_trains_has_a_backbone():
 def test_hash_layers_are_chosen_by_name():
     scopes = {}
     for name in HASH_LAYERS:
-        graph = build_step_graph(Config(num_bits=4, hash_layer=name), 3)
+        graph = build_inference_graph(Config(num_bits=4, hash_layer=name))
         with graph.graph.as_default():
             scopes[name] = {v.op.name.split("/")[1] for v in tf.trainable_variables()}
-        assert graph.network.hash_activations.shape.as_list() == [None, 4]
+        assert graph.inference.hash_activations.shape.as_list() == [None, 4]
     assert scopes["divide_and_encode"] - scopes["block"] == {"divide_and_encode"}
     assert scopes["dense"] - scopes["block"] == {"dense_hashing"}
 
 
 def test_single_scale_pools_group_4_alone():
-    graph = build_step_graph(Config(num_bits=4, multi_scale=False), 3)
-    feature = graph.network.multi_scale_feature
+    graph, network, _ = build_inference_graph(Config(num_bits=4, multi_scale=False))
+    feature = network.multi_scale_feature
     assert feature.shape.as_list() == [None, 512]
     rng = np.random.RandomState(0)
-    with make_session(graph.graph) as session:
-        session.run(graph.initialize)
-        group, feature = session.run((graph.network.groups[3], feature), {
-            graph.images: rng.standard_normal((BATCH, 32, 32, 3))})
+    with graph.as_default(), make_session(graph) as session:
+        session.run(tf.global_variables_initializer())
+        group, feature = session.run((network.groups[3], feature), {
+            network.images: rng.standard_normal((BATCH, 32, 32, 3))})
     np.testing.assert_allclose(feature, group.mean((1, 2)), rtol=1e-5, atol=1e-6)
 
 
@@ -262,12 +262,19 @@ def test_batch_norm_statistics_against_numpy():
 
 
 def test_initial_weights_depend_on_the_seed_and_differ_between_layers():
-    def kernels(seed):
-        graph = build_step_graph(Config(num_bits=4, seed=seed), 3)
-        with graph.graph.as_default(), make_session(graph.graph) as session:
-            session.run(graph.initialize)
+    def kernels(graph):
+        with graph.as_default(), make_session(graph) as session:
+            session.run(tf.global_variables_initializer())
             return session.run({v.op.name: v for v in model.weight_kernels()})
-    first, again, other = kernels(1), kernels(1), kernels(2)
+
+    def network_alone(seed):
+        with tf.Graph().as_default() as graph:
+            tf.set_random_seed(seed)
+            images = tf.placeholder(tf.float32, [None, 32, 32, 3])
+            build_dcbh(images, num_bits=4, num_classes=3, training=True)
+        return graph
+    first = kernels(build_step_graph(Config(num_bits=4, seed=1), 3).graph)
+    again, other = kernels(network_alone(1)), kernels(network_alone(2))
     name, twin = "dcbh/group3/conv2/kernel", "dcbh/group3/conv3/kernel"
     assert np.array_equal(first[name], again[name])
     assert not np.array_equal(first[name], other[name])
