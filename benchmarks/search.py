@@ -91,11 +91,10 @@ def measure_engines(sizes, num_bits, names):
             found = index.search(queries[:200], SAMPLE_TOP).distances
             exact = found if exact is None else exact
             recall = np.mean(found <= exact[:, -1:])
-            print("%4d %-8s %10d %8.1f %11.0f %21.0f %8.0f  %.4f%s" % (
-                (num_bits, name, size, built, memory)
-                + rates(index, queries, time.process_time) + (recall, "  (%d of %d lists)" % (
-                    index.probes, len(index.centers)) if name == "ivf" else "")),
-                flush=True)
+            alone, at_once = rates(index, queries, time.process_time)
+            lists = f"  ({index.probes} of {len(index.centers)} lists)" if name == "ivf" else ""
+            print(f"{num_bits:4} {name:8} {size:10} {built:8.1f} {memory:11.0f} {alone:21.0f} "
+                  f"{at_once:8.0f}  {recall:.4f}{lists}", flush=True)
             del index
 
 
@@ -109,8 +108,9 @@ def measure_galleries(sizes):
           "photograph s  rename s  remove one face s")
     for size in sizes:
         with tempfile.TemporaryDirectory() as folder:
-            print("%8d  %12.0f  %6.2f  %13.2f  %8.1f  %11.1f  %20.2f  %8.2f  %17.2f" % (
-                (size,) + _measure_gallery(Path(folder), size)), flush=True)
+            values = zip(_measure_gallery(Path(folder), size), (
+                "12.0f", "6.2f", "13.2f", "8.1f", "11.1f", "20.2f", "8.2f", "17.2f"))
+            print(f"{size:8}", *(f" {value:{form}}" for value, form in values), flush=True)
 
 
 def _measure_gallery(folder, size):
@@ -163,8 +163,8 @@ def fill_gallery(path, size):
             rows = range(start, min(start + at_once, first + size))
             connection.executemany(
                 "INSERT INTO photographs VALUES (?, ?, ?, ?, ?, ?, 0, 1, '', '')",
-                ((row, b"/photographs/person %d/photograph %d.jpg" % (row % CENTERS, row),
-                  b"%032d" % row, 10 ** 6 + row, 10 ** 18 + row, f"person {row % CENTERS}")
+                ((row, f"/photographs/person {row % CENTERS}/photograph {row}.jpg".encode(),
+                  f"{row:032}".encode(), 10 ** 6 + row, 10 ** 18 + row, f"person {row % CENTERS}")
                  for row in rows))
             connection.executemany(
                 "INSERT INTO faces VALUES (?, ?, 0, ?, 0, 0, ?, 1.5, 2.5, 3.5, 4.5)",
@@ -248,8 +248,9 @@ def measure_photographs(run, count):
     from gallery.searcher import Searcher
 
     with detecting_gallery(run, count) as (gallery, per_second, faces, data):
-        print("%d photographs of %dx%d: %.1f photographs/s on %d cores, %d faces found" % (
-            (count,) + PHOTOGRAPH + (per_second, os.cpu_count(), faces)))
+        width, height = PHOTOGRAPH
+        print(f"{count} photographs of {width}x{height}: {per_second:.1f} photographs/s on "
+              f"{os.cpu_count()} cores, {faces} faces found")
         searcher = Searcher(gallery, engines.open_index, Judge)
         times = []
         for photograph in data[:5] + data[:60]:
@@ -257,9 +258,9 @@ def measure_photographs(run, count):
             searcher.query(photograph)
             times.append(1000 * (time.perf_counter() - started))
         times = sorted(times[5:])
-        print("one query, from a photograph's bytes to the answer: median %.0f ms, 95 %% within "
-              "%.0f ms, longest %.0f ms" % (statistics.median(times),
-                                            times[int(0.95 * len(times))], times[-1]))
+        print("one query, from a photograph's bytes to the answer: median "
+              f"{statistics.median(times):.0f} ms, 95 % within {times[int(0.95 * len(times))]:.0f} "
+              f"ms, longest {times[-1]:.0f} ms")
 
 
 def measure_load(run, seconds):
@@ -299,11 +300,11 @@ def measure_load(run, seconds):
         with ThreadPoolExecutor(BROWSERS) as pool:
             list(pool.map(browser, range(BROWSERS)))
         times.sort()
-        print("%d browsers for %g s: %d photographs searched, %.1f a second; half within %.1f s, "
-              "95 %% within %.1f s, longest %.1f s; memory %.0f MiB, %.0f before; wrong: %d%s" % (
-                  BROWSERS, seconds, len(times), len(times) / seconds, times[len(times) // 2],
-                  times[int(0.95 * len(times))], times[-1], resident_mib(), memory, len(wrong),
-                  " (%s)" % wrong[0] if wrong else ""))
+        print(f"{BROWSERS} browsers for {seconds:g} s: {len(times)} photographs searched, "
+              f"{len(times) / seconds:.1f} a second; half within {times[len(times) // 2]:.1f} s, "
+              f"95 % within {times[int(0.95 * len(times))]:.1f} s, longest {times[-1]:.1f} s; "
+              f"memory {resident_mib():.0f} MiB, {memory:.0f} before; wrong: {len(wrong)}"
+              + (f" ({wrong[0]})" if wrong else ""))
 
 
 class _Uploaded:
@@ -329,9 +330,9 @@ def measure_milvus(sizes, num_bits, uri):
         started = time.perf_counter()
         index = server.upload(gallery)
         uploaded = time.perf_counter() - started
-        print("%4d %10d %9.1f %21.0f %8.0f  %.4f" % (
-            (num_bits, size, uploaded) + rates(index, queries, time.perf_counter)
-            + (index.recall,)), flush=True)
+        alone, at_once = rates(index, queries, time.perf_counter)
+        print(f"{num_bits:4} {size:10} {uploaded:9.1f} {alone:21.0f} {at_once:8.0f}  "
+              f"{index.recall:.4f}", flush=True)
         server._client.drop_collection(milvus.collection_name(gallery))
 
 

@@ -39,6 +39,17 @@ def pytest_xdist_make_scheduler(config, log):
     return LongFirst(config, log)
 
 
+@pytest.fixture(scope="session", autouse=True)
+def no_flushing():
+    """Files that this process writes are not flushed to the disk: tests wait long for thousands.
+
+    Whether commands flush in the right order, strace sees (tests/runtime/test_power_cut.py).
+    """
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(os, "fsync", lambda _: None)
+        yield
+
+
 def command(script, *arguments):
     """The arguments that start one of our scripts, named below the root, or another one."""
     return [sys.executable, str(ROOT / script)] + [str(argument) for argument in arguments]

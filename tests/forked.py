@@ -1,8 +1,9 @@
 """Our commands in processes forked from one that has imported everything. No tests.
 
 Importing TensorFlow, matplotlib and the rest takes 4 seconds, and the figures of a small run's page
-another 2. A forked process has the imports, and its pages have no figures. All else is as in
-`python SCRIPT`: arguments, environment, folder, output, signals and exit code are its own.
+another 2. A forked process has the imports, draws no figures and does not flush its files to the
+disk. All else is as in `python SCRIPT`: arguments, environment, folder, output, signals and exit
+code are its own.
 """
 
 import functools
@@ -88,6 +89,7 @@ def _import_everything():
     from runtime.tensorflow import global_avg_pool, tf
 
     page.embedded = tables.embedded = lambda *_: []
+    os.fsync = lambda _: None
     with tf.Graph().as_default():  # under TensorFlow 1, imports tflearn
         global_avg_pool(tf.zeros([1, 1, 1, 1]), "warm_up")
 

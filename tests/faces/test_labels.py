@@ -14,7 +14,7 @@ ROWS = [("Zoë/1.jpg", "Zoë"), ("Bo, Jr./2.jpg", "Bo; \"B\""), ("x y.png", "Ann
 def written(path, rows, separator=",", encoding="utf-8", line_end="\n", head=""):
     """A list as a spreadsheet writes it: cells with separators or quotation marks are quoted."""
     def cell(text):
-        return '"%s"' % text.replace('"', '""') if separator in text or '"' in text else text
+        return '"' + text.replace('"', '""') + '"' if separator in text or '"' in text else text
     lines = [separator.join(map(cell, row)) for row in [("file", "Identity ")] + rows]
     path.write_bytes((head + line_end.join(lines) + line_end).encode(encoding))
     return path

@@ -67,7 +67,7 @@ def damages(run):
             yield Damage("other encoding", file, content.decode("utf-8").encode(encoding))
         for value in OTHER_VALUES:
             yield Damage("other JSON type", file, json.dumps(value).encode())
-        for text in ("NaN", "[-Infinity]", "1e999", "9" * 5000, '{"epoch": %s}' % ("9" * 5000)):
+        for text in ("NaN", "[-Infinity]", "1e999", "9" * 5000, '{"epoch": ' + "9" * 5000 + "}"):
             yield Damage("number out of range", file, text.encode())
         for start in ("[", '{"a":', '[{"a":[', "[" * 99999 + "]" * 99998):
             yield Damage("deep nesting", file, start.encode() * (100000 // len(start) or 1))

@@ -150,7 +150,7 @@ def test_a_lock_excludes_others_until_it_is_given_free(tmp_path):
 def test_leftovers_of_killed_writers_go_and_living_ones_stay(tmp_path):
     folder = OutputFolder.create(tmp_path / "out", "evaluation")
     folder.unlock()
-    dead, living = ".results.json.999999999.0.tmp", ".results.json.%d.0.tmp" % os.getppid()
+    dead, living = ".results.json.999999999.0.tmp", f".results.json.{os.getppid()}.0.tmp"
     kept = {living, "x.12.tmp", ".mine.tmp", ".dcbh.json", "lock", "figures", "figures/" + living}
     (folder.path / "figures").mkdir()
     for name in list(kept - {".dcbh.json", "lock", "figures"}) + [
@@ -244,7 +244,7 @@ def test_a_pipe_or_device_is_not_replaced(tmp_path):
 
 def test_numbers_that_no_float_holds_are_damage(tmp_path):
     for number in ("1e999", "-1e999", "NaN", "Infinity"):
-        (tmp_path / "results.json").write_text('{"mAP": %s}' % number)
+        (tmp_path / "results.json").write_text(f'{{"mAP": {number}}}')
         with pytest.raises(UserError, match="results.json"):
             read_json(tmp_path / "results.json")
 
@@ -260,14 +260,14 @@ def test_reading_waits_for_nothing_and_takes_no_giant(tmp_path):
 
 def test_a_process_that_ends_with_a_lock_says_nothing(tmp_path):
     """Whatever still refers to the folder: a global, or the frames of an exception."""
-    code = ("import sys; sys.path.insert(0, %r)\n"
+    code = (f"import sys; sys.path.insert(0, {str(ROOT)!r})\n"
             "from runtime.output_folder import OutputFolder\n"
             "held = OutputFolder.create('held', 'grid')\n"
             "def main():\n"
             "    folder = OutputFolder.create('other', 'grid')\n"
             "    held.cycle = folder, main\n"
             "    sys.exit(3)\n"
-            "main()\n" % str(ROOT))
+            "main()\n")
     for _ in range(2):
         process = subprocess.run([sys.executable, "-c", code], cwd=str(tmp_path), timeout=60,
                                  stdout=subprocess.PIPE, stderr=subprocess.PIPE)

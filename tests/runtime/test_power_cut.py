@@ -37,7 +37,7 @@ def check_order(lines, folder, counts, removed):
     dirty, names, removals = set(), [], []
 
     def below(path, at=None):
-        path = path if path.startswith("/") else "%s/%s" % (at or folder, path)
+        path = path if path.startswith("/") else f"{at or folder}/{path}"
         path = path.replace(" (deleted)", "")
         return path[len(str(folder)) + 1:] if path.startswith(str(folder) + "/") else None
 
@@ -59,7 +59,7 @@ def check_order(lines, folder, counts, removed):
             if re.fullmatch(counts, target):
                 names.append(target)
                 unflushed = [path for path in dirty if (path + "/").startswith(source + "/")]
-                assert unflushed == [], "%s before %s" % (unflushed, line)
+                assert unflushed == [], f"{unflushed} before {line}"
                 dirty.add(target.rpartition("/")[0])
             elif source in dirty:
                 dirty.add(target)
@@ -70,7 +70,7 @@ def check_order(lines, folder, counts, removed):
                 removals.append(path)
                 waiting = [name for name in dirty if re.fullmatch(counts, name) or any(
                     other.rpartition("/")[0] == name for other in names)]
-                assert waiting == [], "%s before %s" % (waiting, line)
+                assert waiting == [], f"{waiting} before {line}"
             dirty.discard(path)
     return names, removals
 
@@ -111,7 +111,7 @@ def test_what_counts_is_flushed_before_it_counts_and_before_the_old_goes(traced,
     flushed = [line for line in log if " fsync(" in line]
     for epoch in (1, 2, 3):  # TensorFlow's files of each epoch, before the index names them
         parts = [number for number, line in enumerate(log) if " fsync(" in line
-                 and "checkpoints/epoch_%06d." % epoch in line]
+                 and f"checkpoints/epoch_{epoch:06d}." in line]
         index = [number for number, line in enumerate(log)
                  if re.search(r'rename.*checkpoints/index\.json"', line)]
         assert len(parts) == 2 and max(parts) < index[epoch - 1], flushed

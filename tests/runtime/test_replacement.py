@@ -223,7 +223,7 @@ def test_killed_at_every_point_of_saving_a_checkpoint(tmp_path):
             prefix, state = folder.checkpoint(which)
             for part in (".index", ".data-00000-of-00001"):
                 with open(prefix + part) as stream:
-                    assert stream.read() == "epoch_%06d" % state["epoch"]
+                    assert stream.read() == f"epoch_{state['epoch']:06d}"
             seen.append(state["epoch"])
         if os.WIFEXITED(status):
             assert os.WEXITSTATUS(status) == 0

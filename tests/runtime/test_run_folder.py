@@ -78,7 +78,7 @@ def test_checkpoints_are_saved_from_another_thread(tmp_path):
     def saves():
         try:
             for number in range(2, 30):
-                save(folder, "epoch_%06d" % number, best=number % 7 == 0, epoch=number)
+                save(folder, f"epoch_{number:06d}", best=number % 7 == 0, epoch=number)
         except Exception as error:
             errors.append(error)
 
@@ -122,7 +122,7 @@ def test_provenance_says_what_ran_where(tmp_path):
     entry = folder.provenance()[0]
     assert set(entry) == set(provenance.FIELDS)
     assert (entry["tensorflow"], entry["device"], entry["data"]) == ("2.21.0", "GPU 0", "digest")
-    assert "%d cores" % os.cpu_count() in entry["machine"] and "GB" in entry["machine"]
+    assert f"{os.cpu_count()} cores" in entry["machine"] and "GB" in entry["machine"]
     assert entry["machine"] != entry["platform"]
     assert entry["start"].endswith("+00:00") and entry["end"] is entry["ended_by"] is None
     folder.check_data("digest")
