@@ -3,6 +3,7 @@
 import contextlib
 import os
 import shutil
+from pathlib import Path
 
 import numpy as np
 from PIL import Image
@@ -336,12 +337,9 @@ def newest_run(folder):
     Raises:
         UserError: there is none.
     """
-    found = []
-    for name in os.listdir(folder) if os.path.isdir(folder) else ():
-        path = os.path.join(folder, name)
-        results = os.path.join(path, "results.json")
-        if _is_run(path) and os.path.isfile(results) and _is_searchable(path):
-            found.append((os.path.getmtime(results), path))
+    found = [(os.path.getmtime(results), str(results.parent))
+             for results in Path(folder).glob("*/results.json")
+             if _is_run(results.parent) and _is_searchable(results.parent)]
     if not found:
         raise UserError(f"{folder} holds no finished run; name a gallery (python search.py index "
                         "--images DIR --out GALLERY makes one) or a run (python main.py)")

@@ -57,7 +57,6 @@ class Searcher:
         self._make_judge = make_judge
         self._encoding = threading.Lock()
         self._changing = threading.Lock()
-        self._writing = threading.Lock()
         self._grouped = None  # version of the gallery, its groups and suggestions
         self._state = self._opened(gallery, self._open_encoder(gallery))
 
@@ -213,13 +212,12 @@ class Searcher:
             given = [_checked(values[name], kind) for name, kind in fields.items()]
         except (KeyError, TypeError):
             raise ValueError("a change is sent as JSON: " + ", ".join(CHANGES))
-        with self._writing:
-            try:
-                change(path, *given)
-            except Failed:
-                raise
-            except UserError as error:
-                raise ValueError(str(error))
+        try:
+            change(path, *given)
+        except Failed:
+            raise
+        except UserError as error:
+            raise ValueError(str(error))
         return {"last_step": self.now().gallery.last_step()}
 
     def query(self, data):

@@ -325,7 +325,8 @@ def _application(searcher, access, connections):
         access=access, connections=connections, uploads=_Uploads(),
         searches=concurrent.futures.ThreadPoolExecutor(SEARCHES),
         # An image takes up to some hundred MB while it is unpacked and searched for faces.
-        readings=concurrent.futures.ThreadPoolExecutor(os.cpu_count() or 1))
+        readings=concurrent.futures.ThreadPoolExecutor(os.cpu_count() or 1),
+        changes=concurrent.futures.ThreadPoolExecutor(1))  # which may wait for another process
 
 
 @tornado.web.stream_request_body
@@ -544,7 +545,7 @@ class _Change(_Handler):
             values = json.loads(b"".join(self._body).decode())
         except (ValueError, RecursionError):
             values = None
-        self.finish(await self.run(self.settings["searcher"].change, values, pool="readings"))
+        self.finish(await self.run(self.settings["searcher"].change, values, pool="changes"))
 
 
 class _Query(_Handler):

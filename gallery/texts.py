@@ -2,6 +2,7 @@
 
 import csv
 import io
+import itertools
 import json
 
 import numpy as np
@@ -221,15 +222,12 @@ def groups_text(gallery, groups, suggestions):
 
 def groups_json(gallery, groups, suggestions):
     """As JSON what groups_text says, with all faces."""
-    faces = gallery.faces(gallery.ids[np.concatenate([group.rows for group in groups])]) \
-        if groups else []
-    places = np.cumsum([0] + [len(group.rows) for group in groups]).tolist()
+    faces = iter(gallery.faces(gallery.ids[row] for group in groups for row in group.rows))
     return json.dumps(dict(
         gallery=str(gallery.path), faces=len(gallery), groups=[dict(
             name=group.name, group=group.number,
             faces=[dict(id=face.id, file=face.photograph, box=list(face.box), place=face.place)
-                   for face in faces[start:end]])
-            for group, start, end in zip(groups, places, places[1:])],
+                   for face in itertools.islice(faces, len(group.rows))]) for group in groups],
         suggestions=[dict(who=first.who, other=second.who, distance=round(distance, 4))
                      for first, second, distance in suggestions]), indent=1) + "\n"
 
