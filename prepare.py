@@ -94,7 +94,7 @@ def parse_command_line(arguments):
                              f"--test_images, or 2; {published}: twice --test_images)")
     parser.add_argument("--max_images", type=int, metavar="N",
                         help="take at most N of each person's usable photographs, spread evenly "
-                             "over their names' order (default: all)")
+                             "over the order of their file names (default: all)")
     parser.add_argument("--drop_near_duplicates", action="store_true",
                         help="keep only the first of a person's images whose perceptual hashes "
                              f"differ in at most {NEAR_BITS} of 64 bits")

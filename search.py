@@ -273,7 +273,7 @@ def mark(arguments):
     parser.add_argument("photograph", metavar="PHOTO", help="photograph of the gallery")
     parser.add_argument("box", metavar="EDGE", nargs=4, type=float, help="left, top, right and "
                         "bottom edge of the box, in pixels of the upright photograph")
-    parser.add_argument("--name", help="of the person (default: likeness may say)")
+    parser.add_argument("--name", help="of the person (default: whom the face resembles)")
     options = parser.parse_args(arguments)
     face = marking.mark(options.gallery, options.photograph, options.box, options.name)
     print(f"face {face} was added to {one_line(options.photograph)}")

@@ -29,7 +29,7 @@ def mark(path, file, box, name=None, in_shares=False):
         path: of the gallery.
         file: the photograph's path, as somebody types it, or its id (int).
         box: (left, top, right, bottom) in pixels of the upright photograph.
-        name: of the person; None: likeness may say.
+        name: of the person; None: whom the face resembles.
         in_shares: whether the box is in shares of the photograph's width and height instead.
 
     Returns:
