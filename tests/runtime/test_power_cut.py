@@ -49,7 +49,7 @@ def check_order(lines, folder, counts, removed):
             dirty.discard((below(match.group("flushed") + "/") or "").rstrip("/"))
         elif match.group("written") or match.group("opened"):
             path = below(match.group("written") or match.group("opened"))
-            if path:
+            if path and not path.endswith("/lock"):  # which is empty, and opened to be locked
                 dirty.add(path)
         elif match.group("target"):
             source = below(match.group("source"), match.group("sourceat"))
