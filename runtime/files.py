@@ -130,24 +130,31 @@ def replacing(path):
 def replacing_folder(path):
     """A temporary folder that takes the place of the folder `path` (a Path) at the end.
 
-    A kill while the old one is removed leaves none at `path`: for folders that a file written after
+    A kill between the two renamings leaves none at `path`: for folders that a file written after
     this one makes count. `remove_temporaries` removes what a kill leaves.
     """
-    temporary = temporary_path(path)
+    temporary, aside = temporary_path(path), temporary_path(path)
     with writing(path):
         try:
             yield temporary
             flush_tree(temporary)
-            with contextlib.suppress(FileNotFoundError):
-                shutil.rmtree(path)
-            os.rename(temporary, path)
+            if os.path.lexists(path):
+                os.rename(path, aside)
+            try:
+                os.rename(temporary, path)
+            except OSError:
+                if os.path.lexists(aside):
+                    os.rename(aside, path)
+                raise
             flush(path.parent)
         finally:
             shutil.rmtree(temporary, ignore_errors=True)
+            if os.path.lexists(path):
+                shutil.rmtree(aside, ignore_errors=True)
 
 
 def temporary_path(path):
-    """A Path beside `path` for what is to become it; remove_temporaries knows it."""
+    """A Path beside `path` for what is to become it, or was it; remove_temporaries knows it."""
     return path.with_name(f".{path.name}.{os.getpid()}.{next(_numbers)}.tmp")
 
 

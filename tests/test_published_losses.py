@@ -230,9 +230,10 @@ def test_workers_cannot_share_a_loss_of_pairs(method):
         METHODS[method].check_workers(resolve(dict(method=method))[0])
 
 
-def test_another_hash_layer():
-    graph = build_step_graph(Config(method="csq", hash_layer="block", num_bits=4, block_length=3),
-                             PEOPLE)
+@pytest.mark.parametrize("hash_layer", ["block", "dense"])
+def test_another_hash_layer(hash_layer):
+    graph = build_step_graph(Config(method="csq", hash_layer=hash_layer, num_bits=4,
+                                    block_length=3), PEOPLE)
     assert graph.inference.code_activations.shape.as_list() == [None, 4]
 
 

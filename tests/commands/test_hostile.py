@@ -30,7 +30,7 @@ def test_an_empty_text_is_refused_and_its_option_named(command, arguments):
 
 
 def test_a_sample_without_tensorflow():
-    try_cases("--small", "--count", 24, seconds=600)
+    try_cases("--small", "--count", 40, seconds=600)
 
 
 @pytest.mark.slow
