@@ -350,13 +350,15 @@ def info(arguments):
                         help="list the files of its folders that gave no face, and why")
     parser.add_argument("--check", action="store_true", help="read everything, and check that "
                                                              "nothing is damaged")
+    _add_codes_argument(parser)
     options = parser.parse_args(arguments)
     _check_far(options.far)
     with _gallery(options.gallery) as gallery:
         if options.check:
             gallery.check()
         index = open_index(gallery) if len(gallery) else None
-        print(texts.gallery_text(gallery, answers.Judge(gallery, options.far), index))
+        judge = answers.Judge(gallery, options.far, codes_alone=options.codes_alone)
+        print(texts.gallery_text(gallery, judge, index))
         if options.left_out:
             for path, reason, count in gallery.left_out():
                 files = f" ({count} files)" if count != 1 else ""
@@ -374,7 +376,8 @@ def query(arguments):
     parser.add_argument("--top", type=int, metavar="N",
                         help="nearest faces to show (default: 10; with --radius all within it)")
     parser.add_argument("--radius", type=float, metavar="R", help="only faces within this distance "
-                        "(from 0 to 2 if the gallery has embeddings, else in bits)")
+                        "(from 0 to 2; in bits with --codes_alone, or of a gallery "
+                        "that has only codes)")
     parser.add_argument("--vote", type=int, default=answers.VOTERS, metavar="N",
                         help="nearest faces that vote for the name (default: %(default)s)")
     _add_threshold_arguments(parser)
@@ -473,13 +476,13 @@ def _check_threshold(options):
 
 
 def _check_distances(gallery, options):
-    """Raises UserError where a distance in bits is given, and embeddings are compared."""
+    """Raises UserError where a distance in bits is given, and vectors are compared."""
     for name in ("threshold", "radius"):
         value = getattr(options, name, None)  # serve has no radius
-        if (value is not None and value > 2 and gallery.has_embeddings
+        if (value is not None and value > 2 and gallery.has_vectors
                 and not options.codes_alone):
-            raise UserError(f"--{name} is {value:g}; embeddings are compared here, and their "
-                            "distances are from 0 to 2")
+            raise UserError(f"--{name} is {value:g}; vectors are compared here, and their "
+                            "distances are from 0 to 2 (--codes_alone compares codes)")
 
 
 def _check_far(rate):
@@ -588,7 +591,7 @@ def _add_threshold_arguments(parser):
 
 def _add_codes_argument(parser):
     parser.add_argument("--codes_alone", action="store_true", help="compare codes alone, even "
-                        "if the gallery has embeddings of its faces")
+                        "if the gallery also has vectors of its faces")
 
 
 def _add_engine_arguments(parser, use="how codes will be compared (default: auto, by size)"):
@@ -640,7 +643,7 @@ def _report_change(path, report, server):
         if server:
             print(texts.engine_line(gallery, server.upload(gallery)))
         elif (gallery.info["engine"] or choose_engine(
-                len(gallery), gallery.has_embeddings)) == IvfIndex.name:
+                len(gallery), gallery.has_vectors)) == IvfIndex.name:
             print(texts.engine_line(gallery, open_index(gallery)))
 
 

@@ -154,7 +154,7 @@ def main(arguments=None):
         found = gallery.faces(gallery.ids)
         _, people = np.unique([names[os.path.realpath(face.photograph)] for face in found],
                               return_inverse=True)
-        faces = Faces(gallery.embeddings(), gallery.photographs, people,
+        faces = Faces(gallery.vectors(), gallery.photographs, people,
                       np.array([face.number == 0 for face in found]))
         show(faces, gallery.groups, {"how": "as stored"})
     rng = np.random.RandomState(1)

@@ -128,10 +128,10 @@ def _measure_gallery(folder, size):
     opened, opening = timed(lambda: Gallery.open(path))
     with opened:
         judge, index = Judge(opened), engines.open_index(opened)
-        code, embedding = opened.codes[7], opened.embedding_of(opened.ids[7])
+        code, embedding = opened.codes[7], opened.vector_of(opened.ids[7])
 
         def query():
-            return judge.answer(index, code, 10, embedding=embedding)
+            return judge.answer(index, code, 10, vector=embedding)
 
         first, queries = timed(query)[1], [timed(query)[1] for _ in range(5)]
     changes = [timed(change)[1] for change in (

@@ -288,12 +288,12 @@ def measure_queries(python, faces, count=20):
         fill_gallery(path, faces)
         with Gallery.open(path) as gallery:
             judge, index = Judge(gallery), open_index(gallery)
-            embedding = gallery.embedding_of(gallery.ids[7])
+            embedding = gallery.vector_of(gallery.ids[7])
             for _ in range(4):
                 times["theirs"] += theirs.ask(faces=faces, queries=count // 4)[1]
                 for _ in range(count // 4):
                     start = time.perf_counter()
-                    judge.answer(index, gallery.codes[7], 10, embedding=embedding)
+                    judge.answer(index, gallery.codes[7], 10, vector=embedding)
                     times["ours"].append(time.perf_counter() - start)
     theirs.close()
     milliseconds = {side: round(1000 * statistics.median(each), 2) for side, each in times.items()}

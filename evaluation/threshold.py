@@ -7,8 +7,12 @@ real strangers.
 
 Copies of one photograph under two names are one person, not strangers. So two people who share a
 copy are left out together.
+
+Distances are Hamming distances of codes, or cosine distances of vectors, which are counted in steps
+of STEP.
 """
 
+import math
 from collections import Counter, defaultdict
 from typing import NamedTuple
 
@@ -26,6 +30,9 @@ CONFIDENCE = 0.95
 # faces/duplicates.py.
 NEAR_BITS = 6
 NEAR_CODES = 2  # bits by which a copy may lie farther than the nearest face
+STEP, STEPS = 0.001, 1000  # of cosine distances; those of vectors without negative values end at 1
+NEAR_STEPS = 20  # NEAR_CODES of vectors
+PAIRS_AT_ONCE = 1 << 24  # of vectors that are compared
 MOST_SHARING = 50  # people linked by one copy
 CLOSEST = 3  # pairs of people named as the reason
 
@@ -38,7 +45,7 @@ SOURCES = (UNSEEN, HELD_OUT, QUERIES, GALLERY)
 
 
 class Calibration(NamedTuple):
-    """Counts by distance d = 0..K.
+    """Counts by distance d = 0..K; of vectors by distance d * STEP, d = 0..STEPS.
 
     Attributes:
         source: one of SOURCES: whose faces were searched as strangers.
@@ -58,18 +65,21 @@ class Calibration(NamedTuple):
     closest: list
 
     @classmethod
-    def checked(cls, values, num_bits):
+    def checked(cls, values, farthest):
         """The Calibration of a dict of JSON values.
 
+        Args:
+            farthest: the largest distance that it counts: K or STEPS.
+
         Raises:
-            ValueError: it is damaged, or not of K = num_bits.
+            ValueError: it is damaged, or counts others.
         """
         try:
             found = cls(**values)
             counts = [found.probes, found.known, *found.accepted, *found.missed]
             if not (found.source in SOURCES and all(type(count) is int for count in counts)
                     and found.probes > 0 and found.known >= 0
-                    and len(found.accepted) == len(found.missed) == num_bits + 1
+                    and len(found.accepted) == len(found.missed) == farthest + 1
                     and all(0 <= count <= found.probes for count in found.accepted)
                     and all(0 <= count <= found.known for count in found.missed)
                     and all(type(number) is int for pair in found.closest for number in pair)
@@ -112,7 +122,7 @@ class Calibration(NamedTuple):
         return 1.0 if distance is None else self.missed[distance] / self.known
 
 
-def calibrate(codes, people, num_bits, probes=None, hashes=None, trained=None):
+def calibrate(codes, people, num_bits, probes=None, hashes=None, trained=None, vectors=None):
     """Measures the distances of strangers and known people from a gallery.
 
     Args:
@@ -125,20 +135,25 @@ def calibrate(codes, people, num_bits, probes=None, hashes=None, trained=None):
             None if there are none.
         trained: bool [n], whether the encoder was, or may have been, trained on the face's person;
             None if that may hold for all.
+        vectors: float32 [n, V], unit vectors without negative values, whose distances count in
+            place of the codes'; `probes` then are (vectors, people). None to compare codes.
 
     Returns:
         Calibration; None if there are no strangers: fewer than two people, where people who share
         copies count as one.
     """
     codes, people = np.asarray(codes, np.uint64), np.asarray(people, np.int64)
-    gallery = _Gallery(codes, people, hashes)
+    if vectors is None:
+        faces, gallery = codes, _Gallery(codes, people, hashes, num_bits)
+    else:
+        faces, gallery = vectors, _VectorGallery(codes, people, hashes, vectors)
     rows = np.arange(len(codes))
     source = GALLERY
     if trained is not None and np.count_nonzero(~trained) >= FEWEST_HELD_OUT:
         rows, source = rows[~trained], HELD_OUT
-    known = strangers = _Probes(codes, people, rows).sample(rows)
+    known = strangers = _Probes(faces, people, rows).sample(rows)
     if probes is not None and len(probes[0]):
-        outside = _Probes(np.asarray(probes[0], np.uint64), np.asarray(probes[1], np.int64), None)
+        outside = _Probes(np.asarray(probes[0]), np.asarray(probes[1], np.int64), None)
         unseen = outside.people == NOBODY
         strangers = known = outside.sample(np.flatnonzero(~unseen))
         source = QUERIES
@@ -146,14 +161,14 @@ def calibrate(codes, people, num_bits, probes=None, hashes=None, trained=None):
             strangers, source = outside.sample(np.flatnonzero(unseen)), UNSEEN
     if not len(codes):
         return None
-    distances, others = gallery.nearest_of_others(strangers, num_bits)
+    distances, others = gallery.nearest_of_others(strangers)
     if not (others != NOBODY).any():
         return None
     closest = _closest(strangers.people, others, distances)
     distances = distances[others != NOBODY]  # the gallery holds no others for the rest
     own = gallery.nearest_of_own(known)
     own = own[own >= 0]
-    steps = np.arange(num_bits + 1)
+    steps = np.arange(gallery.farthest + 1)
     return Calibration(
         source, len(distances),
         [int(count) for count in (distances[:, None] <= steps).sum(axis=0)], len(own),
@@ -162,24 +177,26 @@ def calibrate(codes, people, num_bits, probes=None, hashes=None, trained=None):
 
 
 class _Probes(NamedTuple):
-    """Faces that are searched: codes, people, and their rows in the gallery, or None."""
+    """Faces that are searched: codes or vectors, people, and rows in the gallery, or None."""
 
-    codes: np.ndarray
+    faces: np.ndarray
     people: np.ndarray
     rows: np.ndarray
 
     def sample(self, places):
         """At most MOST_PROBES of the faces at some places, the same each time."""
         chosen = places[np.random.RandomState(0).permutation(len(places))[:MOST_PROBES]]
-        return _Probes(self.codes[chosen], self.people[chosen],
+        return _Probes(self.faces[chosen], self.people[chosen],
                        None if self.rows is None else chosen)
 
 
 class _Gallery:
     """Labelled faces, and which people share copies."""
 
-    def __init__(self, codes, people, hashes):
-        self.codes, self.people = codes, people
+    near = NEAR_CODES
+
+    def __init__(self, codes, people, hashes, farthest):
+        self.codes, self.people, self.farthest = codes, people, farthest
         self.hashes = None if hashes is None else np.asarray(hashes, np.uint64)
         self.order = np.lexsort((codes, people))
         keys = np.rec.fromarrays([people[self.order], codes[self.order]], names="person,code")
@@ -206,38 +223,35 @@ class _Gallery:
         return [np.unique(people[start:end])[:MOST_SHARING].tolist()
                 for start, end in zip(starts[several], ends[several])]
 
-    def nearest_of_others(self, probes, num_bits):
+    def nearest_of_others(self, probes):
         """Distance of each probe to the nearest face of another person, and that person.
 
-        People who share copies with the probe's own count as the same. Distance K + 1 and NOBODY
-        where there is no other.
+        People who share copies with the probe's own count as the same. Distance farthest + 1 and
+        NOBODY where there is no other.
         """
-        distances = np.full(len(probes.codes), num_bits + 1)
-        others = np.full(len(probes.codes), NOBODY)
-        index = faiss.IndexBinaryFlat(packing.MAX_BITS)
-        index.use_heap = False  # counting distances is faster
-        index.add(packing.as_bytes(self.entry_codes))
-        again = np.arange(len(probes.codes))
+        distances = np.full(len(probes.faces), self.farthest + 1)
+        others = np.full(len(probes.faces), NOBODY)
+        again = np.arange(len(probes.faces))
         while len(again):
-            distances[again], others[again] = num_bits + 1, NOBODY
-            self._search(index, probes, again, distances, others)
+            distances[again], others[again] = self.farthest + 1, NOBODY
+            self._search(probes, again, distances, others)
             linked = self._link_copies(probes, distances, others)
             again = np.flatnonzero(np.isin(probes.people, linked))
         return distances, others
 
-    def _search(self, index, probes, open_, distances, others):
+    def _search(self, probes, open_, distances, others):
         """Fills in `distances` and `others` of the probes at the places `open_`."""
+        index = faiss.IndexBinaryFlat(packing.MAX_BITS)
+        index.use_heap = False  # counting distances is faster
+        index.add(packing.as_bytes(self.entry_codes))
         top, count = 4, len(self.entry_codes)
         while len(open_):
             top, left = min(top, count), []
             # faiss allocates `top` rows for each distance of each probe: some 250 MB a block.
             for block in np.array_split(open_, 1 + len(open_) * top // (1 << 19)):
-                apart, rows = index.search(packing.as_bytes(probes.codes[block]), top)
+                apart, rows = index.search(packing.as_bytes(probes.faces[block]), top)
                 people = self.entry_people[rows]
-                other = people != probes.people[block, None]
-                for place, person in enumerate(probes.people[block].tolist()):
-                    if person in self.linked:
-                        other[place] &= ~np.isin(people[place], sorted(self.linked[person]))
+                other = self._are_others(probes.people[block], people)
                 settled, first = other.any(axis=1), other.argmax(axis=1)
                 distances[block[settled]] = apart[settled, first[settled]]
                 others[block[settled]] = people[settled, first[settled]]
@@ -245,6 +259,14 @@ class _Gallery:
             if top == count:
                 break
             open_, top = np.concatenate(left), top * 8
+
+    def _are_others(self, own, people):
+        """Whether people, int [b, n], are others than those of probes, int [b]: bool [b, n]."""
+        other = people != own[:, None]
+        for place, person in enumerate(own.tolist()):
+            if person in self.linked:
+                other[place] &= ~np.isin(people[place], sorted(self.linked[person]))
+        return other
 
     def _link_copies(self, probes, distances, others):
         """Links people whose nearest face is nearly a copy of the probe; returns those people."""
@@ -256,13 +278,16 @@ class _Gallery:
             if other in self.linked[own]:
                 continue
             rows = self._rows_of(other)
-            rows = rows[packing.distances(self.codes[rows], probes.codes[place])
-                        <= distances[place] + NEAR_CODES]
+            rows = rows[self._distances(rows, probes.faces[place]) <= distances[place] + self.near]
             if self._are_near(probes, place, rows).any():
                 self.linked[own].add(other)
                 self.linked[other].add(own)
                 found |= {own, other}
         return sorted(found)
+
+    def _distances(self, rows, face):
+        """Distances of some of the gallery's faces from another: int [n]."""
+        return packing.distances(self.codes[rows], face)
 
     def _are_near(self, probes, place, rows):
         """Whether faces of the gallery are nearly copies of a probe."""
@@ -279,7 +304,7 @@ class _Gallery:
 
         -1 where there is none.
         """
-        result = np.full(len(probes.codes), -1)
+        result = np.full(len(probes.faces), -1)
         for place, person in enumerate(probes.people):
             rows = self._rows_of(person)
             if probes.rows is not None:
@@ -287,8 +312,38 @@ class _Gallery:
                 if self.hashes is not None:
                     rows = rows[~self._are_near(probes, place, rows)]
             if len(rows):
-                result[place] = packing.distances(self.codes[rows], probes.codes[place]).min()
+                result[place] = self._distances(rows, probes.faces[place]).min()
         return result
+
+
+class _VectorGallery(_Gallery):
+    """The same of unit vectors, float32 [n, V], whose distances are counted in steps."""
+
+    near = NEAR_STEPS
+
+    def __init__(self, codes, people, hashes, vectors):
+        super().__init__(codes, people, hashes, STEPS)
+        self.vectors = vectors
+
+    def _search(self, probes, open_, distances, others):
+        size = max(1, PAIRS_AT_ONCE // len(self.vectors))
+        for block in np.array_split(open_, math.ceil(len(open_) / size)):
+            apart = in_steps(1 - probes.faces[block].dot(self.vectors.T))
+            other = self._are_others(probes.people[block],
+                                     np.broadcast_to(self.people, apart.shape))
+            apart[~other] = STEPS + 1
+            first = apart.argmin(axis=1)
+            found = other.any(axis=1)
+            distances[block[found]] = apart[found, first[found]]
+            others[block[found]] = self.people[first[found]]
+
+    def _distances(self, rows, face):
+        return in_steps(1 - self.vectors[rows].dot(face))
+
+
+def in_steps(distances):
+    """Cosine distances as the number of steps, int, within which they lie: 0..STEPS."""
+    return np.clip(np.ceil(np.asarray(distances) / STEP), 0, STEPS).astype(np.int32)
 
 
 def _closest(people, others, distances):

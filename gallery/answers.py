@@ -4,7 +4,7 @@ from typing import NamedTuple, Optional
 
 import numpy as np
 
-from gallery.comparison import ByCodes, ByEmbeddings, Nearest
+from gallery.comparison import COMPARISONS, ByCodes, Nearest
 
 VOTERS = 5
 MOST_TOP = 10000
@@ -64,18 +64,19 @@ class Judge:
         rate: share of strangers that may be named.
         threshold: distance to use instead of a calibrated one.
         voters: nearest faces that vote.
-        codes_alone: whether embeddings are left out.
+        codes_alone: whether vectors are left out.
 
     Attributes:
-        comparison: gallery.comparison.ByCodes or ByEmbeddings: what decides.
+        comparison: what decides, one of gallery.comparison's.
         threshold: distance, or None.
     """
 
     def __init__(self, gallery, rate=DEFAULT_RATE, threshold=None, voters=VOTERS,
                  codes_alone=False):
         self.gallery, self.rate, self.voters, self.codes_alone = gallery, rate, voters, codes_alone
-        by_codes = codes_alone or not gallery.has_embeddings
-        self.comparison = (ByCodes if by_codes else ByEmbeddings)(gallery)
+        by_codes = codes_alone or not gallery.has_vectors
+        self.comparison = ByCodes(gallery) if by_codes else COMPARISONS[gallery.info["vectors"]](
+            gallery)
         self.calibrated = threshold is None
         if threshold is None:
             threshold = self.comparison.threshold(rate)
@@ -107,15 +108,15 @@ class Judge:
             return None
         return self.comparison.strangers(self.threshold)
 
-    def verdict(self, index, code, embedding=None, found=None):
+    def verdict(self, index, code, vector=None, found=None):
         """The Verdict on one face: the nearest faces within the threshold vote.
 
         Args:
-            index, code, embedding: see ByCodes.nearest.
+            index, code, vector: see ByCodes.nearest.
             found: Nearest faces of the query, at least max(voters, EVIDENCE), if they are known.
         """
         if found is None:
-            found = self.comparison.nearest(index, code, embedding, max(self.voters, EVIDENCE))
+            found = self.comparison.nearest(index, code, vector, max(self.voters, EVIDENCE))
         nearest = found.distances[0].item()
         reason = self.why_nobody()
         if not reason and nearest > self.threshold:
@@ -162,20 +163,20 @@ class Judge:
             return None
         return Probable(self.gallery.names[person], len(own), limit, own[0].item(), own[-1].item())
 
-    def answer(self, index, code, top, radius=None, embedding=None, least=0):
+    def answer(self, index, code, top, radius=None, vector=None, least=0):
         """The Answer for one face.
 
         Args:
-            index, code, embedding: see ByCodes.nearest.
+            index, code, vector: see ByCodes.nearest.
             top: how many of the nearest faces.
             radius: only those within this distance; None for any.
             least: so many of the nearest also beyond the radius.
         """
-        found = self.comparison.nearest(index, code, embedding, max(top, self.voters, EVIDENCE))
-        verdict = self.verdict(index, code, embedding, found)
+        found = self.comparison.nearest(index, code, vector, max(top, self.voters, EVIDENCE))
+        verdict = self.verdict(index, code, vector, found)
         if top < len(found.rows):
             found = found.first(top) if found.cosines is not None else self.comparison.nearest(
-                index, code, embedding, top)  # with its own ties
+                index, code, vector, top)  # with its own ties
         if radius is not None:
             kept = max(least, int(np.count_nonzero(found.distances <= radius)))
             found = found.first(kept)

@@ -1,8 +1,8 @@
-"""What decides how near a face is: its embedding where the gallery has embeddings, else its code.
+"""What decides how near a face is: its vector where the gallery has vectors, else its code.
 
-Codes find, floats decide. Of a gallery of up to store.EXACT_FACES faces all embeddings are
-compared; of a larger one those of the share CANDIDATES whose codes lie nearest. ByCodes and
-ByEmbeddings answer the same questions: the nearest faces, who of them votes, and where the
+Codes find, floats decide. Of a gallery of up to store.EXACT_VALUES values all vectors are compared;
+of a larger one those of the share CANDIDATES whose codes lie nearest. ByCodes, ByEmbeddings and
+ByDescriptors answer the same questions: the nearest faces, who of them votes, and where the
 threshold lies. Distances are whole Hamming distances, or cosine distances (0..2).
 """
 
@@ -14,9 +14,10 @@ import numpy as np
 from evaluation import packing
 from evaluation.floats import nearest, unit_vectors
 from evaluation.strangers import Rate, measured_strangers
+from evaluation.threshold import STEP, STEPS
 from runtime.errors import one_line
 
-# Share of a gallery's faces whose embeddings are compared after their codes: those hold all of the
+# Share of a gallery's faces whose vectors are compared after their codes: those hold all of the
 # ten nearest (docs/evaluation.md).
 CANDIDATES = 0.05
 PERHAPS = 0.25  # one query in four finds a face of somebody else (docs/search.md)
@@ -29,7 +30,7 @@ class Nearest(NamedTuple):
 
     rows: np.ndarray  # int64 [n], of the gallery
     bits: np.ndarray  # int32 [n], Hamming distances of the codes
-    cosines: Optional[np.ndarray]  # float32 [n], of the embeddings; None where codes decide
+    cosines: Optional[np.ndarray]  # float32 [n], of the vectors; None where codes decide
     more_ties: int  # how many more faces lie as far as the last one
 
     @property
@@ -45,20 +46,24 @@ class Nearest(NamedTuple):
                        None if self.cosines is None else self.cosines[:count], 0)
 
 
-class ByCodes:
-    """Hamming distance, and a threshold that is calibrated on the gallery's own people."""
+class _Calibrated:
+    """A threshold that is calibrated on the gallery's own people.
 
-    name = "codes"
-    step = 1  # of thresholds that are worth telling apart
-
-    def __init__(self, gallery):
-        self.gallery = gallery
-        self.calibration = gallery.calibration
-        self.farthest = gallery.num_bits
+    Attributes:
+        calibration: evaluation.threshold.Calibration, or None.
+        step: of thresholds that are worth telling apart, and of the distances that it counts.
+        shown_steps: how many of them lie between two rows of a table.
+        farthest: the largest distance that it counts.
+    """
 
     def threshold(self, rate):
         """The largest distance that names at most this share of strangers, or None."""
-        return self.calibration and self.calibration.threshold(rate)
+        place = self.calibration and self.calibration.threshold(rate)
+        return place if place is None else place * self.step
+
+    def _place(self, distance):
+        """How many steps a distance is."""
+        return min(math.floor(distance / self.step + 1e-6), round(self.farthest / self.step))
 
     def why_nobody(self, rate):
         """Why there is no threshold."""
@@ -73,7 +78,7 @@ class ByCodes:
                 f"more than the {rate:.3g} allowed" + (
                     f"; it most often confuses {pairs}; if two of these are one person, merge "
                     "them with python search.py rename" if pairs else "")
-                + f"; else codes of {self.gallery.num_bits} bits are too short")
+                + self.else_why)
 
     def caution(self, rate):
         """Why the rate of strangers may be exceeded, or an empty text."""
@@ -86,8 +91,9 @@ class ByCodes:
         """The Rate of strangers that a threshold names, or None; its low end was not measured."""
         if self.calibration is None:
             return None
-        return Rate(self.calibration.false_accept_rate(distance), None,
-                    self.calibration.highest_rate(distance))
+        place = self._place(distance)
+        return Rate(self.calibration.false_accept_rate(place), None,
+                    self.calibration.highest_rate(place))
 
     def source(self):
         """Whose faces were searched as strangers, for people."""
@@ -98,17 +104,28 @@ class ByCodes:
         """[strangers named, at most, known people missed] at each multiple of `step`; or None."""
         if self.calibration is None:
             return None
-        return [[self.calibration.false_accept_rate(distance),
-                 self.calibration.highest_rate(distance), self.calibration.miss_rate(distance)]
-                for distance in range(self.gallery.num_bits + 1)]
+        return [[self.calibration.false_accept_rate(place),
+                 self.calibration.highest_rate(place), self.calibration.miss_rate(place)]
+                for place in range(len(self.calibration.accepted))]
 
-    def nearest(self, index, code, embedding, count):
+
+class ByCodes(_Calibrated):
+    """Hamming distance."""
+
+    name, step, shown_steps = "codes", 1, 1
+
+    def __init__(self, gallery):
+        self.gallery, self.calibration = gallery, gallery.calibration
+        self.farthest = gallery.num_bits
+        self.else_why = f"; else codes of {gallery.num_bits} bits are too short"
+
+    def nearest(self, index, code, vector, count):
         """The Nearest `count` faces.
 
         Args:
             index: gallery.engines.Index of the gallery.
             code: uint64.
-            embedding: float [128], of a gallery with embeddings.
+            vector: float [V], of a gallery with vectors.
             count: at least 1.
         """
         bits, rows, more = index.nearest(code, count)
@@ -136,25 +153,65 @@ class ByCodes:
             distances < last, 1.0, (len(first.rows) - certain) / max(tied, 1))
 
 
-class ByEmbeddings:
-    """Cosine distance, and a threshold from public pairs that depends on the gallery's size.
+class _ByVectors:
+    """Cosine distance of vectors. Where nothing else is said, a method is that of ByCodes."""
 
-    Where nothing else is said, a method is that of ByCodes.
-    """
+    step = STEP
+
+    @property
+    def candidates(self):
+        """How many faces' vectors are compared."""
+        count = len(self.gallery)
+        return count if self.gallery.compares_all else math.ceil(CANDIDATES * count)
+
+    def nearest(self, index, code, vector, count):
+        query = unit_vectors(np.asarray(vector)[None])
+        if self.gallery.compares_all:
+            candidates, vectors = None, self.gallery.vectors()
+        else:
+            count = min(count, len(self.gallery))
+            candidates = index.candidates(code, self.gallery.activate(code, vector), max(
+                self.candidates, count))
+            vectors = self.gallery.vectors_of(candidates)
+        (rows,), (cosines,) = nearest(query, vectors, count)
+        if candidates is not None:
+            rows = candidates[rows]
+        bits = packing.distances(np.asarray(self.gallery.codes[rows]), np.uint64(code))
+        return Nearest(rows, bits, np.maximum(cosines, 0), 0)
+
+    def voters(self, index, code, found, count, threshold):
+        """See ByCodes; no two cosine distances are equal, as a rule."""
+        found = found.first(count)
+        kept = found.cosines <= threshold
+        return found.rows[kept], found.cosines[kept], np.ones(np.count_nonzero(kept))
+
+
+class ByDescriptors(_ByVectors, _Calibrated):
+    """Cosine distance of what the gallery's own network makes of a face."""
+
+    name, shown_steps = "descriptors", 20
+    else_why = ""
+
+    def __init__(self, gallery):
+        self.gallery, self.calibration = gallery, gallery.vector_calibration
+        self.farthest = STEP * STEPS
+
+    def curve(self):
+        """See _Calibrated; up to where half of the strangers are named."""
+        points = super().curve()
+        return points and points[:1 + next(
+            (place for place, point in enumerate(points) if point[0] > 0.5), STEPS)]
+
+
+class ByEmbeddings(_ByVectors):
+    """Cosine distance of embeddings; a threshold from public pairs, by the gallery's size."""
 
     name = "embeddings"
-    step = 0.001
 
     def __init__(self, gallery):
         self.gallery = gallery
         self.measured = measured_strangers()
         self.farthest = float(self.measured.distances[-1])
-
-    @property
-    def candidates(self):
-        """How many faces' embeddings are compared."""
-        count = len(self.gallery)
-        return count if self.gallery.compares_all else math.ceil(CANDIDATES * count)
 
     def threshold(self, rate):
         return self.measured.threshold(max(len(self.gallery), 1), rate)
@@ -192,23 +249,6 @@ class ByEmbeddings:
         """Shares of known people found, by the faces that they have: see Strangers.known_sizes."""
         return self.measured.known(distance)
 
-    def nearest(self, index, code, embedding, count):
-        query = unit_vectors(np.asarray(embedding)[None])
-        if self.gallery.compares_all:
-            candidates, vectors = None, self.gallery.embeddings()
-        else:
-            count = min(count, len(self.gallery))
-            candidates = index.candidates(code, self.gallery.activate(embedding), max(
-                self.candidates, count))
-            vectors = self.gallery.embeddings_of(candidates)
-        (rows,), (cosines,) = nearest(query, vectors, count)
-        if candidates is not None:
-            rows = candidates[rows]
-        bits = packing.distances(np.asarray(self.gallery.codes[rows]), np.uint64(code))
-        return Nearest(rows, bits, np.maximum(cosines, 0), 0)
 
-    def voters(self, index, code, found, count, threshold):
-        """See ByCodes; no two cosine distances are equal, as a rule."""
-        found = found.first(count)
-        kept = found.cosines <= threshold
-        return found.rows[kept], found.cosines[kept], np.ones(np.count_nonzero(kept))
+# By what a gallery's vectors are.
+COMPARISONS = {"embeddings": ByEmbeddings, "descriptor": ByDescriptors}

@@ -304,9 +304,9 @@ def _nearest_centers(codes, centers):
 ENGINES = {kind.name: kind for kind in (FlatIndex, IvfIndex)}
 
 
-def choose_engine(num_items, has_embeddings=False):
+def choose_engine(num_items, has_vectors=False):
     """Name of the engine that suits a gallery. Where embeddings decide, no lists are needed."""
-    return FlatIndex.name if num_items < IVF_ITEMS or has_embeddings else IvfIndex.name
+    return FlatIndex.name if num_items < IVF_ITEMS or has_vectors else IvfIndex.name
 
 
 def open_index(gallery, engine=None):
@@ -319,7 +319,7 @@ def open_index(gallery, engine=None):
         raise UserError(f"{gallery.path} is empty; python search.py add puts photographs into it")
     engine = engine or gallery.info["engine"]
     if engine not in ENGINES:  # none was chosen, or a gallery of an older version names its own
-        engine = choose_engine(len(gallery), gallery.has_embeddings)
+        engine = choose_engine(len(gallery), gallery.has_vectors)
     if engine == IvfIndex.name:
         return IvfIndex.open(gallery.path / LISTS, gallery.codes, gallery.num_bits)
     return build_index(engine, gallery.codes, gallery.num_bits)

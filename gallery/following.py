@@ -34,6 +34,7 @@ from gallery.questions import (
     FaceCache,
     cut_out,
     embed,
+    encoded,
     face_in_box,
     find_photographs,
     is_more_than_a_face,
@@ -395,12 +396,10 @@ class Follower:
                              if (number == 0 or self._takes_all(reading.found.label))
                              and str(number) not in self._removed(reading).split(",")])
                   for reading in readings]
-        faces = [face for _, some in chosen for _, face in some]
-        codes = iter(packing.pack(encoder.encode(encoder.given(faces)))
-                     if faces else ())
+        faces = iter(encoded([face for _, some in chosen for _, face in some], encoder))
         self._begin()
         for reading, some in chosen:
-            self._add_photograph(reading, [(number, face, next(codes)) for number, face in some])
+            self._add_photograph(reading, [(number, next(faces)) for number, _ in some])
 
     def _removed(self, reading):
         """Numbers of faces that were removed from a photograph, as long as it is the same."""
@@ -408,7 +407,7 @@ class Follower:
         return earlier.removed if earlier and earlier.sha256 == reading.sha256 else ""
 
     def _add_photograph(self, reading, faces):
-        """Adds a photograph with some of its faces: (number, face, code)."""
+        """Adds a photograph with some of its faces: (number, face)."""
         file, removed = reading.found, self._removed(reading)
         earlier = self.earlier.pop(file.path, None)
         path = os.fsencode(file.path)
@@ -439,13 +438,13 @@ class Follower:
         else:
             photograph = self.writer.add_photograph(file.path, *values)
         old = self._old_faces(reading, earlier)
-        for number, face, code in faces:
+        for number, face in faces:
             image_hash = perceptual_hash(Image.fromarray(face.pixels))
             same = next((known for known in old if _is_same_face(known, face, image_hash)), None)
             if same:
                 old.remove(same)
-            self.writer.add_face(photograph, number, None, code, image_hash, face.thumbnail,
-                                 face.box, face.embedding, known=same and same[0])
+            self.writer.add_face(photograph, number, None, face.code, image_hash, face.thumbnail,
+                                 face.box, face.vector, known=same and same[0])
         self.writer.remove_faces([known[0] for known in old])
         self.writer.run("UPDATE photographs SET reason = '' WHERE id = ? AND id IN "
                         "(SELECT photograph FROM faces)", photograph)

@@ -72,7 +72,7 @@ def group_new(path):
 def regroup(writer, at_any_size=False):
     """Looks at the faces that are in no group and have no name, and groups them.
 
-    A gallery whose faces lack embeddings stays as it is.
+    A gallery whose faces have no embeddings stays as it is.
 
     Args:
         at_any_size: also where there are more than EXACT_FACES faces; reading a million takes
@@ -81,8 +81,9 @@ def regroup(writer, at_any_size=False):
     Returns:
         int, how many faces were looked at; None where there are too many.
     """
-    if not writer.rows("SELECT 1 FROM faces JOIN embeddings ON face = id WHERE person IS NULL AND "
-                       "by_hand = 0 AND id NOT IN (SELECT face FROM groups) LIMIT 1"):
+    if writer.info["vectors"] != "embeddings" or not writer.rows(
+            "SELECT 1 FROM faces JOIN embeddings ON face = id WHERE person IS NULL AND "
+            "by_hand = 0 AND id NOT IN (SELECT face FROM groups) LIMIT 1"):
         return 0
     if not at_any_size and writer.count("faces") > EXACT_FACES:
         return None
@@ -92,10 +93,10 @@ def regroup(writer, at_any_size=False):
     ids, people, by_hand, photographs, numbers, codes = np.array(rows, np.int64).reshape(-1, 6).T
     nameless = (people == NOBODY) & (by_hand == 0)
     new = np.flatnonzero(nameless & (numbers == NEW))
-    known, embeddings = writer.embeddings()
+    known, vectors = writer.vectors()
     if len(known) < len(ids):
         return 0
-    vectors = unit_vectors(embeddings)
+    vectors = unit_vectors(vectors)
     vectors[(people == NOBODY) & (by_hand == 1)] = 0  # somebody has said: nobody. Near to nothing
     # From the start, people and groups are clusters, and so is each other face.
     first = writer.next_group()
@@ -287,9 +288,9 @@ def _rows_by(values, none):
 
 def sort_by_likeness(gallery, rows):
     """Faces of a group, those that are most like the others first: int64 [n] -> [n]."""
-    if not gallery.has_embeddings:
+    if not gallery.has_vectors:
         return rows
-    vectors = gallery.embeddings_of(rows)
+    vectors = gallery.vectors_of(rows)
     return rows[np.argsort(-vectors.dot(vectors.sum(axis=0)), kind="stable")]
 
 
@@ -301,7 +302,7 @@ def suggestions(gallery, groups, most=MOST_SUGGESTIONS):
     groups = groups[:MOST_COMPARED]
     if not gallery.has_embeddings or not groups:
         return []
-    means = np.stack([gallery.embeddings_of(group.rows).mean(axis=0) for group in groups])
+    means = np.stack([gallery.vectors_of(group.rows).mean(axis=0) for group in groups])
     # Single faces without a name come last.
     many = sum(len(group.rows) > 1 or group.name is not None for group in groups)
     distances = 1 - means[:many].dot(means.T)

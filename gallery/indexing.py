@@ -205,7 +205,7 @@ def _fit_again(writer, report):
     count = writer.count("faces")
     if fitted is None or count < max(1, 2 * fitted):
         return
-    ids, embeddings = writer.embeddings()
+    ids, embeddings = writer.vectors()
     with _fitted_encoder(writer.path, embeddings, metadata["num_bits"], metadata["embedding"],
                          metadata["crop"]) as (temporary, metadata, projection):
         writer.change_encoder(metadata, temporary, ids,
@@ -253,28 +253,27 @@ def _add_run_images(writer, encoder, run, report):
     """Adds a run's own gallery, its training images; its queries calibrate the threshold."""
     names = [clean_name(name) for name in run.names] if run.names else [
         f"{run.dataset.name} {label}" for label in range(run.dataset.num_identities)]
-    people, embeddings = list(map(writer.named, names)), encoder.embeddings_of(run.train)
-    for some, codes in _encoded(encoder, run.train):
+    people = list(map(writer.named, names))
+    for some, codes, vectors in _encoded(encoder, run.train):
         shown = data_loader.displayable(run.train, some)
-        for row, image, code in zip(range(some.start, some.stop), shown, codes):
+        for row, image, code, vector in zip(range(some.start, some.stop), shown, codes, vectors):
             image = Image.fromarray(image)
             writer.add_face(None, int(row if run.train.rows is None else run.train.rows[row]),
                             people[run.train.labels[row]], code, perceptual_hash(image),
-                            thumbnail_of(image),
-                            embedding=None if embeddings is None else embeddings[row])
+                            thumbnail_of(image), vector=vector)
     for images, are_known in [(run.test, True)] + [(part, False) for part in run.unseen or ()]:
-        for some, codes in _encoded(encoder, images):
-            for label, code in zip(images.labels[some], codes):
-                writer.add_probe(code, people[label] if are_known else None)
+        for some, *encoded in _encoded(encoder, images):
+            for label, code, vector in zip(images.labels[some], *encoded):
+                writer.add_probe(code, people[label] if are_known else None, vector)
     writer.info["results"] = _results_digest(run.folder.path)
     report.counts["faces"] += len(run.train.labels)
 
 
 def _encoded(encoder, images):
-    """Yields (slice, codes) of an ImageSet, a batch at a time."""
+    """Yields (slice, codes, vectors) of an ImageSet, a batch at a time; see Encoder.describe."""
     for start in range(0, len(images.labels), BATCH):
         some = slice(start, min(start + BATCH, len(images.labels)))
-        yield some, packing.pack(encoder.encode(encoder.given_of(images, some)))
+        yield (some, *encoder.describe(encoder.given_of(images, some)))
 
 
 def add(path, folders=(), faces=None, engine=None, people=None, keep_missing=False, rehash=False,

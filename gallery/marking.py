@@ -7,14 +7,13 @@ from pathlib import Path
 
 from PIL import Image
 
-from evaluation import packing
 from faces.cropping import overlap
 from faces.duplicates import perceptual_hash
 from faces.photographs import open_photograph, quiet_pillow
 from gallery import steps
 from gallery.groups import regroup
 from gallery.people import name_in, photographs_at
-from gallery.questions import embed, face_in_box
+from gallery.questions import embed, encoded, face_in_box
 from gallery.store import GIVEN, MARKED, open_encoder
 from runtime.errors import UserError, one_line
 
@@ -51,15 +50,15 @@ def mark(path, file, box, name=None, in_shares=False):
             _check_box(writer, photograph, box, opened.size)
             with open_encoder(writer.path, writer.info) as encoder:
                 encoder.check_embedder()
-                face, = embed([face_in_box(opened, tuple(map(float, box)), encoder)])
-                code = packing.pack(encoder.encode(encoder.given([face])))[0]
+                face, = encoded(embed([face_in_box(opened, tuple(map(float, box)), encoder)]),
+                                encoder)
         steps.begin(writer, "a face was marked on "
                     + one_line(os.path.basename(photograph.path), 60))
         number = writer.rows("SELECT max(coalesce(max(number) + 1, 0), ?) FROM faces WHERE "
                              "photograph = ?", MARKED, photograph.id)[0][0]
         made = writer.add_face(
-            photograph.id, number, None, code, perceptual_hash(Image.fromarray(face.pixels)),
-            face.thumbnail, face.box, face.embedding)
+            photograph.id, number, None, face.code, perceptual_hash(Image.fromarray(face.pixels)),
+            face.thumbnail, face.box, face.vector)
         writer.run("UPDATE photographs SET reason = '' WHERE id = ? AND reason != ''",
                    photograph.id)
         if name is not None:

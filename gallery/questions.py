@@ -9,7 +9,6 @@ import numpy as np
 from PIL import Image
 
 from config import IMAGE_SIZE
-from evaluation import packing
 from faces import cropping, embedding, walker
 from faces.alignment import align
 from faces.detection import Face, Rejected
@@ -40,6 +39,8 @@ class QueryFace(NamedTuple):
     # (Face, uint8 [150, 150, 3]): what was found, and what the embedding network takes, where the
     # embedding is still to be made.
     chip: Optional[tuple] = None
+    code: Optional[int] = None  # uint64; this and the vector come from `encoded`
+    vector: Optional[np.ndarray] = None  # float32 [V], if the encoder makes any
 
 
 def query_photographs(gallery, index, judge, paths, top, radius=None, least=0):
@@ -65,10 +66,9 @@ def query_photographs(gallery, index, judge, paths, top, radius=None, least=0):
             if not faces:
                 continue
             same = gallery.same_photographs(sha256)
-            codes = packing.pack(encoder.encode(encoder.given(faces)))
             found += [Result(path, number, len(faces), face, judge.answer(
-                index, code, top, radius, face.embedding, least), same)
-                for number, (face, code) in enumerate(zip(faces, codes), 1)]
+                index, face.code, top, radius, face.vector, least), same)
+                for number, face in enumerate(encoded(faces, encoder), 1)]
     if not found:
         path, reason = unread[0]
         others = f"; no face in the other {len(unread) - 1} photographs either"
@@ -215,6 +215,14 @@ def embed(faces, cache=None):
                 cache.embeddings.put_embedding(found, face.embedding)
         done.append(face)
     return done
+
+
+def encoded(faces, encoder):
+    """QueryFaces that `embed` has completed, with their codes and vectors."""
+    if not faces:
+        return []
+    return [face._replace(code=code, vector=vector)
+            for face, code, vector in zip(faces, *encoder.describe(encoder.given(faces)))]
 
 
 class FaceCache:

@@ -9,13 +9,12 @@ from typing import NamedTuple, Optional
 import numpy as np
 from PIL import Image, ImageDraw
 
-from config import EMBEDDING_SIZE
 from evaluation import packing
 from faces.photographs import PhotographError, decode_photograph, open_photograph, quiet_pillow
 from gallery import groups, marking, people, texts
 from gallery.answers import MOST_TOP, Judge
 from gallery.engines import Index
-from gallery.questions import check_is_face, find_faces
+from gallery.questions import check_is_face, encoded, find_faces
 from gallery.store import Gallery
 from methods.export import Encoder
 from reports.html import data_url
@@ -80,7 +79,7 @@ class Searcher:
             gallery, encoder = self._state.gallery, self._state.encoder
             if not gallery.is_current():
                 new = Gallery.open(gallery.path)
-                new.take_embeddings(gallery)
+                new.take_vectors(gallery)
                 if new.info["encoder_id"] == gallery.info["encoder_id"]:
                     self._state = self._opened(new, encoder)
                 else:
@@ -239,17 +238,16 @@ class Searcher:
         with self._encoding:
             if state.encoder is not self._state.encoder:
                 raise KeyError("the encoder has changed meanwhile")
-            codes = packing.pack(state.encoder.encode(state.encoder.given(faces)))
-        return [dict(_neighbours(state, code_text(code, face.embedding)), box=list(face.box),
-                     same=same, image=data_url(face.thumbnail))
-                for face, code in zip(faces, codes)]
+            faces = encoded(faces, state.encoder)
+        return [dict(_neighbours(state, code_text(face.code, face.vector)), box=list(face.box),
+                     same=same, image=data_url(face.thumbnail)) for face in faces]
 
     def neighbours_of(self, face_id, offset=0, count=PAGE, threshold=None):
         """The nearest faces of one of the gallery's; see neighbours. Raises NotThere."""
         def ask(state):
             gallery = state.gallery
             text = code_text(gallery.codes[gallery.row_of(face_id)],
-                             gallery.embedding_of(face_id))
+                             gallery.vector_of(face_id))
             return dict(_neighbours(state, text, offset, count, threshold),
                         **_faces(gallery, [face_id])[0])
         return self._answer(ask)
@@ -269,38 +267,37 @@ class Searcher:
 
 
 def _neighbours(state, code, offset=0, count=PAGE, threshold=None):
-    packed, embedding = from_code_text(code)
+    packed, vector = from_code_text(code)
     total = min(len(state.gallery), MOST_TOP)
     answer = {"verdict": None, "more_ties": 0, "neighbours": []}
     if state.index is not None:
         judge = state.judge.with_threshold(threshold)
-        if embedding is None and judge.comparison.name == "embeddings":
-            raise ValueError("the face's embedding is missing")
+        if judge.comparison.name != "codes" and (
+                vector is None or len(vector) != state.gallery.vector_size):
+            raise ValueError(f"the face's vector has not {state.gallery.vector_size} values")
         answer = texts.answer_dict(state.gallery, judge.answer(
-            state.index, packed, min(offset + count, total), embedding=embedding))
+            state.index, packed, min(offset + count, total), vector=vector))
     answer["neighbours"] = answer["neighbours"][offset:]
     for face in answer["neighbours"]:
         face["photograph"] = _photograph_of(state.gallery, face["id"])
     return dict(answer, code=code, offset=offset, total=total)
 
 
-def code_text(code, embedding=None):
-    """What a face is searched by, as text: packing.to_text, and its embedding, if any, as float16.
-    """
-    return packing.to_text(code) + (
-        "" if embedding is None else embedding.astype("<f2").tobytes().hex())
+def code_text(code, vector=None):
+    """What a face is searched by, as text: packing.to_text, and its vector, if any, as float16."""
+    return packing.to_text(code) + ("" if vector is None else vector.astype("<f2").tobytes().hex())
 
 
 def from_code_text(text):
-    """(code, embedding or None) of code_text's text. Raises ValueError for anything else."""
+    """(code, vector or None) of code_text's text. Raises ValueError for anything else."""
     digits = 2 * packing.CODE_BYTES
     code = packing.from_text(text[:digits])
     if len(text) == digits:
         return code, None
-    embedding = np.frombuffer(bytes.fromhex(text[digits:]), "<f2").astype(np.float32)
-    if len(embedding) != EMBEDDING_SIZE or not np.isfinite(embedding).all():
-        raise ValueError(f"an embedding has {EMBEDDING_SIZE} finite values")
-    return code, embedding
+    vector = np.frombuffer(bytes.fromhex(text[digits:]), "<f2").astype(np.float32)
+    if not np.isfinite(vector).all():
+        raise ValueError("a value of a vector is not finite")
+    return code, vector
 
 
 def framed(image, box):

@@ -14,7 +14,7 @@ from runtime.errors import one_line
 UNDONE = {
     "people": (["id"], ["name"]), "labels": (["label"], ["person"]),
     "photographs": (["id"], ["reason"]), "faces": (["id"], ["person", "by_hand"]),
-    "probes": (["rowid"], ["code", "person"]), "groups": (["face"], ["number"]),
+    "probes": (["rowid"], ["code", "person", "vector"]), "groups": (["face"], ["number"]),
     "rejected": (["face", "person"], []), "apart": (["face", "other"], [])}
 MOST_STEPS = 20  # that can be undone
 

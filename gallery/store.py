@@ -43,10 +43,10 @@ from typing import NamedTuple, Optional
 
 import numpy as np
 
-from config import EMBEDDING_SIZE, Config
+from config import Config
 from evaluation import packing
 from evaluation.floats import unit_vectors
-from evaluation.threshold import Calibration, calibrate
+from evaluation.threshold import STEPS, Calibration, calibrate
 from methods.export import SAVED_MODEL_FILE, Encoder
 from runtime import files
 from runtime.errors import Failed, UserError, one_line
@@ -63,8 +63,9 @@ MARKED = 1000000  # from here on, numbers of faces of a photograph that somebody
 PERSON, PHOTOGRAPH = f"coalesce(person, {NOBODY})", "coalesce(photograph, -id - 1)"
 GIVEN = "IN (SELECT value FROM json_each(?1))"  # ids, as JSON
 LOCK_SECONDS = 30  # that a transaction waits for another process's
-EXACT_FACES = 1000000  # up to which all embeddings are compared; they take 512 MB in memory
-READ_AT_ONCE = 1 << 16  # embeddings
+EXACT_VALUES = 128000000  # of vectors that are all compared; they take 512 MB in memory
+READ_AT_ONCE = 1 << 16  # vectors
+MOST_VECTOR = 1 << 14  # values
 MOST_THUMBNAIL = 1 << 20  # bytes
 PRAGMAS = "PRAGMA synchronous = FULL", "PRAGMA secure_delete = ON"  # of who writes
 # Calibrated again once more than one labelled face in so many has changed.
@@ -73,8 +74,16 @@ ENCODER = re.compile(r"encoder(-[0-9]{1,9})?\Z")
 ENCODER_FILE = re.compile(
     rf"(encoder\.json|projection\.npz|saved_model/({SAVED_MODEL_FILE.pattern}))\Z", re.ASCII)
 
-# Of the tables below. A file says its own in user_version; of version 2, MIGRATION makes version 3.
-VERSION = 3
+# Of the tables below. A file says its own in user_version; MIGRATIONS make this one of older ones.
+VERSION = 4
+PROBES = """
+    -- Faces that the gallery does not hold, to calibrate the threshold with.
+    CREATE TABLE probes (
+        code INTEGER NOT NULL,
+        person INTEGER REFERENCES people ON DELETE CASCADE,  -- NULL: a stranger
+        vector TEXT) STRICT;  -- hexadecimal, so that a step can note it; see `embeddings`
+    CREATE INDEX probes_of_person ON probes (person);
+"""
 SCHEMA = """
     CREATE TABLE info (name TEXT PRIMARY KEY, value TEXT NOT NULL) STRICT, WITHOUT ROWID;
     -- Folders that the gallery is made of.
@@ -115,15 +124,10 @@ SCHEMA = """
     CREATE TABLE face_images (
         face INTEGER PRIMARY KEY REFERENCES faces ON DELETE CASCADE,
         thumbnail BLOB NOT NULL) STRICT;
-    -- Of faces whose encoder takes embeddings: 128 values, float16.
+    -- The vectors of faces, float16: embeddings, or a network's descriptors.
     CREATE TABLE embeddings (
         face INTEGER PRIMARY KEY REFERENCES faces ON DELETE CASCADE,
         embedding BLOB NOT NULL) STRICT;
-    -- Codes of faces that the gallery does not hold, to calibrate the threshold with.
-    CREATE TABLE probes (
-        code INTEGER NOT NULL,
-        person INTEGER REFERENCES people ON DELETE CASCADE) STRICT;  -- NULL: a stranger
-    CREATE INDEX probes_of_person ON probes (person);
     -- Photographs that stay out, by salted hashes of their paths and contents.
     CREATE TABLE removed_photographs (
         path BLOB PRIMARY KEY, content BLOB NOT NULL,
@@ -162,30 +166,39 @@ GROUP_TABLES = """
         old TEXT, new TEXT) STRICT;     -- JSON lists; NULL where there was, or is, no row
     CREATE INDEX changes_of_step ON changes (step);
 """
-SCHEMA += GROUP_TABLES
-MIGRATION = """
+SCHEMA += PROBES + GROUP_TABLES
+MIGRATIONS = {2: """
     UPDATE faces SET person = NULL, by_hand = 0 WHERE EXISTS (
         SELECT 1 FROM faces AS other WHERE other.photograph = faces.photograph
         AND other.person = faces.person AND other.id < faces.id);
     DROP INDEX faces_of_person;
     CREATE UNIQUE INDEX faces_of_person ON faces (person, photograph);
-""" + GROUP_TABLES + f"PRAGMA user_version = {VERSION};"
+""" + GROUP_TABLES, 3: f"""
+    DROP INDEX probes_of_person;
+    ALTER TABLE probes RENAME TO earlier_probes;
+    {PROBES}
+    INSERT INTO probes SELECT code, person, NULL FROM earlier_probes;
+    DROP TABLE earlier_probes;
+"""}
 
 # What a gallery is: rows of the table info, as JSON.
 INFO = {
     "id": str,                              # hexadecimal, of the gallery
     "change": int,                          # counts the changes
     "method": str, "num_bits": int, "crop": (dict, type(None)), "dataset": str, "run": str,
+    "vectors": (str, type(None)),           # "embeddings", "descriptor", or None
     "results": str,                         # sha256 of the run's results.json, of its own images
     "encoder": str, "encoder_id": str,      # its folder, and whose it is
     "encoder_files": dict,                  # {name: sha256}
     "engine": (str, type(None)),            # None: the one that suits
     "people": str,                          # "folders", "none" or a list's path
     "faces": str,                           # see indexing.FACES
-    "calibration": (dict, type(None)), "uncalibrated": int,
+    # Of codes; and of vectors, unless those are embeddings.
+    "calibration": (dict, type(None)), "vector_calibration": (dict, type(None)),
+    "uncalibrated": int,
     "unused": list,                         # folders of encoders to remove
 }
-CHANGED_BY_STEPS = "change", "calibration", "uncalibrated"  # of these
+CHANGED_BY_STEPS = "change", "calibration", "vector_calibration", "uncalibrated"  # of these
 
 
 class Face(NamedTuple):
@@ -285,14 +298,15 @@ class Gallery(_Opened):
         names: {id of a person: str}, of those who have faces.
         groups: int64 [n], numbers of the faces' groups; NO_GROUP where a name, or nothing yet, says
             whose they are.
-        calibration: evaluation.threshold.Calibration, or None.
-        has_embeddings: whether faces have their embeddings.
+        calibration: evaluation.threshold.Calibration of the codes, or None.
+        vector_calibration: likewise, of vectors that are no embeddings.
+        vector_size: V, values of the vector that each face has; 0 without vectors.
     """
 
     def __init__(self, path):
         super().__init__(path)
         self._connection, self._status, self._immutable = _connect(path / FILE)
-        self._embeddings = self._encoder = None
+        self._vectors = self._encoder = None
 
     @classmethod
     def open(cls, path):
@@ -324,9 +338,11 @@ class Gallery(_Opened):
             self.groups = np.full(len(self.ids), NO_GROUP, np.int64)
             places = np.searchsorted(self.ids, faces)
             self.groups[places[places < len(self.ids)]] = numbers[places < len(self.ids)]
-            self.has_embeddings = bool(self.rows("SELECT 1 FROM embeddings LIMIT 1"))
+            self.vector_size = _vector_size(self._connection)
         self.version = f"{self.info['id']}-{self.info['change']}"
-        self.calibration = self.info["calibration"] and Calibration(**self.info["calibration"])
+        self.calibration, self.vector_calibration = [
+            self.info[name] and Calibration(**self.info[name])
+            for name in ("calibration", "vector_calibration")]
 
     def close(self):
         """Closes the file."""
@@ -396,49 +412,59 @@ class Gallery(_Opened):
         return rows[0][0]
 
     @property
-    def compares_all(self):
-        """Whether all embeddings are compared; of a larger gallery, codes find some first."""
-        return self.has_embeddings and len(self) <= EXACT_FACES
+    def has_vectors(self):
+        """Whether faces have vectors, so that those can decide."""
+        return self.vector_size > 0
 
-    def embeddings(self):
-        """The embeddings of all faces: float32 [n, 128], unit vectors. Read when first needed.
+    @property
+    def has_embeddings(self):
+        """Whether these are embeddings, which also tell people apart whom nobody has named."""
+        return self.has_vectors and self.info["vectors"] == "embeddings"
+
+    @property
+    def compares_all(self):
+        """Whether all vectors are compared; of a larger gallery, codes find some first."""
+        return self.has_vectors and len(self) * self.vector_size <= EXACT_VALUES
+
+    def vectors(self):
+        """The vectors of all faces: float32 [n, V], unit vectors. Read when first needed.
 
         Raises KeyError if a face was removed since.
         """
         with self._lock:
-            if self._embeddings is None:
+            if self._vectors is None:
                 with self._errors():
-                    ids, found = _read_embeddings(self._connection, int(self.ids[-1]),
+                    ids, found = _read_vectors(self._connection, int(self.ids[-1]),
                                                   unit_vectors)
                 self._check_all(np.array_equal(ids, self.ids))
-                self._embeddings = found
-            return self._embeddings
+                self._vectors = found
+            return self._vectors
 
-    def embeddings_of(self, rows):
-        """Those of the faces in some rows of the arrays: float32 [n, 128]; see embeddings."""
-        if self._embeddings is not None:
-            return self._embeddings[rows]
+    def vectors_of(self, rows):
+        """Those of the faces in some rows of the arrays: float32 [n, V]; see vectors."""
+        if self._vectors is not None:
+            return self._vectors[rows]
         ids = self.ids[rows].tolist()
         found = dict(self.rows(f"SELECT face, embedding FROM embeddings WHERE face {GIVEN}",
                                json.dumps(ids)))
         self._check_all(len(found) == len(set(ids)))
         with errors(self.path / FILE):
-            return unit_vectors(_as_array([found[face] for face in ids]))
+            return unit_vectors(_as_array([found[face] for face in ids], self.vector_size))
 
     def _check_all(self, all_are_there):
-        """Raises KeyError if a face's embedding has gone since, UserError if it was never there."""
+        """Raises KeyError if a face's vector has gone since, UserError if it was never there."""
         if not all_are_there:
             if self.is_current():
-                raise _damaged(self.path / FILE, "a face has no embedding")
+                raise _damaged(self.path / FILE, "a face has no vector")
             raise KeyError("a face was removed")
 
-    def take_embeddings(self, other):
-        """Takes the embeddings that another Gallery has read, if they are of the same faces.
+    def take_vectors(self, other):
+        """Takes the vectors that another Gallery has read, if they are of the same faces.
 
         Where a face's photograph has changed, its code has, too, unless it looks quite the same.
         """
         if np.array_equal(self.ids, other.ids) and np.array_equal(self.codes, other.codes):
-            self._embeddings = other._embeddings
+            self._vectors = other._vectors
 
     def same_photographs(self, sha256):
         """Paths (str) of the gallery's photographs whose file has these contents (bytes)."""
@@ -479,21 +505,31 @@ class Gallery(_Opened):
 
     def open_encoder(self):
         """The encoder that made the codes; see store.open_encoder."""
-        return open_encoder(self.path, self.info)
+        encoder = open_encoder(self.path, self.info)
+        if self.has_vectors and self.vector_size != encoder.vector_size:
+            encoder.close()
+            raise _damaged(self.path / FILE, f"its vectors have {self.vector_size} values, those "
+                           f"of its encoder {encoder.vector_size}")
+        return encoder
 
-    def embedding_of(self, face_id):
-        """The embedding of a face as it was made, float32 [128], or None. Raises KeyError."""
+    def vector_of(self, face_id):
+        """The vector of a face as it was made, float32 [V], or None. Raises KeyError."""
         self.row_of(face_id)
         rows = self.rows("SELECT embedding FROM embeddings WHERE face = ?", int(face_id))
         with errors(self.path / FILE):
-            return _as_array([rows[0][0]])[0] if rows else None
+            return _as_array([rows[0][0]], self.vector_size)[0] if rows else None
 
-    def activate(self, embedding):
-        """What the code of a face with an embedding (float [128]) is made of: float [K]."""
+    def activate(self, code, vector):
+        """What the code of a face with a vector (float [V]) is made of, if that is an embedding.
+
+        Else the code (uint64) itself. float [K].
+        """
+        if not self.has_embeddings:
+            return packing.unpack(np.array([code], np.uint64), self.num_bits)[0].astype(float)
         with self._lock:
             if self._encoder is None:
                 self._encoder = self.open_encoder()
-            return self._encoder.activate(np.asarray(embedding, np.float32)[None])[0]
+            return self._encoder.activate(np.asarray(vector, np.float32)[None])[0]
 
     def check(self):
         """Reads everything. Raises UserError for what is damaged first."""
@@ -502,9 +538,9 @@ class Gallery(_Opened):
             problem = self.rows(f"PRAGMA {pragma}")
             if problem not in ([], [("ok",)]):
                 raise _damaged(self.path / FILE, one_line(problem[0][0], 100))
-        if self.has_embeddings:
+        if self.has_vectors:
             with self._errors():
-                ids = [faces for faces, _ in _embedding_parts(self._connection)]
+                ids = [faces for faces, _ in _vector_parts(self._connection)]
             self._check_all(np.array_equal(np.concatenate(ids), self.ids))
         for face_id in self.ids:
             self.thumbnail(face_id)
@@ -637,9 +673,16 @@ class Writer(_Opened):
                 f"SELECT person FROM labels WHERE label {GIVEN}",
                 json.dumps(sorted(names)))
             trained = np.isin(people[known], [person for person, in learned])
-        found = calibrate(codes[known], people[known], self.info["num_bits"], probes,
-                          hashes[known], trained)
+        given = codes[known], people[known], self.info["num_bits"]
+        found = calibrate(*given, probes, hashes[known], trained)
         self.info.update(calibration=found and found._asdict(), uncalibrated=0)
+        if self.info["vectors"] == "descriptor":
+            _, vectors = _read_vectors(self._connection, scale=unit_vectors)
+            blobs = [bytes.fromhex(text or "") for text, in self.rows(
+                "SELECT vector FROM probes ORDER BY rowid")]
+            probes[0] = unit_vectors(_as_array(blobs, vectors.shape[1]))
+            found = calibrate(*given, probes, hashes[known], trained, vectors[known])
+            self.info["vector_calibration"] = found and found._asdict()
 
     def faces_changed(self, count):
         """Notes that so many labelled faces came, went or changed: the threshold depends on it."""
@@ -665,8 +708,9 @@ class Writer(_Opened):
             "run": os.path.basename(str(metadata.get("run", "")).rstrip("/")), "results": "",
             "encoder": encoder, "encoder_id": encoder_id(metadata),
             "encoder_files": describe_encoder(self.path / encoder),
-            "engine": None, "people": "folders", "faces": "auto", "calibration": None,
-            "uncalibrated": 0, "unused": sorted(unused)}
+            "vectors": metadata.get("vectors"), "engine": None, "people": "folders",
+            "faces": "auto", "calibration": None, "vector_calibration": None, "uncalibrated": 0,
+            "unused": sorted(unused)}
 
     def person(self, label):
         """Id of the person that folders or lists call by a label (None: None); made if need be."""
@@ -728,7 +772,7 @@ class Writer(_Opened):
             label, other_disk, found, reason).lastrowid
 
     def add_face(self, photograph, number, person, code, image_hash, thumbnail,
-                 box=(0, 0, 0, 0), embedding=None, known=None):
+                 box=(0, 0, 0, 0), vector=None, known=None):
         """Adds a face; returns its id.
 
         Args:
@@ -738,7 +782,7 @@ class Writer(_Opened):
             code, image_hash: uint64 numbers, of the face.
             thumbnail: bytes of a JPEG or PNG.
             box: (left, top, right, bottom).
-            embedding: float array, or None.
+            vector: float array, or None.
             known: id of the face that it was; what people have said of that stays. Or None.
         """
         is_first = not self.rows("SELECT 1 FROM sqlite_sequence WHERE name = 'faces'")
@@ -754,18 +798,18 @@ class Writer(_Opened):
                      "box_top = ?, box_right = ?, box_bottom = ? WHERE id = ?", number, person,
                      _signed(code), _signed(image_hash), *map(float, box), face)
         self.run("INSERT OR REPLACE INTO face_images VALUES (?, ?)", face, thumbnail)
-        if embedding is not None:
-            self.run("INSERT OR REPLACE INTO embeddings VALUES (?, ?)", face,
-                     np.asarray(embedding, "<f2").tobytes())
+        if vector is not None:
+            self.run("INSERT OR REPLACE INTO embeddings VALUES (?, ?)", face, _as_blob(vector))
         self.faces_changed(person is not None)
         return face
 
-    def add_probe(self, code, person):
+    def add_probe(self, code, person, vector=None):
         """Adds the code (uint64) of a face that calibrates the threshold and the gallery lacks.
 
-        Its person is None for somebody of whom the gallery holds nothing.
+        Its person is None for somebody of whom the gallery holds nothing; vector: see add_face.
         """
-        self.run("INSERT INTO probes VALUES (?, ?)", _signed(code), person)
+        self.run("INSERT INTO probes VALUES (?, ?, ?)", _signed(code), person,
+                 None if vector is None else _as_blob(vector).hex())
         self.faces_changed(1)
 
     def remove_faces(self, faces):
@@ -796,10 +840,10 @@ class Writer(_Opened):
         """A hash of bytes that only this gallery makes of them."""
         return hashlib.sha256(self.info["id"].encode() + value).digest()
 
-    def embeddings(self):
-        """(ids, embeddings) of all faces that have one; see _read_embeddings."""
+    def vectors(self):
+        """(ids, vectors) of all faces that have one; see _read_vectors."""
         with self._errors():
-            return _read_embeddings(self._connection)
+            return _read_vectors(self._connection)
 
     def set_group(self, face, number):
         """Puts a face (id) into a group; see the table."""
@@ -984,8 +1028,8 @@ def _sqlite(path, options=""):
 
 
 def _migrate(path):
-    """Gives a gallery's folder (a Path) of version 2 the tables of this one, in one transaction."""
-    if _version(path / FILE) != 2:
+    """Gives an older gallery's folder (a Path) the tables of this version, in one transaction."""
+    if _version(path / FILE) not in MIGRATIONS:
         return
     folder = OutputFolder(path)
     folder.lock()
@@ -993,8 +1037,10 @@ def _migrate(path):
         with errors(path / FILE), contextlib.closing(_sqlite(path / FILE)) as connection:
             for pragma in PRAGMAS:
                 connection.execute(pragma)
-            if connection.execute("PRAGMA user_version").fetchone()[0] == 2:
-                connection.executescript(f"BEGIN IMMEDIATE; {MIGRATION} COMMIT")
+            found = connection.execute("PRAGMA user_version").fetchone()[0]
+            steps = "".join(MIGRATIONS[version] for version in range(found, VERSION))
+            connection.executescript(
+                f"BEGIN IMMEDIATE; {steps} PRAGMA user_version = {VERSION}; COMMIT")
     finally:
         folder.unlock()
 
@@ -1051,7 +1097,11 @@ def read_info(connection):
             "SELECT name, value FROM info WHERE length(value) < 10000000")}
         if not info:
             raise ValueError(UNFINISHED)
+        info.setdefault("vectors", "embeddings")  # older galleries have no others, if any
+        info.setdefault("vector_calibration", None)
         files.check_fields(info, INFO, "the gallery")
+        if info["vectors"] not in ("embeddings", "descriptor", None):
+            raise ValueError("it names no kind of vectors")
         if not 1 <= info["num_bits"] <= packing.MAX_BITS:
             raise ValueError(f"its codes have {info['num_bits']} bits")
         names = [info["encoder"]] + info["unused"]
@@ -1061,8 +1111,9 @@ def read_info(connection):
             raise ValueError("it names no file of an encoder")
         if not re.match(r"[0-9a-f]{16}\Z", info["id"]):
             raise ValueError("it has no id")
-        if info["calibration"]:
-            Calibration.checked(info["calibration"], info["num_bits"])
+        for name, farthest in (("calibration", info["num_bits"]), ("vector_calibration", STEPS)):
+            if info[name]:
+                Calibration.checked(info[name], farthest)
     except (ValueError, RecursionError) as error:
         raise sqlite3.DatabaseError(one_line(error, 200))
     return info
@@ -1083,41 +1134,57 @@ def _columns(connection, table, *columns):
         for place, name in enumerate(columns)]
 
 
-def _read_embeddings(connection, last=2 ** 63 - 1, scale=np.asarray):
-    """The embeddings of all faces that have one, up to the id `last`.
+def _read_vectors(connection, last=2 ** 63 - 1, scale=np.asarray):
+    """The vectors of all faces that have one, up to the id `last`.
 
     Args:
-        scale: what is done to some embeddings at once, such as unit_vectors.
+        scale: what is done to some vectors at once, such as unit_vectors.
 
     Returns:
-        (ids, embeddings): int64 [n], ascending, and float32 [n, 128].
+        (ids, vectors): int64 [n], ascending, and float32 [n, V].
     """
     most, = connection.execute("SELECT count(*) FROM faces").fetchone()
-    ids, embeddings, count = np.empty(most, np.int64), np.empty(
-        (most, EMBEDDING_SIZE), np.float32), 0
-    for faces, some in _embedding_parts(connection, last):
+    ids, vectors, count = np.empty(most, np.int64), np.empty(
+        (most, _vector_size(connection)), np.float32), 0
+    for faces, some in _vector_parts(connection, last):
         part = slice(count, min(count + len(faces), most))  # others may write more than there are
-        ids[part], embeddings[part] = faces[:part.stop - count], scale(some)[:part.stop - count]
+        ids[part], vectors[part] = faces[:part.stop - count], scale(some)[:part.stop - count]
         count = part.stop
-    return ids[:count], embeddings[:count]
+    return ids[:count], vectors[:count]
 
 
-def _embedding_parts(connection, last=2 ** 63 - 1):
-    """Yields (ids, embeddings) of some faces after the other; see _read_embeddings."""
+def _vector_parts(connection, last=2 ** 63 - 1):
+    """Yields (ids, vectors) of some faces after the other; see _read_vectors."""
+    size = _vector_size(connection)
     rows = connection.execute("SELECT face, embedding FROM embeddings WHERE face <= ? "
                               "ORDER BY face", (last,))
     for some in iter(lambda: rows.fetchmany(READ_AT_ONCE), []):
         faces, blobs = zip(*some)
-        yield faces, _as_array(blobs)
+        yield faces, _as_array(blobs, size)
 
 
-def _as_array(blobs):
-    if set(map(len, blobs)) - {2 * EMBEDDING_SIZE}:
-        raise sqlite3.DatabaseError("table embeddings: one has not 128 values")
-    values = np.frombuffer(b"".join(blobs), "<f2").reshape(-1, EMBEDDING_SIZE).astype(np.float32)
+def _vector_size(connection):
+    """How many values each face's vector has; 0 if there are none."""
+    for length, in connection.execute("SELECT length(embedding) FROM embeddings LIMIT 1"):
+        if length % 2 or not 2 <= length <= 2 * MOST_VECTOR:
+            raise sqlite3.DatabaseError(f"table embeddings: one has {length} bytes")
+        return length // 2
+    return 0
+
+
+def _as_array(blobs, size):
+    if not blobs:
+        return np.zeros((0, size), np.float32)
+    if set(map(len, blobs)) - {2 * size}:
+        raise sqlite3.DatabaseError(f"a vector has not {size} values")
+    values = np.frombuffer(b"".join(blobs), "<f2").reshape(-1, size).astype(np.float32)
     if not np.isfinite(values).all():
-        raise sqlite3.DatabaseError("table embeddings: a value is not finite")
+        raise sqlite3.DatabaseError("a value of a vector is not finite")
     return values
+
+
+def _as_blob(vector):
+    return np.asarray(vector, "<f2").tobytes()
 
 
 def below(folder):

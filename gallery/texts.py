@@ -7,7 +7,7 @@ import json
 
 import numpy as np
 
-from gallery.answers import Judge, percent
+from gallery.answers import percent
 from gallery.comparison import PERHAPS
 from gallery.engines import SAMPLE
 from runtime.errors import one_line
@@ -125,7 +125,7 @@ def decision_line(gallery, judge, index):
         return engine_line(gallery, index)
     which = "all of them" if gallery.compares_all else (
         f"the {judge.comparison.candidates} nearest by code")
-    return f"{len(gallery)} faces; the embeddings of {which} are compared"
+    return f"{len(gallery)} faces; the {judge.comparison.name} of {which} are compared"
 
 
 def gallery_text(gallery, judge, index):
@@ -152,18 +152,20 @@ def threshold_text(gallery, judge):
     """The curve behind a gallery's threshold as a table, and the threshold taken from it."""
     if judge.comparison.name == "embeddings":
         return _public_threshold_text(gallery, judge)
-    calibration = gallery.calibration
+    comparison = judge.comparison
+    calibration = comparison.calibration
     if calibration is None:
-        return "nobody is named: " + Judge(gallery, codes_alone=True).why_nobody()
-    lines = [judge.comparison.source(),
+        return "nobody is named: " + comparison.why_nobody(judge.rate)
+    lines = [comparison.source(),
              "distance  strangers named  at most (95 %)  known people missed"]
-    for distance, count in enumerate(calibration.accepted):
-        missed = calibration.miss_rate(distance)
+    for place, (named, at_most, missed) in enumerate(comparison.curve()):
+        distance = place * comparison.step
+        if place % comparison.shown_steps and distance != judge.threshold:
+            continue
         missed = "-" if missed is None else f"{100 * missed:.2f}%"
-        lines.append(f"{distance:8d}  {100 * calibration.false_accept_rate(distance):14.2f}%  "
-                     f"{100 * calibration.highest_rate(distance):13.2f}%  {missed:>18}"
-                     + "  <- threshold" * (distance == judge.threshold))
-        if count > calibration.probes / 2:
+        lines.append(f"{number_text(distance):>8}  {100 * named:14.2f}%  {100 * at_most:13.2f}%  "
+                     f"{missed:>18}" + "  <- threshold" * (distance == judge.threshold))
+        if named > 0.5:
             break
     if judge.threshold is None:
         lines.append("nobody is named: " + judge.why_nobody())
@@ -207,7 +209,7 @@ def groups_text(gallery, groups, suggestions):
     lines = lines or [f"{gallery.path} has neither people nor groups of faces"]
     if len(gallery) and not gallery.has_embeddings:
         lines.append("faces without a name are grouped by their embeddings, and this gallery has "
-                     "codes alone")
+                     "none")
     if suggestions:
         lines.append("perhaps one person (python search.py merge GALLERY WHO INTO; --never if "
                      "not), with the mean distance of their faces:")

@@ -15,7 +15,8 @@ import re
 import numpy as np
 
 import data_loader
-from config import Config
+from config import EMBEDDING_SIZE, Config
+from evaluation import packing
 from evaluation.codes import signs
 from faces import embedding
 from methods.method import INPUT_SHAPES
@@ -37,12 +38,14 @@ class Encoder:
 
     Attributes:
         metadata: dict, the encoder.json: method, num_bits, dataset, crop, mean, std, ...
+        vectors: see methods.method.Method; None of an encoder of before it was written down.
     """
 
-    def __init__(self, metadata, activate_normalised, close):
+    def __init__(self, metadata, describe_normalised, close):
         self.metadata = metadata
         self._takes_embeddings = metadata.get("inputs") == "embeddings"
-        self._activate_normalised = activate_normalised
+        self.vectors = "embeddings" if self._takes_embeddings else metadata.get("vectors")
+        self._describe_normalised = describe_normalised
         self.close = close
 
     @classmethod
@@ -68,8 +71,11 @@ class Encoder:
         return signs(self.activate(images))
 
     def activate(self, images):
-        """What is binarised to codes, of images, normalised with the training set's statistics, or
-        of embeddings.
+        """What is binarised to codes, float [n, K]; see describe."""
+        return self._described(images)[0]
+
+    def describe(self, images):
+        """Codes, and the vectors by which floats can decide between faces.
 
         Args:
             images: uint8 [n, 32, 32, 3], RGB, cut out of photographs as metadata["crop"] says; of
@@ -77,22 +83,37 @@ class Encoder:
                 metadata["embedding"] says.
 
         Returns:
-            float [n, K].
+            (codes, vectors): uint64 [n], see evaluation.packing; float32 [n, V], or n times None.
 
         Raises:
             ValueError: images of another shape or type.
         """
+        activations, descriptors = self._described(images)
+        vectors = {"embeddings": images, "descriptor": descriptors, None: [None] * len(images)}
+        return packing.pack(signs(activations)), vectors[self.vectors]
+
+    def _described(self, images):
+        """(activations, descriptors) of images, normalised with the training set's statistics, or
+        of embeddings; see methods.method.Method.open_encoder."""
         images = np.asarray(images)
         shape, dtype = self._expected()
         if images.dtype != dtype or images.shape[1:] != shape:
             raise ValueError(f"images must be {np.dtype(dtype)} [n, {', '.join(map(str, shape))}], "
                              f"not {images.dtype} {images.shape}")
         if not len(images):
-            return np.zeros((0, self.metadata["num_bits"]), np.float32)
+            return np.zeros((0, self.metadata["num_bits"]), np.float32), None
         if not self._takes_embeddings:
             images = data_loader.normalise_images(
                 images, self.metadata["mean"], self.metadata["std"], self.metadata["pixel_range"])
-        return self._activate_normalised(images)
+        return self._describe_normalised(images)
+
+    @property
+    def vector_size(self):
+        """V, how many values a vector has; 0 if there are none."""
+        if self.vectors != "descriptor":
+            return EMBEDDING_SIZE if self.vectors else 0
+        settings = self.metadata.get("network_settings") or self.metadata["settings"]
+        return Config.recorded(settings).descriptor_size
 
     def warm_up(self):
         """Encodes one blank input, so that the first real one takes no longer than the others."""
@@ -122,16 +143,12 @@ class Encoder:
             [None] * len(faces))
 
     def given(self, faces):
-        """What `encode` takes of faces that have `pixels` and `embedding`, at least one."""
+        """What `describe` takes of faces that have `pixels` and `embedding`, at least one."""
         return np.stack([face.embedding if self._takes_embeddings else face.pixels
                          for face in faces])
 
-    def embeddings_of(self, data):
-        """Embeddings of an ImageSet's images, float32 [n, 128]; None if it takes pixels."""
-        return data.embeddings if self._takes_embeddings else None
-
     def given_of(self, data, rows):
-        """What `encode` takes of some images of an ImageSet, as if each had come alone."""
+        """What `describe` takes of some images of an ImageSet, as if each had come alone."""
         return data.embeddings[rows] if self._takes_embeddings else (
             data_loader.displayable(data, rows))
 
@@ -164,7 +181,7 @@ def export_encoder(run, path):
     metadata = dict(
         format=FORMAT, method=config.method, num_bits=config.num_bits, dataset=dataset.name,
         identities=run.names, crop=dataset.crop, embedding=dataset.embedding,
-        inputs=run.method.inputs, mean=train.mean, std=train.std,
+        inputs=run.method.inputs, vectors=run.method.vectors, mean=train.mean, std=train.std,
         pixel_range=list(train.pixel_range), run=str(run.folder.path.resolve()),
         data=provenance[0].get("data") if provenance else None, settings=config.to_dict(),
         provenance=provenance)
@@ -204,9 +221,9 @@ def export_projection(path, projection, num_bits, embedding, crop, **more):
                                      for name in sorted(arrays))).hexdigest()
     metadata = dict(
         format=FORMAT, method=settings.method, num_bits=num_bits, dataset="", identities=[],
-        crop=crop, embedding=embedding, inputs="embeddings", mean=0.0, std=1.0,
-        pixel_range=[0.0, 255.0], run="", data=digest, settings=settings.to_dict(), provenance=[],
-        **more)
+        crop=crop, embedding=embedding, inputs="embeddings", vectors="embeddings", mean=0.0,
+        std=1.0, pixel_range=[0.0, 255.0], run="", data=digest, settings=settings.to_dict(),
+        provenance=[], **more)
     out = OutputFolder.create(path, "encoder")
     out.write_arrays("projection.npz", **arrays)
     out.write_json("encoder.json", metadata)
@@ -245,7 +262,8 @@ def _check_metadata(value):
     check_fields(value, {
         "format": int, "num_bits": int, "mean": (int, float), "std": (int, float),
         "pixel_range": list, "settings": dict, "network_settings": (dict, type(None)),
-        "inputs": (str, type(None)), "identities": (list, type(None)),
+        "inputs": (str, type(None)), "vectors": (str, type(None)),
+        "identities": (list, type(None)),
         "crop": (dict, type(None))}, "the file")
     if value["format"] != FORMAT:
         raise ValueError(f"it is of another version ({value['format']})")
@@ -263,6 +281,8 @@ def _check_metadata(value):
         raise ValueError(f"it has no 'network_settings', which method {settings.method} needs")
     if value.get("inputs", "images") != method.inputs:
         raise ValueError(f"its 'inputs' are not those of method {settings.method}")
+    if value.get("vectors") not in (None, method.vectors):
+        raise ValueError(f"its 'vectors' are not those of method {settings.method}")
     pixel_range = value["pixel_range"]
     if len(pixel_range) != 2 or not all(type(end) in (int, float) for end in pixel_range) or (
             not pixel_range[0] < pixel_range[1]):

@@ -157,9 +157,12 @@ class ProjectedFeatures(FeatureMethod):
         network_config = Config.recorded(metadata["network_settings"])
         projection = read_projection(folder, network_config.descriptor_size, config.num_bits)
         session, graph = open_network(folder, network_config)
-        return lambda images: projection.project(run_network(
-            session, graph.inference, graph.inference.descriptor, images,
-            config.encode_batch_size)), session.close
+
+        def describe(images):
+            descriptors = run_network(session, graph.inference, graph.inference.descriptor, images,
+                                      config.encode_batch_size)
+            return projection.project(descriptors), descriptors
+        return describe, session.close
 
 
 class NetworkFloats(FeatureMethod):

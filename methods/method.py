@@ -41,6 +41,8 @@ class Method(abc.ABC):
         needs_features_of: whether it uses the network of another run (setting features_of).
         trains: whether it trains a network, in epochs of steps.
         exports_network: whether its encoder has a network.
+        vectors: what floats can compare besides its codes: "embeddings", "descriptor" (of the
+            network, which its codes are made of), or None.
     """
 
     is_searchable = True
@@ -55,6 +57,12 @@ class Method(abc.ABC):
     def takes_embeddings(self):
         """Whether it takes the embedding of a face in place of its pixels."""
         return self.inputs == "embeddings"
+
+    @property
+    def vectors(self):
+        """See Method."""
+        return "embeddings" if self.takes_embeddings else (
+            "descriptor" if self.exports_network else None)
 
     @property
     def input_shape(self):
@@ -166,9 +174,10 @@ class Method(abc.ABC):
         """
 
     def open_encoder(self, folder, config, metadata):
-        """(activate, close) of an exported encoder: functions of normalised inputs, and of nothing.
+        """(describe, close) of an exported encoder: functions of normalised inputs, and of nothing.
 
-        `activate` gives float [n, K], whose signs are the codes.
+        `describe` gives float [n, K], whose signs are the codes, and the descriptor, float32
+        [n, D]; None of a method that exports no network.
 
         Args:
             folder: OutputFolder.

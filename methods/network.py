@@ -161,8 +161,9 @@ class NetworkMethod(Method):
 
     def open_encoder(self, folder, config, metadata):
         session, graph = open_network(folder, config)
+        network = graph.inference
         return lambda inputs: run_network(
-            session, graph.inference, graph.inference.code_activations, inputs,
+            session, network, (network.code_activations, network.descriptor), inputs,
             config.encode_batch_size), session.close
 
 

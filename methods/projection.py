@@ -171,7 +171,8 @@ class ProjectionMethod(Method):
 
     def open_encoder(self, folder, config, metadata):
         size = int(np.prod(self.input_shape))
-        return read_projection(folder, size, config.num_bits).project, lambda: None
+        projection = read_projection(folder, size, config.num_bits)
+        return lambda inputs: (projection.project(inputs), None), lambda: None
 
     def _fitted(self, run):
         return self.fit(self.given(run.train), run.config.num_bits, run.config.seed)

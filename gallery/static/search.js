@@ -351,7 +351,7 @@ async function showWithout(more) {
   element("without-more").hidden = list.children.length >= found.total;
 }
 
-// A distance as text: whole of codes, with three decimals of embeddings.
+// A distance as text: whole of codes, with three decimals of vectors.
 function distanceText(distance) {
   return about.step === 1 ? String(distance) : distance.toFixed(3);
 }
@@ -526,7 +526,7 @@ function explainThreshold() {
       curve.points[Math.min(place, curve.points.length - 1)];
     element("meaning").textContent = "That names " + percent(named) + " of strangers (at most " +
       percent(most) + ", with 95 % confidence) and misses " + percent(missed) +
-      " of the people it knows" + (about.step === 1 ? "" : " by one face") + " (" + curve.source +
+      " of the people it knows" + (about.decided_by === "embeddings" ? " by one face" : "") + " (" + curve.source +
       ").";
   }
   element("calibrated").disabled = threshold === null;
@@ -575,9 +575,9 @@ function followAddress() {
 async function showAbout() {
   about = await ask("/api/gallery");
   element("about").textContent = about.name + ": " + about.faces + " faces of " +
-    about.people + " people, " + (about.decided_by === "embeddings" ?
-      "compared by their embeddings" :
-      "codes of " + about.num_bits + " bits, engine " + about.engine);
+    about.people + " people, " + (about.decided_by === "codes" ?
+      "codes of " + about.num_bits + " bits, engine " + about.engine :
+      "compared by their " + about.decided_by);
   const people = await ask("/api/people");
   element("people").replaceChildren(...people.names.map((name) => {
     const option = make("option");

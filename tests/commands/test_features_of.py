@@ -7,13 +7,16 @@ import shutil
 import numpy as np
 import pytest
 from conftest import no_figures, tiny_faces, tree, write_pickle
+from PIL import Image
 
 import data_loader
 import evaluate
 import main
-from evaluation import floats, metrics
+import search
+from evaluation import floats, metrics, packing, threshold
 from evaluation.codes import load_codes
 from gallery.indexing import newest_run
+from gallery.store import Gallery
 from methods import projection as projections
 from methods.export import Encoder, export_encoder
 from methods.run import load_run, open_run
@@ -238,6 +241,53 @@ def test_an_export_that_fails_leaves_the_old_one(runs, exported, tmp_path, metho
     assert tree(export) == before
     with Encoder.open(export) as encoder:
         assert encoder.metadata["method"] == "feature_itq"
+
+
+@pytest.mark.parametrize("method", ("dcbh", "feature_itq"))
+def test_descriptors_decide_in_a_gallery(runs, tmp_path, capsys, method):
+    """Of the run's own images; a person is then merged, which takes the probes with it."""
+    path = str(tmp_path / "gallery")
+    search.main(["index", str(runs / method), "--gallery", "--out", path])
+    expected = floats.load_floats(runs / "float/floats.npz")
+    data = load_run(*resolve(RunFolder(runs / "dcbh").read_settings()))
+    image = data_loader.displayable(data.train, np.arange(5 * SEEN))[3]
+    Image.fromarray(image).save(str(tmp_path / "face.png"))
+    with Gallery.open(path) as gallery:
+        gallery.check()
+        np.testing.assert_allclose(gallery.vectors(), floats.unit_vectors(
+            expected.gallery_vectors[:, 768:]), atol=1e-3)
+        assert gallery.vector_calibration.source == threshold.UNSEEN
+        assert gallery.vector_calibration.probes == 7 * (PEOPLE - SEEN)
+        cosines = 1 - gallery.vectors().dot(gallery.vectors()[3])
+        codes = packing.distances(gallery.codes, gallery.codes[3])
+
+    def query(*options):
+        capsys.readouterr()
+        search.main(["query", path, str(tmp_path / "face.png"), "--top", "4", "--json", "-",
+                     *options])
+        return json.loads(capsys.readouterr().out)
+
+    found = query("--threshold", "0.5")
+    neighbours = found["queries"][0]["neighbours"]
+    assert found["decided_by"] == "descriptors"
+    np.testing.assert_allclose([item["cosine"] for item in neighbours], np.sort(cosines)[:4],
+                               atol=1e-3)
+    np.testing.assert_allclose([cosines[item["id"]] for item in neighbours], np.sort(cosines)[:4],
+                               atol=1e-3)
+    assert [item["distance"] for item in neighbours] == [
+        codes[item["id"]] for item in neighbours]
+    alone = query("--codes_alone")
+    assert alone["decided_by"] == "codes"
+    assert {item["cosine"] for item in alone["queries"][0]["neighbours"]} == {None}
+    with pytest.raises(UserError, match="codes_alone"):
+        query("--threshold", "20")
+    search.main(["rename", path, "p0", "p1"])
+    with Gallery.open(path) as gallery:
+        merged = gallery.vector_calibration
+    search.main(["undo", path])
+    with Gallery.open(path) as gallery:
+        assert merged.known == gallery.vector_calibration.known == 2 * SEEN
+        assert len(gallery.names) == SEEN
 
 
 def test_export(runs, exported, tmp_path):

@@ -5,6 +5,7 @@ import pytest
 
 from evaluation import packing, threshold
 from evaluation.codes import signs
+from evaluation.floats import unit_vectors
 from evaluation.threshold import Calibration, calibrate
 
 
@@ -114,6 +115,36 @@ def test_against_every_pair(num_bits):
     steps = range(num_bits + 1)
     assert found.accepted == [sum(distance <= step for distance in nearest) for step in steps]
     assert found.missed == [sum(distance > step for distance in own) for step in steps]
+
+
+def test_vectors_against_every_pair(monkeypatch):
+    """The same of vectors; people 2 and 3 share copies, 4 and 5 have nearly the same faces."""
+    rng = np.random.RandomState(1)
+    people = rng.randint(1, 8, 150)
+    vectors = unit_vectors(rng.rand(150, 20) * (rng.rand(150, 20) < 0.3))
+    hashes = rng.randint(2 ** 62, size=150).astype(np.uint64)
+    codes = pack(signs(rng.standard_normal((150, 12))))
+    twos, threes, fours, fives = (np.flatnonzero(people == person)[:3] for person in (2, 3, 4, 5))
+    vectors[twos], codes[twos], hashes[twos] = vectors[threes], codes[threes], hashes[threes]
+    vectors[fours] = unit_vectors(vectors[fives] + 0.01)
+    hashes[fours] = hashes[fives] ^ np.uint64(7)
+    monkeypatch.setattr(threshold, "PAIRS_AT_ONCE", 1000)  # several blocks
+    found = calibrate(codes, people, 12, hashes=hashes, vectors=vectors)
+    linked = {2: (2, 3), 3: (2, 3), 4: (4, 5), 5: (4, 5)}
+    apart = 1 - vectors.astype(np.float64).dot(vectors.T.astype(np.float64))
+    nearest = [apart[face][~np.isin(people, linked.get(people[face], people[face]))].min()
+               for face in range(150)]
+    own = [apart[face][(people == people[face]) & (np.arange(150) != face)].min()
+           for face in range(150)]
+    assert len(found.accepted) == len(found.missed) == 1001
+    for step in range(5, 1000, 5):
+        assert found.accepted[step] == sum(distance <= step / 1000 for distance in nearest)
+        assert found.missed[step] == sum(distance > step / 1000 for distance in own)
+    # Those who are in the gallery's stead: one of person 1, and one whom nobody knows.
+    probes = vectors[[0, 9]], np.array([people[0], 0])
+    held_out = calibrate(codes, people, 12, probes, hashes, vectors=vectors)
+    assert held_out.source == threshold.UNSEEN and held_out.accepted[1] == 1
+    assert held_out.known == 1 and held_out.missed[1] == 0
 
 
 def test_confidence_of_a_rate():

@@ -107,7 +107,7 @@ def assert_whole(path):
     with Gallery.open(path) as gallery, gallery.open_encoder() as encoder:
         gallery.check()
         with Writer(path) as writer:
-            ids, embeddings = writer.embeddings()
+            ids, embeddings = writer.vectors()
         assert ids.tolist() == gallery.ids.tolist()
         codes = packing.pack(encoder.encode(embeddings))
         apart = packing.distances(codes, gallery.codes)
@@ -166,7 +166,7 @@ def test_the_nearest_are_those_by_cosine(tmp_path):
     query = take(tmp_path / "q.png", 2, 99)
     found, whole = answer_of(path, query, top=20)
     with Gallery.open(path) as gallery:
-        vectors = gallery.embeddings_of(np.arange(20))
+        vectors = gallery.vectors_of(np.arange(20))
         code = gallery.codes
         own = np.float32(StandIn().embedding(2, 99, NEAR))
         cosines = 1 - vectors.dot(own / np.linalg.norm(own))
@@ -217,9 +217,9 @@ def test_codes_find_and_embeddings_decide_in_a_large_gallery(tmp_path, monkeypat
     index(folder, path)
     queries = [take(tmp_path / f"q{person}.png", person, 90 + person) for person in range(4)]
     exact = [answer_of(path, query, top=20)[0] for query in queries]
-    monkeypatch.setattr(store, "EXACT_FACES", 19)
+    monkeypatch.setattr(store, "EXACT_VALUES", 19 * 128)
     with Gallery.open(path) as gallery:
-        assert gallery.has_embeddings and not gallery.compares_all
+        assert gallery.has_vectors and not gallery.compares_all
     assert [answer_of(path, query, top=20)[0] for query in queries] == exact
     with Gallery.open(path) as gallery, gallery.open_encoder() as encoder:
         codes = packing.unpack(gallery.codes, 64)
@@ -462,7 +462,7 @@ def test_damaged_embeddings_are_one_line(tmp_path, monkeypatch):
     path = tmp_path / "g"
     index(album(tmp_path / "a"), path)
     for most in (10 ** 6, 0):
-        monkeypatch.setattr(store, "EXACT_FACES", most)
+        monkeypatch.setattr(store, "EXACT_VALUES", most * 128)
         for blob in (b"short", np.full(128, np.nan, np.float16).tobytes(), None):
             with Writer(path) as writer:
                 kept = writer.rows("SELECT embedding FROM embeddings WHERE face = 3")[0][0]
@@ -483,20 +483,20 @@ def test_embeddings_are_of_the_state_that_was_opened(tmp_path):
     path = tmp_path / "g"
     index(album(tmp_path / "a"), path)
     with Gallery.open(path) as old, Gallery.open(path) as kept:
-        before = kept.embeddings()
+        before = kept.vectors()
         take(tmp_path / "a" / "p9" / "1.png", 9, 200)
         indexing.add(path)
-        np.testing.assert_array_equal(old.embeddings(), before)  # faces that came since are left
+        np.testing.assert_array_equal(old.vectors(), before)  # faces that came since are left
         with Gallery.open(path) as new:
-            new.take_embeddings(old)
-            assert len(new.embeddings()) == 21
+            new.take_vectors(old)
+            assert len(new.vectors()) == 21
         people.remove(path, ids=[3])
         with Gallery.open(path) as new, pytest.raises(KeyError):
-            new.take_embeddings(kept)
-            assert len(new.embeddings()) == 20
+            new.take_vectors(kept)
+            assert len(new.vectors()) == 20
             with Gallery.open(path) as late:
                 people.remove(path, ids=[4])
-                late.embeddings()
+                late.vectors()
 
 
 KILLED = """

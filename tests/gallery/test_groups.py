@@ -18,7 +18,7 @@ from evaluation import packing
 from evaluation.floats import unit_vectors
 from gallery import groups, indexing, marking, people
 from gallery.groups import groups_of, join_clusters, limits, near_pairs, regroup, suggestions
-from gallery.store import MIGRATION, Gallery, Writer
+from gallery.store import Gallery, Writer
 from runtime.errors import UserError
 
 
@@ -57,7 +57,7 @@ def add_faces(path, angles, photographs=None, person=None):
 
 @pytest.fixture
 def path(tmp_path):
-    write_gallery(tmp_path / "gallery", []).close()
+    write_gallery(tmp_path / "gallery", [], vectors="embeddings").close()
     return str(tmp_path / "gallery")
 
 
@@ -243,8 +243,8 @@ def test_every_step_is_undone(path, step):
             photograph = writer.add_photograph(f"/p/{name}.jpg", name.encode(), 1, 2, name, False,
                                                1)
             writer.add_face(photograph, 0, person, np.uint64(3), np.uint64(4), colour(7),
-                            embedding=vector(angle))
-            writer.add_probe(np.uint64(5), person)
+                            vector=vector(angle))
+            writer.add_probe(np.uint64(5), person, vector(angle))
         writer.commit()
     before = state(path)
     STEPS[step](path, ids)
@@ -333,14 +333,20 @@ def test_a_gallery_of_version_2_gets_the_tables(path):
     connection.executescript(
         "DROP TABLE changes; DROP TABLE steps; DROP TABLE apart; DROP TABLE rejected; "
         "DROP TABLE groups; DROP INDEX faces_of_person; "
-        "CREATE INDEX faces_of_person ON faces (person); PRAGMA user_version = 2")
+        "CREATE INDEX faces_of_person ON faces (person); DROP TABLE probes; "
+        "CREATE TABLE probes (code INTEGER NOT NULL, person INTEGER REFERENCES people) STRICT; "
+        "CREATE INDEX probes_of_person ON probes (person); INSERT INTO probes VALUES (7, NULL);"
+        "DELETE FROM info WHERE name IN ('vectors', 'vector_calibration');"
+        "PRAGMA user_version = 2")
     connection.close()
     assert found(path) == ({}, [])
     with Writer(path) as writer:
         regroup(writer)
         writer.commit()
     assert found(path) == ({}, [set(ids[:2]), {ids[2]}])
-    assert "faces_of_person" in MIGRATION
+    with Writer(path) as writer:
+        assert writer.rows("SELECT * FROM probes") == [(7, None, None)]
+        assert writer.rows("PRAGMA foreign_key_check") == []
 
 
 def run(*arguments):

@@ -131,6 +131,7 @@ def test_a_photograph_is_dropped(page):
 
 
 def test_by_keyboard_alone(page):
+    page.wait_for("document.querySelector('#groups button')")
     page.press("Tab")
     assert focused(page) == "photograph"
     page.press("Tab")

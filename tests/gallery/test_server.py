@@ -509,10 +509,10 @@ def test_fifty_at_once(client):
 
 ADDING = """
 class Waiting(TinyEncoder):
-    def encode(self, images):
+    def describe(self, images):
         print("reads", flush=True)
         sys.stdin.readline()
-        return super().encode(images)
+        return super().describe(images)
 
 
 indexing.open_encoder = lambda *_: Waiting()

@@ -85,16 +85,15 @@ class TinyEncoder(Encoder):
     """Stands for an exported encoder: a bit is whether a pixel is bright. Whole images are faces.
     """
 
-    metadata = metadata(dataset="tiny")
+    metadata = metadata(dataset="tiny", mean=127.5)
     encoded = 0  # images, by all of them
 
     def __init__(self):
-        super().__init__(self.metadata, None, lambda: None)
+        super().__init__(self.metadata, self._brightness, lambda: None)
 
-    def encode(self, images):
-        assert images.dtype == np.uint8 and images.shape[1:] == (32, 32, 3)
+    def _brightness(self, images):
         TinyEncoder.encoded += len(images)
-        return np.where(images.reshape(len(images), -1)[:, :48 * 64:64] > 127, 1, -1)
+        return images.reshape(len(images), -1)[:, :48 * 64:64], None
 
 def save_photograph(path, number):
     """Writes a photograph that no other number gives; returns its Path."""
