@@ -103,7 +103,8 @@ class Browser:
 
     def press(self, key, code=None, text=""):
         """Presses a key, by its name in the browser, and lets it go."""
-        codes = {"Tab": 9, "Enter": 13, " ": 32, "ArrowRight": 39, "ArrowLeft": 37, "Home": 36}
+        codes = {"Tab": 9, "Enter": 13, " ": 32, "ArrowRight": 39, "ArrowLeft": 37, "Home": 36,
+                 "Escape": 27}
         values = dict(key=key, code=code or key, windowsVirtualKeyCode=codes[key])
         text = {"Enter": "\r", " ": " "}.get(key, text)
         self.call("Input.dispatchKeyEvent", type="keyDown", text=text, **values)

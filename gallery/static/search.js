@@ -12,6 +12,7 @@ let drawn = null; // the box that is drawn on it: left, top, right, bottom, as s
 let group = null; // the person or group that is shown, with its faces so far
 let marked = new Set(); // ids of its faces that are chosen
 let grouped = 0; // the first group of the page of groups
+let merging = null; // the person or group that waits for the other half of a merge
 
 async function ask(address, options) {
   const answer = await fetch(address, options);
@@ -215,10 +216,30 @@ function groupButton(found) {
   examples.append(...found.examples.map((id) => faceImage(id, "")));
   button.append(examples, make("b", found.name || "Who is this?"),
     make("span", counted(found.size, "face"), "file"));
-  button.addEventListener("click", () => showGroup(found.who));
+  button.addEventListener("click", () => merging === null ? showGroup(found.who) :
+    mergeInto(found.who));
   const item = make("li");
   item.append(button);
   return item;
+}
+
+// The next click on a group says which other one shows the same person.
+function startMerge() {
+  merging = group.who;
+  element("group").close();
+  sayOfGroups("Now choose the other group, or the same one to go back.");
+  element("groups-section").scrollIntoView();
+  element("groups").querySelector("button").focus();
+}
+
+async function mergeInto(who) {
+  const first = merging;
+  merging = null;
+  if (who === first) {
+    sayOfGroups("");
+  } else {
+    await change({do: "merge", who: first, into: who}, sayOfGroups, "They are one person now.");
+  }
 }
 
 function suggestionItem({first, second, distance}) {
@@ -574,8 +595,8 @@ function followAddress() {
 
 async function showAbout() {
   about = await ask("/api/gallery");
-  element("about").textContent = about.name + ": " + about.faces + " faces of " +
-    about.people + " people, " + (about.decided_by === "codes" ?
+  element("about").textContent = about.name + ": " + counted(about.faces, "face") + " of " +
+    (about.people === 1 ? "1 person, " : about.people + " people, ") + (about.decided_by === "codes" ?
       "codes of " + about.num_bits + " bits, engine " + about.engine :
       "compared by their " + about.decided_by);
   const people = await ask("/api/people");
@@ -650,6 +671,10 @@ async function start() {
   element("group-naming").addEventListener("submit", (event) => {
     event.preventDefault();
     nameGroup();
+  });
+  element("group-merge").addEventListener("click", startMerge);
+  addEventListener("keydown", (event) => {
+    if (event.key === "Escape" && merging !== null) mergeInto(merging);
   });
   element("group-more").addEventListener("click", () => showGroup(group.who, group.faces.length));
   for (const [kind, text] of [["reject", " faces are somebody else."],

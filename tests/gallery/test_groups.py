@@ -484,6 +484,28 @@ def test_the_pages_requests(path):
 
 
 @pytest.mark.skipif(headless_chromium.find() is None, reason="Chromium is not installed")
+def test_two_groups_are_merged_on_the_page(path):
+    a, b, c, d = add_faces(path, [0, 5, 90, 95])
+    with Client(Gallery.open(path)) as client, headless_chromium.Browser() as page:
+        page.open(f"http://127.0.0.1:{client.port}/")
+        page.wait_for("document.querySelectorAll('#groups .face').length === 2")
+
+        def start(number):
+            page.run(f"document.querySelectorAll('#groups .face')[{number}].click()")
+            page.wait_for("document.getElementById('group').open")
+            page.run("document.getElementById('group-merge').click()")
+            page.wait_for("!document.getElementById('group').open")
+
+        start(0)
+        page.press("Escape")
+        start(1)  # a click shows a group again: nothing waits
+        page.run("document.querySelectorAll('#groups .face')[0].click()")
+        page.wait_for("document.querySelectorAll('#groups .face').length === 1")
+        assert page.problems == []
+    assert found(path) == ({}, [{a, b, c, d}])
+
+
+@pytest.mark.skipif(headless_chromium.find() is None, reason="Chromium is not installed")
 @pytest.mark.parametrize("width", (390, 1280))
 def test_the_page(tmp_path, album, width):
     path = tmp_path / "gallery"
