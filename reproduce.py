@@ -9,7 +9,7 @@
 Each cell is a run of main.py, in OUT/DATASET/METHOD/KBITS_seedS, or KBITS_seedS_unseenI with
 --unseen_splits. The same command again skips finished cells and resumes interrupted ones; another
 command with the same --out adds its cells to the tables. Settings of config.py that are the same
-in all cells are options, too. Results: OUT/tables.md, tables.csv, figures/ and report.html.
+in all cells are options, too. Results: OUT/tables.md, runs.csv, figures/ and report.html.
 """
 
 import runtime.environment  # noqa: F401  first: says in one line what is not installed

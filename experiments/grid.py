@@ -340,7 +340,7 @@ def write_tables(out, cells, command):
         folders = {cell.folder.path for cell in cells} | {run.folder.path for run in runs}
         metadata = tables.how_made(table, command, len(folders))
         page = tables.write_tables(out, table, metadata)
-        print(f"report: {page}; also tables.md and tables.csv")
+        print(f"report: {page}; also tables.md and runs.csv")
 
 
 def print_paper(out, cells):

@@ -1,4 +1,4 @@
-"""Finished runs of a grid -> tables.md, tables.csv, figures/ and report.html.
+"""Finished runs of a grid -> tables.md, runs.csv, figures/ and report.html.
 
 Published numbers stand beside ours if data/published_map.csv gives them. That file is not part of
 the repository: whoever reads the numbers at their source writes it (see `published`).
@@ -254,7 +254,7 @@ def published(dataset):
 
 
 def write_tables(folder, table, metadata):
-    """Writes tables.md, tables.csv, figures/ and report.html.
+    """Writes tables.md, runs.csv, figures/ and report.html.
 
     Args:
         folder: the grid's OutputFolder.
@@ -265,7 +265,7 @@ def write_tables(folder, table, metadata):
         The page's Path.
     """
     folder.write_text("tables.md", markdown(table, metadata))
-    folder.write_table("tables.csv", csv_columns(table))
+    folder.write_table("runs.csv", run_columns(table))
     return write_page(
         folder, "grid.html", title="Methods compared", metadata=metadata,
         sections=[dict(heading=_heading(dataset), sentence=_sentence(table, dataset),
@@ -294,28 +294,20 @@ def markdown(table, metadata):
     return "\n".join(lines) + "\n"
 
 
-def csv_columns(table):
-    """tables.csv: a dict of column -> values; one row for each data set, result and method."""
-    names = ["dataset", "result", "method", "source"]
-    for num_bits in table.bits:
-        names += [f"{num_bits}_bits_{part}" for part in ("mean", "sd", "seeds")]
-    rows = []
-    for dataset in table.datasets:
-        for key in [key for metric in table.metrics(dataset) for key in metric.keys]:
-            for method in table.methods(dataset):
-                row = [dataset, key, method, "this code"]
-                for num_bits in table.bits:
-                    values = table.values(dataset, method, num_bits, key)
-                    deviation = spread(values)
-                    row += [statistics.mean(values) if values else "",
-                            "" if deviation is None else deviation, len(values)]
-                rows.append(row)
-        for method, title, source, values in published(dataset):
-            row = [dataset, "mAP", method, f"{title}, {source}"]
-            for num_bits in table.bits:
-                row += [values.get(num_bits, ""), "", ""]
-            rows.append(row)
-    return dict(zip(names, zip(*rows)))
+def run_columns(table):
+    """runs.csv: a dict of column -> values, a row a run; empty where a run lacks a result."""
+    columns = {name: [getattr(run, name) for run in table.runs]
+               for name in ("dataset", "method", "num_bits", "seed", "fold")}
+    columns["revision"] = [", ".join(dict.fromkeys(
+        _revision(entry) for entry in run.folder.provenance())) for run in table.runs]
+    for key in dict.fromkeys(key for run in table.runs for key in run.results):
+        if key not in columns:
+            columns[key] = [run.results.get(key, "") for run in table.runs]
+    return columns
+
+
+def _revision(entry):
+    return str(entry["git_revision"]) + ", with uncommitted changes" * bool(entry["git_dirty"])
 
 
 def how_made(table, command_line, planned):
@@ -341,9 +333,7 @@ def how_made(table, command_line, planned):
     versions = sorted({f"versions: Python {entry['python']}, TensorFlow "
                        f"{entry['tensorflow'] or 'not used'}, numpy {entry['numpy']}"
                        for entry in entries})
-    revisions = sorted({f"git revision: {entry['git_revision']}"
-                        + ", with uncommitted changes" * bool(entry["git_dirty"])
-                        for entry in entries})
+    revisions = sorted({f"git revision: {_revision(entry)}" for entry in entries})
     return lines + revisions + machines + versions
 
 
