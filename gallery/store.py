@@ -179,6 +179,8 @@ MIGRATIONS = {2: """
     {PROBES}
     INSERT INTO probes SELECT code, person, NULL FROM earlier_probes;
     DROP TABLE earlier_probes;
+    DELETE FROM changes;  -- which noted probes without their vectors
+    DELETE FROM steps;
 """}
 
 # What a gallery is: rows of the table info, as JSON.
@@ -675,9 +677,12 @@ class Writer(_Opened):
             trained = np.isin(people[known], [person for person, in learned])
         given = codes[known], people[known], self.info["num_bits"]
         found = calibrate(*given, probes, hashes[known], trained)
-        self.info.update(calibration=found and found._asdict(), uncalibrated=0)
-        if self.info["vectors"] == "descriptor":
+        self.info.update(calibration=found and found._asdict(), vector_calibration=None,
+                         uncalibrated=0)
+        if found and self.info["vectors"] == "descriptor":
             _, vectors = _read_vectors(self._connection, scale=unit_vectors)
+            if len(vectors) < len(codes):
+                raise sqlite3.DatabaseError("a face has no vector")
             blobs = [bytes.fromhex(text or "") for text, in self.rows(
                 "SELECT vector FROM probes ORDER BY rowid")]
             probes[0] = unit_vectors(_as_array(blobs, vectors.shape[1]))
@@ -1049,7 +1054,11 @@ def _check_schema(connection, path):
     """Raises UserError unless a file has our tables and nothing else."""
     if connection.execute("PRAGMA application_id").fetchone()[0] != APPLICATION:
         raise _damaged(path, "it is not a gallery")
-    if connection.execute("PRAGMA user_version").fetchone()[0] != VERSION:
+    version = connection.execute("PRAGMA user_version").fetchone()[0]
+    if version in MIGRATIONS:  # _migrate could not
+        raise Failed(f"{path} is of an older version, and its folder cannot be written; copy the "
+                     "folder elsewhere")
+    if version != VERSION:
         raise _damaged(path, "another version of this program made it")
     if _tables(connection) != _expected_tables():
         raise _damaged(path, "its tables are not those of a gallery")

@@ -288,6 +288,9 @@ def test_descriptors_decide_in_a_gallery(runs, tmp_path, capsys, method):
     with Gallery.open(path) as gallery:
         assert merged.known == gallery.vector_calibration.known == 2 * SEEN
         assert len(gallery.names) == SEEN
+    search.main(["remove", path, "--id", *map(str, range(5 * SEEN))])
+    with Gallery.open(path) as gallery:
+        assert len(gallery) == 0 and gallery.vector_calibration is None
 
 
 def test_export(runs, exported, tmp_path):

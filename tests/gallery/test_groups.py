@@ -346,6 +346,7 @@ def test_a_gallery_of_version_2_gets_the_tables(path):
     assert found(path) == ({}, [set(ids[:2]), {ids[2]}])
     with Writer(path) as writer:
         assert writer.rows("SELECT * FROM probes") == [(7, None, None)]
+        assert writer.count("steps") == 0
         assert writer.rows("PRAGMA foreign_key_check") == []
 
 
