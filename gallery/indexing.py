@@ -132,6 +132,7 @@ def index_photographs(out, folders, faces="auto", engine=None, people=FOLDERS, d
         goes_on = not is_new and not run and set(writer.sources()) == set(folders) and (
             writer.info["people"], writer.info["faces"]) == (people, faces) and _has_encoder(writer)
         if not goes_on:
+            _check_replaceable(writer, folders, people, faces)
             for folder in folders:
                 find_photographs(folder)
             with _fitted_encoder(writer.path, np.zeros((0, EMBEDDING_SIZE)), NUM_BITS, embedded_by,
@@ -159,6 +160,18 @@ def _follow(writer, folders, read_xmp, **options):
     _fit_again(writer, report)
     _look_at_faces(writer, report, read_xmp)
     return report
+
+
+def _check_replaceable(writer, folders, people, faces):
+    """Raises UserError if a gallery of other folders or settings holds what somebody has said."""
+    if writer.info and (set(writer.sources()), writer.info["people"], writer.info["faces"]) != (
+            set(folders), people, faces) and writer.rows(
+                "SELECT 1 FROM faces WHERE by_hand = 1 UNION SELECT 1 FROM rejected UNION "
+                "SELECT 1 FROM apart UNION SELECT 1 FROM removed_photographs LIMIT 1"):
+        raise UserError(
+            f"{writer.path} was made with other folders, --people or --faces, and indexing it anew "
+            "would lose what was named, rejected or removed there; python search.py add "
+            f"{writer.path} takes the same options and keeps that; or name another --out")
 
 
 def _checked(folders, people, read_xmp):
