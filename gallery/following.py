@@ -121,6 +121,7 @@ class Follower:
         self.earlier = {}  # path -> store.Photograph that is read again
         self.fresh = []  # contents that were read or moved: sha256
         self.plan = None  # what to write first; see _begin
+        self.withdrawn = set()  # people whose name was taken from a photograph
 
     def follow(self, folders):
         """Walks folders (real paths; empty: the sources) and changes what is different."""
@@ -132,6 +133,9 @@ class Follower:
         found, known, left_out = self._walk(folders or sources, sources, old)
         if not folders or set(folders) == set(sources):
             self._note_labels(found)
+        if self.people == FOLDERS and (folders or not known):
+            self.report.note_examples("folders taken for people; if they are not: --people none",
+                                      sorted({file.label for file in found.values()} - {None}))
         gone = {path: photograph for path, photograph in known.items() if path not in found}
         same, dirty = self._compare(found, known)
         moves, rest = self._moves(dirty, known, gone)
@@ -152,6 +156,7 @@ class Follower:
         if rest:
             self._read(rest)
         self._begin()
+        self._withdraw()
         self._note_shared()
 
     def _begin(self):
@@ -289,6 +294,8 @@ class Follower:
         counts, is_moved = self.report.counts, file.path != photograph.path
         is_relabelled = file.label != photograph.label
         counts["moved"] += is_moved
+        if is_relabelled and photograph.label is not None:
+            self.withdrawn.add(self.writer.person(photograph.label))
         if file.path in self.earlier:  # it is filed once it is read
             self.writer.run("UPDATE photographs SET path = ? WHERE id = ?",
                             os.fsencode(file.path), photograph.id)
@@ -303,6 +310,16 @@ class Follower:
             self.fresh.append(photograph.sha256)
             counts["relabelled"] += not is_moved
         counts["unchanged"] += not is_moved and not is_relabelled
+
+    def _withdraw(self):
+        """Takes names by likeness from faces where nobody is left whom they are like."""
+        for person in self.withdrawn:
+            if not self.writer.rows("SELECT 1 FROM faces WHERE person = ? AND id NOT IN "
+                                    "(SELECT face FROM groups)", person):
+                self.writer.run("DELETE FROM groups WHERE face IN "
+                                "(SELECT id FROM faces WHERE person = ?)", person)
+                self.writer.faces_changed(self.writer.run(
+                    "UPDATE faces SET person = NULL WHERE person = ?", person).rowcount)
 
     def _chooses_otherwise(self, photograph, file):
         """Whether another choice of a photograph's faces follows from its new label."""

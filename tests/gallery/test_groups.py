@@ -422,6 +422,32 @@ def test_marked_and_named_faces_stay_where_their_photographs_change(tmp_path, al
         assert made not in gallery.ids and twice in gallery.ids
 
 
+def test_a_name_by_likeness_goes_with_the_name_that_it_came_from(tmp_path, album):
+    path = tmp_path / "gallery"
+    (album / "2019").mkdir()
+    os.rename(str(album / "b.jpg"), str(album / "2019" / "b.jpg"))
+    report = indexing.index_photographs(path, [str(album)], data_dir=tmp_path)
+    assert any("2019" in note and "--people none" in note for note in report.notes)
+    with Gallery.open(path) as gallery:
+        assert [face.name for face in gallery.faces(gallery.ids)].count("2019") == 2
+    again = indexing.add(path, people="none", data_dir=tmp_path)
+    assert again.counts["relabelled"] == 1 and not again.notes
+    with Gallery.open(path) as gallery:
+        assert len(gallery) == 3 and not gallery.names
+
+
+def test_indexing_anew_loses_nothing_that_somebody_has_said(tmp_path, album):
+    path = tmp_path / "gallery"
+    indexing.index_photographs(path, [str(album)], people="none", data_dir=tmp_path)
+    people.name_faces(path, [0], "Ann")
+    for folder, source in ((album, "folders"), (tmp_path, "none")):
+        with pytest.raises(UserError):
+            indexing.index_photographs(path, [str(folder)], people=source, data_dir=tmp_path)
+    indexing.index_photographs(path, [str(album)], people="none", data_dir=tmp_path)
+    with Gallery.open(path) as gallery:
+        assert gallery.faces([0])[0].name == "Ann"
+
+
 def test_what_cannot_be_marked(tmp_path, album):
     gallery = tmp_path / "album.gallery"
     indexing.index_photographs(gallery, [str(album)], people="none", data_dir=tmp_path)
