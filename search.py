@@ -86,6 +86,7 @@ def find(arguments):
         if not quiet:
             for note in report.notes:
                 print(note)
+            print(", ".join(f"{what}: {count}" for what, count in report.counts.items() if count))
             print(f"gallery of {one_line(options.folder)}: {path}")
         _check_distances(gallery, options)
         judge = answers.Judge(gallery, options.far, options.threshold)

@@ -54,6 +54,8 @@ def index(run, out, folders=(), own_images=False, data_dir=None, faces="auto", e
           people=FOLDERS, replace=False, compute_dtype=None, read_xmp=False):
     """Makes a gallery, or makes one of the same run again: the old one stays until then.
 
+    Where there is one of the same folders, it is brought to their state.
+
     Args:
         run: folder of a run.
         out: folder of the gallery.
@@ -88,18 +90,26 @@ def index(run, out, folders=(), own_images=False, data_dir=None, faces="auto", e
                 check_same_encoder(writer.path, writer.info, metadata)
             with Encoder.open(temporary) as encoder:
                 is_new = not writer.info
-                writer.start(metadata, writer.take_encoder(temporary))
-                writer.info.update(engine=engine, people=people, faces=faces)
-                set_sources(writer, folders)
+                goes_on = not own_images and _is_made_of(writer, folders, people, faces) and (
+                    writer.info["vectors"] == encoder.vectors)
+                if goes_on:
+                    writer.change_encoder(metadata, temporary)  # it may be damaged
+                else:
+                    if not replace:
+                        _check_replaceable(writer)
+                    writer.start(metadata, writer.take_encoder(temporary))
+                    writer.info.update(people=people, faces=faces)
+                    set_sources(writer, folders)
+                writer.info["engine"] = engine
                 if is_new:  # from here on, a process that is killed leaves a gallery to go on with
                     writer.commit(go_on=True)
                 report = Report()
                 if own_images:
                     _add_run_images(writer, encoder, run, report)
                 if folders:
-                    if is_new:
+                    if is_new or goes_on:
                         writer.commit()
-                    Follower(writer, report, lambda: encoder, in_steps=is_new,
+                    Follower(writer, report, lambda: encoder, in_steps=is_new or goes_on,
                              data_dir=run.config.data_dir).follow(folders)
                 _look_at_faces(writer, report, read_xmp)
         finally:
@@ -129,10 +139,12 @@ def index_photographs(out, folders, faces="auto", engine=None, people=FOLDERS, d
         if run and writer.rows("SELECT 1 FROM faces LIMIT 1"):
             raise UserError(f"{out} is a gallery of run {one_line(run)}; name another --out, or "
                             "remove it first")
-        goes_on = not is_new and not run and set(writer.sources()) == set(folders) and (
-            writer.info["people"], writer.info["faces"]) == (people, faces) and _has_encoder(writer)
+        goes_on = not run and _is_made_of(writer, folders, people, faces)
+        if goes_on and not _has_encoder(writer):
+            _fit(writer, embedded_by)
+            writer.commit(go_on=True)
         if not goes_on:
-            _check_replaceable(writer, folders, people, faces)
+            _check_replaceable(writer)
             for folder in folders:
                 find_photographs(folder)
             with _fitted_encoder(writer.path, np.zeros((0, EMBEDDING_SIZE)), NUM_BITS, embedded_by,
@@ -162,15 +174,21 @@ def _follow(writer, folders, read_xmp, **options):
     return report
 
 
-def _check_replaceable(writer, folders, people, faces):
-    """Raises UserError if a gallery of other folders or settings holds what somebody has said."""
-    if writer.info and (set(writer.sources()), writer.info["people"], writer.info["faces"]) != (
-            set(folders), people, faces) and writer.rows(
-                "SELECT 1 FROM faces WHERE by_hand = 1 UNION SELECT 1 FROM rejected UNION "
-                "SELECT 1 FROM apart UNION SELECT 1 FROM removed_photographs LIMIT 1"):
+def _is_made_of(writer, folders, people, faces):
+    """Whether there is a gallery, and it was made of these folders with these settings."""
+    return bool(writer.info) and (
+        set(writer.sources()), writer.info["people"], writer.info["faces"]) == (
+            set(folders), people, faces)
+
+
+def _check_replaceable(writer):
+    """Raises UserError if a gallery that is to be made anew holds what somebody has said."""
+    if writer.info and writer.rows(
+            "SELECT 1 FROM faces WHERE by_hand = 1 UNION SELECT 1 FROM rejected UNION "
+            "SELECT 1 FROM apart UNION SELECT 1 FROM removed_photographs LIMIT 1"):
         raise UserError(
-            f"{writer.path} was made with other folders, --people or --faces, and indexing it anew "
-            "would lose what was named, rejected or removed there; python search.py add "
+            f"{writer.path} was made with other folders or options, and indexing it anew would "
+            "lose what was named, rejected or removed there; python search.py add "
             f"{writer.path} takes the same options and keeps that; or name another --out")
 
 
@@ -218,12 +236,18 @@ def _fit_again(writer, report):
     count = writer.count("faces")
     if fitted is None or count < max(1, 2 * fitted):
         return
+    _fit(writer, metadata["embedding"])
+    report.notes.append(f"codes of {metadata['num_bits']} bits were fitted to {count} faces")
+
+
+def _fit(writer, embedded_by):
+    """Replaces the encoder of a gallery without a run by one that is fitted to its faces now."""
     ids, embeddings = writer.vectors()
-    with _fitted_encoder(writer.path, embeddings, metadata["num_bits"], metadata["embedding"],
-                         metadata["crop"]) as (temporary, metadata, projection):
+    with _fitted_encoder(writer.path, embeddings.reshape(-1, EMBEDDING_SIZE),
+                         writer.info["num_bits"], embedded_by,
+                         writer.info["crop"]) as (temporary, metadata, projection):
         writer.change_encoder(metadata, temporary, ids,
                               packing.pack(projection.encode(embeddings)))
-    report.notes.append(f"codes of {metadata['num_bits']} bits were fitted to {count} faces")
 
 
 @contextlib.contextmanager

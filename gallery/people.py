@@ -374,8 +374,8 @@ def _person(writer, typed):
     names = Names(people)
     found = names.find(typed) if typed.strip() else None
     if found is None:
-        raise UserError(f"{writer.path} holds nobody named {one_line(typed, 60)!r}: "
-                        f"{_difference(names, typed)}")
+        raise UserError(f"{writer.path} holds nobody named {one_line(typed, 60)!r}"
+                        + _difference(names, typed))
     return people[found], found
 
 
@@ -393,7 +393,7 @@ def photographs_at(writer, files):
             names = Names(sorted(paths | {parent for path in paths for parent in _parents(path)}))
             path = names.find(typed) or names.find(os.path.abspath(typed.replace("\\", "/")))
             if path is None:
-                raise UserError(f"{writer.path} holds no photograph {one_line(typed)}: "
+                raise UserError(f"{writer.path} holds no photograph {one_line(typed)}"
                                 + _difference(names, os.path.abspath(typed)))
             ids = _at(writer, path)
         found += ids
@@ -414,4 +414,4 @@ def _parents(path):
 
 def _difference(names, typed):
     kind, text = names.difference(typed)
-    return "it is not there" if kind == "are not there" else text
+    return "" if kind == "are not there" else f": {text}"

@@ -859,13 +859,13 @@ class Writer(_Opened):
         """A number that no group has."""
         return self.rows("SELECT coalesce(max(number), 0) + 1 FROM groups")[0][0]
 
-    def change_encoder(self, metadata, temporary, ids, codes):
-        """Replaces the encoder by one of the same bits, and all codes by those that it makes.
+    def change_encoder(self, metadata, temporary, ids=(), codes=()):
+        """Replaces the encoder by one of the same bits, and codes by those that it makes.
 
         Args:
             metadata: dict, the new encoder.json.
             temporary: Path of its folder, which is moved.
-            ids, codes: of all faces, int64 [n] and uint64 [n].
+            ids, codes: of the faces whose codes change, int64 [n] and uint64 [n].
         """
         name = self.take_encoder(temporary)
         self.info["unused"] = sorted({*self.info["unused"], self.info["encoder"]} - {name})
@@ -873,7 +873,7 @@ class Writer(_Opened):
                          encoder_files=describe_encoder(self.path / name))
         with self._errors():
             self._connection.executemany("UPDATE faces SET code = ? WHERE id = ?", zip(
-                codes.view(np.int64).tolist(), ids.tolist()))
+                np.asarray(codes, np.uint64).view(np.int64).tolist(), np.asarray(ids).tolist()))
         self.faces_changed(len(ids))
 
     # The encoder's folder
@@ -933,7 +933,10 @@ def check_folder(path):
         return
     _refuse_old_form(path)
     kind = OutputFolder(path).kind() if (path / MARKER).exists() else None
-    if kind not in ("gallery", None):
+    if kind is None:
+        raise UserError(f"{path} is not a gallery; python search.py find PHOTO {path} searches a "
+                        "folder of photographs")
+    if kind != "gallery":
         raise UserError(f"{path} is not a gallery but holds a {kind}")
     raise UserError(f"{path} is not a gallery: it has no {FILE}; {_index_again(path)}")
 

@@ -293,6 +293,28 @@ def test_descriptors_decide_in_a_gallery(runs, tmp_path, capsys, method):
         assert len(gallery) == 0 and gallery.vector_calibration is None
 
 
+def test_indexing_again_keeps_names(runs, tmp_path):
+    for number in range(3):
+        pixels = np.random.RandomState(number).randint(0, 256, (32, 32, 3)).astype(np.uint8)
+        (tmp_path / "photographs").mkdir(exist_ok=True)
+        Image.fromarray(pixels).save(str(tmp_path / f"photographs/{number}.png"))
+    words = ["index", str(runs / "dcbh"), "--images", str(tmp_path / "photographs"), "--out",
+             str(tmp_path / "gallery")]
+    search.main(words)
+    search.main(["name", str(tmp_path / "gallery"), "--id", "1", "Ann"])
+    (tmp_path / "gallery/encoder/encoder.json").write_text("damaged")
+    os.remove(str(tmp_path / "photographs/2.png"))
+    search.main(words)
+    with Gallery.open(tmp_path / "gallery") as gallery:
+        gallery.check()
+        assert [gallery.name(row) for row in range(len(gallery))] == [None, "Ann"]
+    for more in (["--people", "none"], ["--gallery"]):
+        with pytest.raises(UserError):
+            search.main(words + more)
+    with Gallery.open(tmp_path / "gallery") as gallery:
+        assert [gallery.name(row) for row in range(len(gallery))] == [None, "Ann"]
+
+
 def test_export(runs, exported, tmp_path):
     shutil.copytree(exported, tmp_path / "encoder")
     data = load_run(*resolve(RunFolder(runs / "feature_itq").read_settings()))

@@ -443,9 +443,14 @@ def test_indexing_anew_loses_nothing_that_somebody_has_said(tmp_path, album):
     for folder, source in ((album, "folders"), (tmp_path, "none")):
         with pytest.raises(UserError):
             indexing.index_photographs(path, [str(folder)], people=source, data_dir=tmp_path)
-    indexing.index_photographs(path, [str(album)], people="none", data_dir=tmp_path)
-    with Gallery.open(path) as gallery:
-        assert gallery.faces([0])[0].name == "Ann"
+    for damaged in (False, True):
+        if damaged:
+            projection, = path.glob("encoder*/projection.npz")
+            projection.write_bytes(b"")
+        indexing.index_photographs(path, [str(album)], people="none", data_dir=tmp_path)
+        with Gallery.open(path) as gallery:
+            gallery.check()
+            assert gallery.faces([0])[0].name == "Ann"
 
 
 def test_what_cannot_be_marked(tmp_path, album):
