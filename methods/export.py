@@ -38,7 +38,7 @@ class Encoder:
 
     Attributes:
         metadata: dict, the encoder.json: method, num_bits, dataset, crop, mean, std, ...
-        vectors: see methods.method.Method; None of an encoder of before it was written down.
+        vectors: see methods.method.Method; None also for older encoders, which do not say.
     """
 
     def __init__(self, metadata, describe_normalised, close):

@@ -547,8 +547,8 @@ function explainThreshold() {
       curve.points[Math.min(place, curve.points.length - 1)];
     element("meaning").textContent = "That names " + percent(named) + " of strangers (at most " +
       percent(most) + ", with 95 % confidence) and misses " + percent(missed) +
-      " of the people it knows" + (about.decided_by === "embeddings" ? " by one face" : "") + " (" + curve.source +
-      ").";
+      " of the people it knows" + (about.decided_by === "embeddings" ? " by one face" : "") +
+      " (" + curve.source + ").";
   }
   element("calibrated").disabled = threshold === null;
   markCurve(distance);
@@ -596,7 +596,8 @@ function followAddress() {
 async function showAbout() {
   about = await ask("/api/gallery");
   element("about").textContent = about.name + ": " + counted(about.faces, "face") + " of " +
-    (about.people === 1 ? "1 person, " : about.people + " people, ") + (about.decided_by === "codes" ?
+    (about.people === 1 ? "1 person, " : about.people + " people, ") +
+    (about.decided_by === "codes" ?
       "codes of " + about.num_bits + " bits, engine " + about.engine :
       "compared by their " + about.decided_by);
   const people = await ask("/api/people");
