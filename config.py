@@ -125,11 +125,11 @@ class Config:
     multi_scale: bool = setting(
         True, "pool groups 3 and 4 of dcbh's network, as released; false: group 4 alone")
     descriptor_gain: float = setting(
-        1.0, "initial value of batch norm's gamma before the descriptor's ReLU; above 1 the values "
-        "of a block differ more from the start (released: 1)", 0.01, 100)
+        1.0, "initial value of batch norm's gamma before the descriptor's ReLU; above 1, values of "
+        "a block differ more among themselves at the start (released: 1)", 0.01, 100)
     recipe: str = setting(
-        "released", "how to train: released, as in the authors' release; tuned, with other "
-        "defaults of the settings that docs/recipe.md lists", choices=tuple(RECIPES))
+        "released", "how to train, as in the authors' release (released) or with the defaults that "
+        "docs/recipe.md lists (tuned)", choices=tuple(RECIPES))
 
     # Weights of the loss terms in the total; that of the hash classification loss is 1
     descriptor_classification_weight: float = setting(
@@ -150,24 +150,25 @@ class Config:
     temperature_share: float = setting(
         0.5, "share of the steps over which the temperature goes to 1", 0, 1)
     codeword_share: float = setting(
-        0.0, "share of the steps, at the end, that begins with a restart of the hash classifier "
-        "from codewords, one for each person (0, as released: never)", 0, 1)
+        0.0, "share of the steps, at the end, trained after the hash classifier is restarted from "
+        "codewords, one for each person (0, as released: no restart)", 0, 1)
 
     # Training
     epochs: Optional[int] = setting(
         None, "passes over the training set (release: 2000; ORL and own data: 20; ddh: at most "
         "200)", 1, scope="length")
     batch_size: Optional[int] = setting(
-        None, "images a step (release: 256; ORL: 28; own data: 32 up to 20,000 images)", 1)
-    learning_rate: float = setting(0.001, "Adam's step size", 0)
+        None, "images per step (release: 256; ORL: 28; own data: 32, from 20,000 "
+        "images on 256)", 1)
+    learning_rate: float = setting(0.001, "Adam's learning rate", 0)
     warmup_steps: int = setting(
-        0, "steps over which the step size rises to learning_rate (released: none)", 0)
+        0, "steps over which the learning rate rises to its full value (released: none)", 0)
     decay_share: float = setting(
-        0.0, "share of the steps, at the end, over which the step size falls to 0 (released: "
+        0.0, "share of the steps, at the end, over which the learning rate falls to 0 (released: "
         "none)", 0, 1)
     decay_after: int = setting(
-        0, "steps after which the step size begins to fall, if decay_share begins later (0, as "
-        "released: decay_share alone counts)", 0)
+        0, "steps after which the learning rate begins to fall, if that is sooner than decay_share "
+        "makes it (0, as released: decay_share alone counts)", 0)
     compute_dtype: str = setting(
         "float32", "type that convolutions compute in; bfloat16 is faster where the processor has "
         "instructions for it (TensorFlow 2; released: float32)", choices=("float32", "bfloat16"))
@@ -184,13 +185,13 @@ class Config:
 
     # Evaluation
     unseen_split: Optional[int] = setting(
-        None, "fold of the people, 0 to 3, to keep out of training; their codes are evaluated "
-        "as those of people never seen", 0, 3, scope="sample")
+        None, "fold of the people, 0 to 3, to keep out of training; they are evaluated separately, "
+        "as people never seen", 0, 3, scope="sample")
     evaluate_every: Optional[int] = setting(
         None, "epochs between evaluations (release: 100; ORL and own data: 10)", 1, scope="length")
     weights: str = setting(
-        "best", "weights to evaluate: best, those of the epoch with the lowest training loss, as "
-        "released; last", choices=("best", "last"))
+        "best", "weights to evaluate, those of the epoch with the lowest training loss (best, as "
+        "released) or of the last one", choices=("best", "last"))
     continue_from_best: bool = setting(
         True, "after each evaluation train on from the best weights, as released")
     flip_averaging: bool = setting(
@@ -231,8 +232,8 @@ class Config:
         for name, constant in FORMER_SETTINGS.items():
             value = values.pop(name, constant)
             if value != constant:
-                raise UserError(f"{name} is {value!r:.40}; this setting is gone, and its value "
-                                f"always {constant}: use the version that trained this run")
+                raise UserError(f"{name} is {value!r:.40}, but this version supports only "
+                                f"{constant}: use the version that trained this run")
         return cls.from_dict(values)
 
     def to_dict(self):

@@ -115,8 +115,8 @@ def data_notes(dataset, train, test):
 ORDER_LIMIT = 0.2
 # Red less blue in the middle of a face, in standard deviations: right about 1, BGR about -1.
 BLUE_LIMIT = -0.3
-# How much less a mean face differs from its mirror image than from itself upside down: right -1.2
-# and less, transposed 1.2 and more; and how little it must differ from itself upside down then.
+# How much more a mean face differs from its mirror image than from itself upside down: right -1.2
+# and less, transposed 1.2 and more; and the most that a transposed one may differ upside down.
 SYMMETRY_LIMIT, LEAST_SYMMETRY = 0.7, 0.4
 FEWEST_LOOKED_AT, MOST_LOOKED_AT = 10, 2000  # images
 

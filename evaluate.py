@@ -1,6 +1,6 @@
 """Evaluates runs, or codes from anywhere, by Hamming ranking.
 
-    python evaluate.py RUN_DIR                      a run's best checkpoint, also while it trains
+    python evaluate.py RUN_DIR                      a run, also while it trains
     python evaluate.py RUN_DIR --export DIR         its encoder: weights alone, for use elsewhere
     python evaluate.py --codes FILE.npz --out DIR   codes from any source, without TensorFlow
     python evaluate.py RUN1 RUN2 ... --out DIR      compares runs by their saved codes

@@ -18,7 +18,7 @@ class Batch(NamedTuple):
 
     Attributes:
         network: the model.Network of the batch, built for training.
-        magnitude: float, of the hash activations that stand for a bit; block hashing's are small.
+        magnitude: float, |activation| of a bit that is clear; block hashing: model.BLOCK_MAGNITUDE.
         labels: int32 [B].
         num_classes: C.
         progress: float32 scalar, share of the training's steps that are done.
@@ -64,7 +64,7 @@ class Loss:
     summed_terms = ()
 
     def terms(self, batch):
-        """The weighted terms, and what says how well the batch is told apart.
+        """The weighted terms, and the logits from which accuracy is computed.
 
         Args:
             batch: a Batch.
@@ -86,7 +86,7 @@ class Loss:
 
 
 class DCBH(Loss):
-    """The five terms of DCBH; a weight of 0 leaves a term out, with what it alone needs.
+    """DCBH's terms; a weight of 0 removes the descriptor classifier or the centers.
 
     Args:
         config: a config.Config, or anything with the settings named in `settings`.
@@ -153,11 +153,11 @@ def with_total(terms, kernels, weight_decay):
 
 
 def batch_accuracy(batch, logits):
-    """Share of a batch that is told apart: a float32 scalar.
+    """Accuracy on a batch: a float32 scalar.
 
-    By logits, the images whose highest one is their person's. Without logits (None), of the images
-    with another image of their person in the batch those whose activations have the largest inner
-    product with such a one.
+    With logits: the share of images whose highest logit is that of their person. Without (None):
+    the nearest other image is the one with the largest inner product of activations; of the images
+    whose person has another image in the batch, the share whose nearest is of the same person.
     """
     if logits is not None:
         hits = tf.equal(tf.argmax(logits, axis=1, output_type=tf.int32), batch.labels)

@@ -87,7 +87,8 @@ def parse_command_line(arguments):
     parser.add_argument("--run_dir", help=f"folder of the run (default: {RUNS_DIR}/DATASET_KBITS_"
                                           "seedS, or the next free number)")
     parser.add_argument("--resume", action="store_true",
-                        help="continue the run in run_dir (default: the newest of that name)")
+                        help="continue the run in run_dir (default: the newest run "
+                             "with the default name for these settings)")
     parser.add_argument("--overwrite", action="store_true", help="replace the run in run_dir")
     add_setting_arguments(parser, Config, defaults=stated_defaults(arguments), choices=dict(
         method=METHODS, hash_layer=HASH_LAYERS))

@@ -235,7 +235,7 @@ def convolution(features, channels, batch_norm, compute_dtype="float32", size=3,
     """Convolution of stride 1 without bias, batch norm, ReLU.
 
     Args:
-        features: float32 [B, height, width, in].
+        features: [B, height, width, in], float32 or compute_dtype.
         channels: output channels.
         batch_norm: a BatchNorm.
         compute_dtype: "float32", or "bfloat16": the products of the convolution and of its
@@ -254,7 +254,7 @@ def convolution(features, channels, batch_norm, compute_dtype="float32", size=3,
 
 
 def max_pool(features):
-    """2x2 max-pooling: float32 [B, height, width, channels] -> [B, height / 2, width / 2, ...]."""
+    """2x2 max-pooling: [B, height, width, channels] -> [B, height / 2, width / 2, channels]."""
     return tf.nn.max_pool(features, [1, 2, 2, 1], [1, 2, 2, 1], "SAME", name="max_pool")
 
 

@@ -155,8 +155,8 @@ def check_counts(options):
                         "something is left to train on")
     if options.max_images is not None:
         if options.source == "youtube_faces":
-            raise UserError("--max_images does not go with --source youtube_faces, which has a "
-                            "number of frames of its own")
+            raise UserError("--max_images does not go with --source youtube_faces, which takes a "
+                            "fixed number of frames")
         if options.max_images < options.min_images:
             raise UserError(f"--max_images must be at least --min_images ({options.min_images})")
 

@@ -143,7 +143,7 @@ def run_campaign(path, arguments):
                 grids.append(shared + words)
                 options, _ = parse_command_line(grids[-1])
                 if options.campaign is not None or options.paper:
-                    raise UserError("--campaign and --paper have no place in a campaign")
+                    raise UserError("a campaign's line must not have --campaign or --paper")
         except (UserError, ValueError) as error:
             raise UserError(f"{path}, line {number}: {error}")
     started, failures, outs = time.perf_counter(), [], []

@@ -1,6 +1,6 @@
 """Finds faces in your photographs, and says whose they are.
 
-    python search.py find PHOTO DIR                         photographs of DIR that show its faces
+    python search.py find PHOTO DIR                         photographs in DIR with PHOTO's faces
     python search.py index --images DIR --out GALLERY       makes a gallery of photographs
     python search.py index RUN --images DIR --out GALLERY   the same, with the codes of a run
     python search.py index RUN --gallery --out GALLERY      the run's own training images
@@ -11,7 +11,7 @@
     python search.py rename GALLERY OLD NEW                 renames a person, or merges two
     python search.py merge GALLERY WHO INTO [--never]       two are one person, or are not
     python search.py split GALLERY --id 7 8                 these are another person than the rest
-    python search.py reject GALLERY --id 7 8 [NAME]         these are not whom they are taken for
+    python search.py reject GALLERY --id 7 8 [NAME]         says that faces are not this person
     python search.py mark GALLERY PHOTO LEFT TOP RIGHT BOTTOM [--name NAME]   a face not found
     python search.py undo GALLERY                           takes the last of these steps back
     python search.py remove GALLERY --id 7 --name NAME --file PATH
@@ -200,8 +200,8 @@ def name(arguments):
 def groups(arguments):
     """Lists people, and groups of like faces without a name; says which may be one person."""
     parser = _parser(groups, "folder of a gallery or a run")
-    parser.add_argument("--least", type=int, default=2, metavar="N", help="faces of a group "
-                        "without a name, at least (default: %(default)s)")
+    parser.add_argument("--least", type=int, default=2, metavar="N", help="list groups "
+                        "without a name from this size on (default: %(default)s)")
     parser.add_argument("--json", metavar="FILE.json", help="all groups with their faces, and "
                         "suggestions, as JSON; - prints this alone")
     parser.add_argument("--overwrite", action="store_true",
@@ -233,7 +233,8 @@ def merge(arguments):
     """Makes two people, or groups of faces without a name, one person."""
     parser = _parser(merge, "folder of the gallery")
     parser.add_argument("who", metavar="WHO", help="name of a person, or number of a group")
-    parser.add_argument("into", metavar="INTO", help="likewise; of two names this one stays")
+    parser.add_argument("into", metavar="INTO", help="the same; if both have names, "
+                        "this one is kept")
     parser.add_argument("--never", action="store_true", help="they are two people instead: they "
                         "are neither grouped nor suggested any more")
     options = parser.parse_args(arguments)
@@ -256,7 +257,7 @@ def split(arguments):
 
 
 def reject(arguments):
-    """Says that some faces are not whom they are taken for. They stay rejected."""
+    """Says that some faces are not the person or group they are in. They stay rejected."""
     parser = _parser(reject, "folder of the gallery")
     _add_ids_argument(parser, "[NAME]", "the person that they are not (default: who, or in which "
                                         "group, each of them is now)")
@@ -299,7 +300,7 @@ def export(arguments):
 
 
 def undo(arguments):
-    """Takes the last rename, name, merge, split, reject or mark back; none before an `add`."""
+    """Undoes the last rename, name, merge, split, reject or mark since the last `add`."""
     parser = _parser(undo, "folder of the gallery")
     options = parser.parse_args(arguments)
     print(f"undone: {people.undo(options.gallery)}")

@@ -122,7 +122,7 @@ class Cell(NamedTuple):
             for name, value in self.config.to_dict().items():
                 if name not in free and found[name] != value:
                     raise UserError(f"{folder} was made with {name} {found[name]!r}, not "
-                                    f"{value!r}; name another --out or remove it")
+                                    f"{value!r}; name another --out, or remove that folder")
 
     def command(self):
         """The arguments that start or resume the run."""
@@ -219,8 +219,8 @@ def with_inputs(cells):
             lines.setdefault(f"{cell.dataset.title} has no {cell.lacks}", []).append(cell.method)
     for line, methods in lines.items():
         if not kept:
-            raise UserError(f"{line}, which {methods[0]} takes")
-        print(f"{line}: without {', '.join(dict.fromkeys(methods))}")
+            raise UserError(f"{line}, which method {methods[0]} needs")
+        print(f"{line}: skipping {', '.join(dict.fromkeys(methods))}")
     return kept
 
 
@@ -273,8 +273,8 @@ def print_plan(cells):
                   if cell.dataset.title == title and cell.name in work]
         seconds, operations, _ = total(to_run)
         count = f"{len(to_run)} cell{'s' * (len(to_run) != 1)}"
-        print(f"{title}: {count} to run, about {duration(seconds)} of training one "
-              f"after another on this machine, {operations:.2g} floating-point operations")
+        print(f"{title}: {count} to run; training takes about {duration(seconds)} on this "
+              f"machine, one after another, and {operations:.2g} floating-point operations")
     for cell in cells:
         if cell.name not in work:
             state = "finished"

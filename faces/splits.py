@@ -20,13 +20,13 @@ SPLITS = ((TRAIN, TEST), (UNSEEN_GALLERY, UNSEEN_QUERIES))
 # Why a photograph is left out: codes, and what they mean.
 REASONS = {
     "unreadable": "unreadable as an image",
-    "too_large": "more pixels than are read, a threat to memory",
+    "too_large": "too many pixels to read safely",
     "incomplete": "incomplete, and no face in the part that is there",
     "wrong_size": "not of the size that the source's photographs have",
     "wrong_sha256": "sha256 differs from the list's",
     "crop_outside": "the crop lies outside the image",
     "no_face": "no face was found",
-    "no_face_in_box": "no face was found where the source has it",
+    "no_face_in_box": "no face was found in the source's box",
     "several_faces": "more than one face was found",
     "near_duplicate": "nearly the same as an earlier one",
     "copy_of_test": "exact copy of a test image",

@@ -180,7 +180,7 @@ class _Walker:
         except OSError as error:
             if not relative:
                 raise UserError(f"the folder {one_line(self.root)} cannot be read "
-                                f"({error.strerror}); name another, or permit reading it")
+                                f"({error.strerror}); make it readable, or name another")
             self.left_out.append(LeftOut(relative + "/", _unreadable(error)))
             return
         names = {entry.name for entry in entries}

@@ -76,8 +76,8 @@ class _Calibrated:
                           if one in names and other in names)
         return (f"even distance 0 names {self.calibration.false_accept_rate(0):.3g} of strangers, "
                 f"more than the {rate:.3g} allowed" + (
-                    f"; it most often confuses {pairs}; if two of these are one person, merge "
-                    "them with python search.py rename" if pairs else "")
+                    f"; it most often confuses {pairs}; if two of these are one person, join "
+                    "them with python search.py merge" if pairs else "")
                 + self.else_why)
 
     def caution(self, rate):
@@ -97,7 +97,7 @@ class _Calibrated:
 
     def source(self):
         """Whose faces were searched as strangers, for people."""
-        return f"{self.calibration.probes} faces were searched as strangers: " + (
+        return f"{self.calibration.probes} faces were queried as strangers: " + (
             self.calibration.source)
 
     def curve(self):

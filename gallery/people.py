@@ -107,7 +107,7 @@ def _check_once(writer, ids, person):
         file, face, other = twice[0]
         raise UserError(
             f"{one_line(os.fsdecode(file))} would show one person twice: faces {face} and {other}; "
-            "say first who one of them is, or is not: python search.py name, or reject")
+            "first name or reject one of them: python search.py name, or reject")
 
 
 def name_group(path, who, name):

@@ -3,7 +3,7 @@
 Dimensions: B images of a batch, K bits. u is an image's activation vector [K], before any squashing
 and of any range; its signs are the code. s_ij is 1 where images i and j show one person, else 0.
 Pairs are those of two different images of the batch (some papers pair the batch with all training
-images); sums over pairs are means, so that a weight means the same for every batch size.
+images); sums over pairs become means, so that a weight has one effect at every batch size.
 """
 
 import dataclasses
@@ -51,8 +51,8 @@ class DPSH(Loss):
         mean over pairs of  log(1 + exp(theta_ij)) - s_ij theta_ij
         + eta * mean over images and bits of  (sign(u) - u)^2
 
-    The paper sums: its eta of 10 for some thousand training images per pair of one image is, with
-    means, of the order of 0.1 here.
+    The paper uses sums. With some thousand training images paired with each image, its eta of 10
+    corresponds to about 0.1 with the means used here.
     """
 
     title = "DPSH"
@@ -72,7 +72,7 @@ class DPSH(Loss):
 class HashNet(Loss):
     """HashNet (Cao, Long, Wang, Yu, ICCV 2017), equations 4 and 5.
 
-    With h = tanh(beta u) and theta_ij = alpha h_i . h_j:
+    With h = tanh(beta u) and theta_ij = alpha h_i . h_j / K:
 
         sum over pairs of  w_ij (log(1 + exp(theta_ij)) - s_ij theta_ij)  /  number of pairs
 
@@ -84,8 +84,8 @@ class HashNet(Loss):
 
     title = "HashNet"
     compares_images = True
-    alpha: float = setting(10.0, "HashNet: steepness of the pairs' sigmoid, divided by num_bits",
-                           0)
+    alpha: float = setting(10.0, "HashNet: alpha; the pairs' sigmoid has steepness alpha / "
+                           "num_bits", 0)
     final_beta: float = setting(10.0, "HashNet: beta at the end of training", 1)
 
     def terms(self, batch):

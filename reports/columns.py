@@ -36,7 +36,7 @@ OPEN_SET = [
     for unknown, who in UNKNOWN
     for limit in (1, 10)
     for part, title, kind, better in (
-        ("dir", "identified at", "share", 1), ("far", "reached of", "share", 0),
+        ("dir", "identified at", "share", 1), ("far", "actual rate for", "share", 0),
         ("threshold", "distance at", "count", 0))
 ]
 
@@ -53,7 +53,7 @@ MEASURES = [
     ("mAP_descriptor_euclidean", "mAP of the descriptor alone, Euclidean", "descriptor, Eucl.",
      QUALITY, "share"),
     ("mAP_authors_evaluation", "mAP by the authors' evaluation", "authors'", QUALITY, "share", 1),
-    ("top_1_accuracy", "nearest right", "nearest", QUALITY, "share", 1),
+    ("top_1_accuracy", "top-1 accuracy", "top-1", QUALITY, "share", 1),
     ("r_precision", "R-precision", "R-prec.", QUALITY, "share", 1),
     ("precision_at_50", "precision at 50", "P at 50", QUALITY, "share", 1),
     ("precision_radius_2", "precision within radius 2", "P radius 2", QUALITY, "share", 1),

@@ -156,7 +156,7 @@ def overfitting(history):
         learned = row["epoch"]
     if learned > 0.75 * last["epoch"] or best["mAP"] - last["mAP"] <= 0.005:
         return None
-    return (f"Training accuracy is 1.0 since epoch {learned:.0f} of {last['epoch']:.0f}, and mAP "
+    return (f"Training accuracy has been 1.0 since epoch {learned:.0f} of {last['epoch']:.0f}; mAP "
             f"fell from {best['mAP']:.4f} after epoch {best['epoch']:.0f} to {last['mAP']:.4f}: "
             "fewer epochs, or --recipe tuned, may give better codes.")
 

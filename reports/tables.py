@@ -64,8 +64,8 @@ METRICS = (
 # Tables of runs that leave people out of training; they follow the table of mAP.
 UNSEEN_METRICS = (
     Metric("mAP of people never seen", ("unseen_mAP",), "{:.4f}".format, 1),
-    Metric("Nearest right: people never seen", ("unseen_top_1_accuracy",), "{:.4f}".format, 1),
-    Metric("Nearest right: people of the training set", ("top_1_accuracy",), "{:.4f}".format, 1),
+    Metric("Top-1 accuracy: people never seen", ("unseen_top_1_accuracy",), "{:.4f}".format, 1),
+    Metric("Top-1 accuracy: people of the training set", ("top_1_accuracy",), "{:.4f}".format, 1),
     *(Metric("Detected and identified at 1 % / 10 % false accepts of unknown people: " + who,
              tuple(f"open_set_{name}_dir_at_{limit}_percent" for limit in (1, 10)), better=1)
       for name, who in UNKNOWN))

@@ -41,7 +41,7 @@ def run_command(main):
         print(f"error: {one_line(f'{place}{error.strerror or error}', 2000)}", file=sys.stderr)
         sys.exit(1 if error.errno in FAILURES else 2)
     except MemoryError:
-        print("error: out of memory; smaller batches or fewer images need less", file=sys.stderr)
+        print("error: out of memory; use smaller batches or fewer images", file=sys.stderr)
         sys.exit(1)
 
 
@@ -142,7 +142,7 @@ class ArgumentParser(argparse.ArgumentParser):
         self._negative_number_matcher = re.compile(r"-(\d+\.?\d*|\.\d+)([eE][+-]?\d+)?\Z")
 
     def error(self, message):
-        raise UserError(f"{message}; --help lists what can be set")
+        raise UserError(f"{message}; --help lists the options")
 
     def parse_args(self, args=None, namespace=None):
         """The options. Raises UserError for an unknown one, with the nearest that there are."""

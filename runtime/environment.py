@@ -15,8 +15,8 @@ PACKAGES = ("numpy", "scipy", "PIL", "matplotlib", "tqdm", "imagehash", "jinja2"
 
 _missing = [name for name in PACKAGES if importlib.util.find_spec(name) is None]
 if sys.version_info < (3, 7):
-    _problem = ("this is Python %d.%d; the requirements are for 3.7 and 3.10 to 3.13: use make, "
-                "which finds one" % sys.version_info[:2])
+    _problem = ("Python %d.%d is too old: use Python 3.7 or 3.10 to 3.13, or make, which finds one"
+                % sys.version_info[:2])
 elif _missing:
     _problem = ("%s is not installed for %s: activate the environment first (source "
                 ".venv/bin/activate, or .venv-tf2/bin/activate), or use make (make help)"

@@ -40,7 +40,7 @@ class OutputFolder:
 
     def __init__(self, path):
         if not str(path) or "\0" in str(path):
-            raise UserError(f"{str(path)!r} names no folder")
+            raise UserError(f"{str(path)!r} is not a folder name; name a folder")
         self.path = Path(path)
         self._lock = None
 
@@ -126,8 +126,8 @@ class OutputFolder:
                             f"folder for the {kind}")
         names = self.entries()
         if names:
-            raise UserError(f"{self} holds something that this program has not marked as its "
-                            f"{kind} ({names[0]}); name another folder, or move it away")
+            raise UserError(f"{self} holds files but is not marked as this program's {kind} "
+                            f"({names[0]}); name another folder, or move the files away")
 
     # Lock
 
@@ -154,10 +154,10 @@ class OutputFolder:
                 if isinstance(error, BlockingIOError):
                     raise UserError(f"{self} is in use by another process; wait for it or stop it")
                 raise UserError(f"{self} lies on a file system without locks ({error.strerror}); "
-                                "name another")
+                                "name a folder on another file system")
             if not os.path.isdir(self.path) or not os.path.samestat(before, os.stat(self.path)):
                 release()
-                raise UserError(f"{self} was replaced by another process this moment")
+                raise UserError(f"{self} was just replaced by another process; try again")
         self._lock = release
         if self.kind() is not None:
             files.remove_temporaries(self.path)

@@ -79,7 +79,7 @@ class RunFolder(OutputFolder):
             raise UserError(f"{folder}: no such run folder" + folder._where_the_old_run_is())
         names = folder.entries()
         if folder.kind() not in ("run", None):
-            raise UserError(f"{folder} is not a run folder but holds {folder.kind()}")
+            raise UserError(f"{folder} is not a run folder: it is marked as {folder.kind()}")
         if "config.json" not in names:
             raise UserError(f"{folder} is not a run folder: it has no config.json"
                             + folder._where_the_old_run_is())
@@ -121,7 +121,7 @@ class RunFolder(OutputFolder):
             else:
                 folder._fill(settings)
         except FileNotFoundError:
-            raise UserError(f"{folder} was replaced by another process this moment")
+            raise UserError(f"{folder} was just replaced by another process; try again")
         folder._note_replaced()
         return folder
 
@@ -272,7 +272,7 @@ class RunFolder(OutputFolder):
             finally:
                 old.unlock()
             if reason:
-                print(f"note: {path}, which {self} has replaced, stays: {reason}",
+                print(f"note: {path}, replaced by {self}, was not removed: {reason}",
                       file=sys.stderr, flush=True)
 
     # Settings and provenance

@@ -42,7 +42,7 @@ class StepGraph(NamedTuple):
         saver: a tf.train.Saver of all variables, Adam's slots included.
         initialize: op that gives every variable its first value.
         joint: the JointStep where several workers share each batch, else OneDevice.
-        learning_rate: placeholder, float32: Adam's step size; config.learning_rate if not fed.
+        learning_rate: placeholder, float32: Adam's learning rate; config.learning_rate if not fed.
         progress: placeholder, float32: share of the training's steps that are done; 1 if not fed.
         codewords: placeholder, float32 [C, K].
         restart_hash_classifier: op that makes the codewords the hash classifier's weights and sets

@@ -45,10 +45,10 @@ def mirrored(images, config, epoch, step):
 # The schedule: functions of the number of finished steps and of all steps
 
 def learning_rate(config, done, total):
-    """Adam's step size: it rises over warmup_steps, and falls to 0 over the last decay_share.
+    """Adam's learning rate: it rises over warmup_steps, and falls to 0 over the last decay_share.
 
     With decay_after, it begins to fall after that many steps if that is sooner. As gradients
-    shrink, Adam divides by ever smaller numbers, until a step size that was safe no longer is:
+    shrink, Adam divides by ever smaller numbers, until a learning rate that was safe no longer is:
     after 1,800 to 3,400 steps at full size, networks forgot most of what they had learned
     (docs/recipe.md).
 

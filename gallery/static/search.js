@@ -278,8 +278,8 @@ async function showGroups(offset) {
     }
     grouped = offset;
     element("groups-section").hidden = !found.total && !found.last_step;
-    element("groups-about").textContent = "Faces that are alike. A name for one group is a name " +
-      "for all its faces." + (found.single ? " Like no others: " + counted(found.single, "face") +
+    element("groups-about").textContent = "Similar faces. Naming a group names all its " +
+      "faces." + (found.single ? " Similar to no other: " + counted(found.single, "face") +
       "." : "");
     element("groups").replaceChildren(...found.groups.map(groupButton));
     element("suggestions").replaceChildren(...found.suggestions.map(suggestionItem));
@@ -409,7 +409,7 @@ function verdictTexts(verdict) {
 function queryImage(result) {
   const image = make("img");
   image.src = result.image || "/api/faces/" + result.id + "/thumbnail";
-  image.alt = "the face that was searched";
+  image.alt = "the face searched for";
   return image;
 }
 
@@ -493,7 +493,7 @@ async function search(photograph) {
       title: photograph.name + (count > 1 ? ", face " + (number + 1) + " of " + count : "")}));
     showResults();
     say(count === 0 ? "No face was found in " + photograph.name + "." :
-      count === 1 ? "One face was searched." : count + " faces were searched.", count === 0);
+      count === 1 ? "Searched for one face." : "Searched for " + count + " faces.", count === 0);
     if (threshold !== null) await searchAgain();
   } catch (error) {
     if (question === asked) say(error.message, true);

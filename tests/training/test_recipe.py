@@ -1,4 +1,4 @@
-"""What the tuned recipe changes: augmentation, step size, the hash classifier's temperature."""
+"""What the tuned recipe changes: augmentation, learning rate, the hash classifier's temperature."""
 
 import dataclasses
 
@@ -67,7 +67,7 @@ def test_shares_that_are_no_binary_fractions_lose_no_epoch(share, plain):
     assert unchanged == [False] * (20 - plain) + [True] * plain
 
 
-# Step size and temperature
+# Learning rate and temperature
 
 
 @pytest.mark.parametrize("settings, expected", [
@@ -184,7 +184,7 @@ def test_a_resumed_training_shows_the_images_that_are_done():
 
 
 def test_a_tuned_run_that_is_interrupted_goes_on_as_if_it_was_not(tmp_path):
-    """Stopped inside an epoch and at another's end: images, step sizes and temperatures go on."""
+    """Stopped within an epoch or at its end: images, learning rates, temperatures go on."""
     config = small_config(recipe="tuned", epochs=4, batch_size=4, evaluate_every=4,
                           plain_share=0.25, warmup_steps=5)
     data = small_set(11)
