@@ -13,7 +13,7 @@ from typing import NamedTuple, Optional
 from tqdm import tqdm
 
 from experiments.grid import Cell
-from runtime.command_line import duration
+from runtime.command_line import duration, end_with_parent
 from runtime.errors import UserError
 from runtime.output_folder import OutputFolder
 from runtime.tensorflow import visible_devices
@@ -56,6 +56,7 @@ class Runner:
         """Runs all cells; a failed one does not stop the rest.
 
         SIGINT and SIGTERM are passed on: running cells save and stop, and no further one starts.
+        If this process is killed, running cells save and stop, too (Linux).
 
         Raises:
             UserError: a log cannot be written; running cells are stopped first.
@@ -108,7 +109,7 @@ class Runner:
                 # A session of its own: Ctrl-C in a terminal reaches it through us alone, once.
                 process = subprocess.Popen(cell.command(), stdin=subprocess.DEVNULL, stdout=stream,
                                            stderr=subprocess.STDOUT, env=environment,
-                                           start_new_session=True)
+                                           start_new_session=True, preexec_fn=end_with_parent)
         except OSError as error:
             raise UserError(f"{log} cannot be written: {error.strerror}")
         self.running[process] = Started(cell, device, log, time.perf_counter())

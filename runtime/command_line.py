@@ -1,6 +1,8 @@
 """What all commands share: how they start, end and refuse, and settings as command-line options."""
 
 import argparse
+import contextlib
+import ctypes
 import dataclasses
 import errno
 import os
@@ -12,6 +14,8 @@ from pathlib import Path
 from runtime.errors import Failed, UserError, one_line
 from runtime.files import FAILURES
 from runtime.settings import nearest_names, parse_value, value_types
+
+PR_SET_PDEATHSIG = 1  # of prctl, in Linux
 
 
 def run_command(main):
@@ -43,6 +47,12 @@ def run_command(main):
     except MemoryError:
         print("error: out of memory; use smaller batches or fewer images", file=sys.stderr)
         sys.exit(1)
+
+
+def end_with_parent():
+    """In a new process: asks for SIGTERM when the process that started it ends (Linux)."""
+    with contextlib.suppress(OSError, AttributeError):
+        ctypes.CDLL(None).prctl(PR_SET_PDEATHSIG, signal.SIGTERM, 0, 0, 0)
 
 
 def _check_working_directory():

@@ -1,7 +1,6 @@
 """The processes of a run: one, or several workers that start, are watched and stop together."""
 
 import contextlib
-import ctypes
 import json
 import os
 import signal
@@ -10,7 +9,7 @@ import sys
 import tempfile
 import time
 
-from runtime.command_line import run_command
+from runtime.command_line import end_with_parent, run_command
 from runtime.errors import one_line
 from runtime.tensorflow import visible_devices
 from training.distributed.cluster import free_addresses, read_cluster
@@ -19,7 +18,6 @@ from training.distributed.coordination import Workers
 POLL_SECONDS = 0.1
 PATIENCE_SECONDS = 10.0  # before workers that do not end with the others are stopped
 LOST = 3  # exit code of a worker that has lost another one
-PR_SET_PDEATHSIG = 1
 LEAVING_SECONDS = 1.0  # in which the last answers reach the other workers
 
 
@@ -98,7 +96,7 @@ class Supervisor:
         self._processes.append(subprocess.Popen(
             self._command, env=environment, start_new_session=True, stdin=subprocess.DEVNULL,
             stdout=None if index == 0 else subprocess.DEVNULL, stderr=self._errors[index],
-            preexec_fn=_end_with_parent))
+            preexec_fn=end_with_parent))
         if self._signal is not None:  # it came while the process was starting
             self._processes[index].send_signal(self._signal)
 
@@ -172,12 +170,6 @@ def _ending(code):
 
 def _say(text):
     print(f"error: {one_line(text, 2000)}", file=sys.stderr)
-
-
-def _end_with_parent():
-    """In a new process: asks for SIGTERM when the process that started it ends (Linux)."""
-    with contextlib.suppress(OSError, AttributeError):
-        ctypes.CDLL(None).prctl(PR_SET_PDEATHSIG, signal.SIGTERM, 0, 0, 0)
 
 
 def end_at_once(action):
