@@ -49,7 +49,7 @@ def learning_rate(config, done, total):
 
     With decay_after, it begins to fall after that many steps if that is sooner. As gradients
     shrink, Adam divides by ever smaller numbers, until a learning rate that was safe no longer is:
-    after 1,800 to 3,400 steps at full size, networks forgot most of what they had learned
+    after 1,800 to 3,400 steps at the full rate, networks forgot most of what they had learned
     (docs/recipe.md).
 
     Args:

@@ -184,7 +184,7 @@ def test_a_resumed_training_shows_the_images_that_are_done():
 
 
 def test_a_tuned_run_that_is_interrupted_goes_on_as_if_it_was_not(tmp_path):
-    """Stopped within an epoch or at its end: images, learning rates, temperatures go on."""
+    """Stopped inside one epoch and at the end of another: images and schedules go on."""
     config = small_config(recipe="tuned", epochs=4, batch_size=4, evaluate_every=4,
                           plain_share=0.25, warmup_steps=5)
     data = small_set(11)
