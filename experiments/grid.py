@@ -30,6 +30,7 @@ class Variant(NamedTuple):
         return METHODS[self.settings.get("method", Config.method)]
 
 
+DLBHC = dict(method="ssdh", ssdh_binary_weight=0.0, ssdh_balance_weight=0.0)
 # The methods of config.py, and DCBH with one setting changed; its block length is 6.
 GRID_METHODS = {
     "dcbh": Variant("DCBH, as released", {}),
@@ -48,12 +49,12 @@ GRID_METHODS = {
        for length in (2, 4, 8)},
     **{name: Variant(method.title, dict(method=name))
        for name, method in METHODS.items() if name != "dcbh"},
-    "dlbhc": Variant("DLBHC", dict(method="ssdh", ssdh_binary_weight=0.0,
-                                   ssdh_balance_weight=0.0)),
+    "dlbhc": Variant("DLBHC", DLBHC),
     # Losses of others that do best behind one dense layer, behind block hashing.
+    "dlbhc_block": Variant("DLBHC, block hashing layer", dict(DLBHC, hash_layer="block")),
     **{f"{name}_block": Variant(f"{METHODS[name].title}, block hashing layer",
                                 dict(method=name, hash_layer="block"))
-       for name in ("ssdh", "csq")},
+       for name in ("greedyhash", "ssdh", "csq")},
 }
 PAPER_DATASETS, PAPER_BITS = (0, 1), (12, 24, 36, 48)
 # The method whose features others take: from the cell of the same data set, bits, seed and fold.
