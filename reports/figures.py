@@ -202,7 +202,7 @@ def dot_plot(name, title, rows, chance=None):
         chance: mAP of a random order; None where unknown.
     """
     figure, axes = style.new_figure(title, "mAP", "", (style.SIZE[0], 0.9 + 0.29 * len(rows)))
-    low, high = dot_range([mean for _, mean, _ in rows if mean is not None])
+    low, high = dot_range([(mean, deviation) for _, mean, deviation in rows if mean is not None])
     axes.set_xlim(low, high)
     axes.set_ylim(len(rows) - 0.4, -0.6)
     axes.set_yticks(range(len(rows)))
@@ -230,11 +230,15 @@ def dot_plot(name, title, rows, chance=None):
 
 
 def dot_range(values):
-    """The range of an axis for values: all but outliers far below (Tukey's 1.5 rule), with room."""
-    quarter, three = np.percentile(values, [25, 75])
-    kept = [value for value in values if value >= quarter - 1.5 * (three - quarter) - 1e-9]
-    room = max(0.1 * (max(kept) - min(kept)), 0.01)
-    return max(min(kept) - room, 0.0), min(max(kept) + room, 1.02)
+    """The range of an axis for pairs (mean, deviation or None): all bars, with room, but those of
+    outliers far below (Tukey's 1.5 rule)."""
+    quarter, three = np.percentile([mean for mean, _ in values], [25, 75])
+    kept = [(mean, deviation or 0) for mean, deviation in values
+            if mean >= quarter - 1.5 * (three - quarter) - 1e-9]
+    low = min(mean - deviation for mean, deviation in kept)
+    high = max(mean + deviation for mean, deviation in kept)
+    room = max(0.1 * (high - low), 0.01)
+    return max(low - room, 0.0), min(high + room, 1.02)
 
 
 # Distances and bits

@@ -173,9 +173,10 @@ def lab_of(linear):
 
 def test_far_outliers_do_not_squeeze_the_dots():
     values = [0.04, 0.95, 0.96, 0.97, 0.98, 0.99]
-    low, high = figures.dot_range(values)
+    low, high = figures.dot_range([(value, None) for value in values])
     assert 0.9 < low < 0.95 and 0.99 < high <= 1.02
-    assert figures.dot_range([0.5])[0] < 0.5 < figures.dot_range([0.5])[1]
+    low, high = figures.dot_range([(0.5, 0.1), (0.52, 0.2)])  # a whole bar is on the axis
+    assert low < 0.32 and 0.72 < high
     drawing = figures.dot_plot("dots", "mAP", [(f"m{number}", value, 0.01) for number, value
                                                in enumerate(values)] + [("none", None, None)], 0.03)
     assert "0.040" in [text.get_text() for text in drawing.figure.axes[0].texts]  # the arrow's
