@@ -62,9 +62,9 @@ class Report:
         notes: lines for people.
     """
 
-    def __init__(self):
+    def __init__(self, notes=()):
         self.counts = Counter()
-        self.notes = []
+        self.notes = list(notes)
 
     def note_examples(self, what, examples):
         """Adds a note on some things, with the first of them; none if there are none."""

@@ -103,7 +103,7 @@ def index(run, out, folders=(), own_images=False, data_dir=None, faces="auto", e
                 writer.info["engine"] = engine
                 if is_new:  # from here on, a process that is killed leaves a gallery to go on with
                     writer.commit(go_on=True)
-                report = Report()
+                report = Report(writer.notes)
                 if own_images:
                     _add_run_images(writer, encoder, run, report)
                 if folders:
@@ -165,7 +165,7 @@ def index_photographs(out, folders, faces="auto", engine=None, people=FOLDERS, d
 
 def _follow(writer, folders, read_xmp, **options):
     """Brings a gallery to the state of its folders; see Follower. Returns its Report."""
-    report = Report()
+    report = Report(writer.notes)
     with contextlib.ExitStack() as stack:
         Follower(writer, report, lambda: stack.enter_context(
             open_encoder(writer.path, writer.info)), **options).follow(folders)

@@ -553,12 +553,13 @@ class Writer(_Opened):
 
     Args:
         path: the gallery's folder.
-        make: whether to make the gallery where there is none, or replace a damaged one.
+        make: whether to make the gallery where there is none, or in place of a damaged one.
         is_step: whether this change can be undone (gallery/steps.py); it does not take the folder's
             lock. After other changes, the steps before cannot be undone either.
 
     Attributes:
         info: dict, see INFO; `commit` stores it. Empty in a gallery that was just made.
+        notes: lines for the user.
 
     Raises:
         UserError: there is no gallery, the folder holds something else, or is being written to.
@@ -566,7 +567,7 @@ class Writer(_Opened):
 
     def __init__(self, path, make=False, is_step=False):
         super().__init__(_path_of(path))
-        self.is_step, self._folder = is_step, OutputFolder(self.path)
+        self.is_step, self._folder, self.notes = is_step, OutputFolder(self.path), []
         _mark_again(self._folder)
         if make:
             _refuse_old_form(self.path)
@@ -589,13 +590,17 @@ class Writer(_Opened):
             self._connect(make)
         except Failed:
             raise
-        except UserError:  # missing or damaged: what is made now takes its place
+        except UserError as error:  # missing or damaged: what is made now takes its place
             if not make:
                 raise
             self._disconnect()
+            kept = path.with_name(path.name + ".damaged")  # names given by hand are nowhere else
+            if path.exists() and path.stat().st_size:
+                self.notes.append(f"{one_line(error).partition('; ')[0]}: it is now {kept.name}, "
+                                  "and names given by hand are in that file alone")
             for ending in ("", "-wal", "-shm"):
                 with files.writing(path), contextlib.suppress(FileNotFoundError):
-                    os.unlink(f"{path}{ending}")
+                    os.replace(f"{path}{ending}", f"{kept}{ending}")
             with errors(path):
                 _make(path)
             self._connect(make)
@@ -1061,6 +1066,8 @@ def _check_schema(connection, path):
     if version in MIGRATIONS:  # _migrate could not
         raise Failed(f"{path} is of an older version, and its folder cannot be written; copy the "
                      "folder elsewhere")
+    if version > VERSION:
+        raise Failed(f"{path} is of a newer version of this program: use that one")
     if version != VERSION:
         raise _damaged(path, "another version of this program made it")
     if _tables(connection) != _expected_tables():

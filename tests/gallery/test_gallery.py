@@ -150,8 +150,24 @@ def test_damage_is_named_and_an_index_heals_it(tmp_path):
                     with Gallery.open(tmp_path / "copy") as found:
                         found.check()
                 assert file.name in str(refusal.value) and "index" in str(refusal.value)
-            index_folders(tmp_path / "copy", lib)
+            report = index_folders(tmp_path / "copy", lib)
             assert contents(tmp_path / "copy") == expected, file
+            if file.name == "gallery.db" and damaged:  # names given by hand may be in it
+                kept, = (tmp_path / "copy").glob("gallery.db.damaged")
+                assert kept.read_bytes() == damaged
+                assert any(kept.name in note for note in report.notes)
+
+
+def test_a_gallery_of_a_newer_version_is_not_replaced(tmp_path):
+    lib = save_photograph(tmp_path / "lib" / "Ann" / "1.png", 1).parents[1]
+    index_folders(tmp_path / "g", lib)
+    with sqlite3.connect(str(tmp_path / "g" / "gallery.db")) as connection:
+        connection.execute("PRAGMA user_version = 99")
+    connection.close()
+    newer = (tmp_path / "g" / "gallery.db").read_bytes()
+    with pytest.raises(UserError, match="gallery.db"):
+        index_folders(tmp_path / "g", lib)
+    assert (tmp_path / "g" / "gallery.db").read_bytes() == newer
 
 
 def test_a_gallery_without_a_first_photograph_is_told_from_a_damaged_one(tmp_path):

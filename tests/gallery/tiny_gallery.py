@@ -106,8 +106,8 @@ def save_photograph(path, number):
 
 def index_folders(path, *folders, people="folders", faces="auto", encoder=TinyEncoder):
     """Makes a gallery of folders of photographs; returns the Report."""
-    report = Report()
     with Writer(path, make=True) as writer:
+        report = Report(writer.notes)
         folder = writer.path / "encoder"
         folder.mkdir(exist_ok=True)
         (folder / "encoder.json").write_text(json.dumps(encoder.metadata))
