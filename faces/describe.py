@@ -15,7 +15,7 @@ from faces.duplicates import (
     shared_images,
 )
 from faces.embedding import read_embeddings
-from runtime.errors import UserError, one_line
+from runtime.errors import UserError, first_few, one_line
 
 EMBEDDING_METHODS = "for the methods embedding, embedding_itq and embedding_dcbh"
 
@@ -86,7 +86,8 @@ def _split_problems(dataset, names, splits, lines):
                 problems.append(f"methods on embeddings refuse it: {error}")
         absent = np.setdiff1d(np.arange(dataset.num_identities), split.labels)
         if len(absent):
-            problems.append(f"{len(absent)} people have no {name} image: {_some(absent)}")
+            problems.append(f"{len(absent)} people have no {name} image: "
+                            + first_few(absent, between=", ", most=5))
     return problems
 
 
@@ -136,7 +137,7 @@ def _duplicate_problems(dataset, train, test, lines):
     both = np.isin(test.fingerprints, train.fingerprints)
     if both.any():
         problems.append(f"{both.sum()} test images are in the training set, pixel by pixel (test "
-                        f"image {_some(np.flatnonzero(both))})")
+                        f"image {first_few(np.flatnonzero(both), between=', ', most=5)})")
     hashes = [hash_images(split, name) for split, name in ((train, "training"), (test, "test"))]
     same = near_across(hashes[1], test.labels, hashes[0], train.labels)
     lines.append(f"  {(same & ~both).sum()} further test images are nearly the same as a training "
@@ -145,20 +146,16 @@ def _duplicate_problems(dataset, train, test, lines):
     prints = np.concatenate([train.fingerprints, test.fingerprints])
     labels = np.concatenate([train.labels, test.labels])
     shared = shared_images(prints.tolist(), labels.tolist())
-    near = np.array([pair for pair in near_pairs(np.concatenate(hashes), labels).tolist()
-                     if labels[pair[0]] != labels[pair[1]]
-                     and prints[pair[0]] != prints[pair[1]]], np.int64).reshape(-1, 2)
+    near = [pair for pair in near_pairs(np.concatenate(hashes), labels).tolist()
+            if labels[pair[0]] != labels[pair[1]] and prints[pair[0]] != prints[pair[1]]]
     titles = _titles(dataset, len(train.labels), labels)
     if shared:
         problems.append(
-            f"images filed under more than one person ({len(shared)}): "
-            + "; ".join(titles(group) for group in shared[:3]) + "; ..." * (len(shared) > 3)
-            + ". Remove each where it does not belong, and prepare again")
-    if len(near):
+            f"images filed under more than one person ({len(shared)}): {first_few(shared, titles)}"
+            ". Remove each where it does not belong, and prepare again")
+    if near:
         lines.append(f"  {len(near)} pairs of images of different people look nearly the same: "
-                     + "; ".join(titles(pair) for pair in near[:3].tolist())
-                     + "; ..." * (len(near) > 3)
-                     + ". Check whether they show one photograph")
+                     + first_few(near, titles) + ". Check whether they show one photograph")
     return problems
 
 
@@ -182,10 +179,6 @@ def hash_images(data, title):
         perceptual_hash(Image.fromarray(image))
         for start in tqdm(chunks, desc=title, unit="x256 images", disable=None, leave=False)
         for image in data_loader.displayable(data, slice(start, start + 256))], np.uint64)
-
-
-def _some(values):
-    return ", ".join(map(str, values[:5])) + ", ..." * (len(values) > 5)
 
 
 def report_lines(description):

@@ -10,7 +10,7 @@ from faces.cropping import Cropper, box_crop, detect_crop, detection_cache
 from faces.reading import condition_notes, count_conditions, read_faces
 from faces.sources import find_photos
 from faces.splits import LEFT_OUT, REASONS, SPLITS, Outcome
-from runtime.errors import UserError, one_line
+from runtime.errors import UserError, first_few, one_line
 
 SOURCES = ("folder", "lfw", "facescrub", "youtube_faces")
 # How each source is cropped by default, and the share of the box or image that is kept then.
@@ -162,15 +162,13 @@ def _shared_notes(options, photos, split):
         split.outcomes[index].status == LEFT_OUT for index in group)]
     if not shared:
         return []
-    shown = "; ".join(_together(photos, group) for group in shared[:3]) + "; ..." * (
-        len(shared) > 3)
-    return [f"photographs filed under more than one person ({len(shared)}): {shown}"]
 
+    def together(group):
+        return " and ".join(f"{one_line(photos[index].path, 100)} ({photos[index].person})"
+                            for index in group)
 
-def _together(photos, indices):
-    """The files and people of some photographs, for a message."""
-    return " and ".join(f"{one_line(photos[index].path, 100)} ({photos[index].person})"
-                        for index in indices)
+    return [f"photographs filed under more than one person ({len(shared)}): "
+            + first_few(shared, together)]
 
 
 def _nothing_usable(options, outcomes):

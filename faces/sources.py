@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import NamedTuple, Optional
 
 from faces import labels, walker
-from runtime.errors import UserError, one_line
+from runtime.errors import UserError, first_few, one_line
 
 # The face in LFW's funneled photographs; and the size of all of them.
 LFW_BOX, LFW_SIZE = (68, 70, 182, 184), (250, 250)
@@ -168,8 +168,7 @@ def _folders(files, prefix):
 
 
 def _some_names(names):
-    shown = [one_line(name, 60) for name in list(names)[:3]]
-    return ", ".join(shown) + ", ..." * (len(names) > 3)
+    return first_few(list(names), lambda name: one_line(name, 60), ", ")
 
 
 def _labelled_photos(files, images, path):
@@ -194,8 +193,7 @@ def _labelled_photos(files, images, path):
     photos = [Photo(*item) for item in sorted(person_of.items(),
                                               key=lambda item: (item[1], str(item[0])))]
     notes = [f"{len(texts)} of {count} lines of {one_line(path)} name files that {kind}: "
-             + "; ".join(texts[:3]) + "; ..." * (len(texts) > 3)
-             for kind, texts in missing.items()]
+             + first_few(texts) for kind, texts in missing.items()]
     unnamed = [walker.LeftOut(file.relative, NOT_NAMED) for file in files
                if file.path not in person_of]
     return photos, notes, unnamed

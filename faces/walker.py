@@ -26,7 +26,7 @@ from pathlib import Path
 from typing import NamedTuple
 
 from faces.photographs import AVIF_EXTENSIONS, EXTENSIONS
-from runtime.errors import UserError, one_line
+from runtime.errors import UserError, first_few, one_line
 from runtime.output_folder import MARKER
 
 ENDINGS = EXTENSIONS + AVIF_EXTENSIONS
@@ -122,9 +122,8 @@ def notes(left_out):
         examples.setdefault(item.reason, []).append(item.relative)
     lines = []
     for reason, count in counts.most_common():
-        names = ", ".join(one_line(name, 60) for name in examples[reason][:3])
-        more = ", ..." * (len(examples[reason]) > 3)
-        lines.append(f"passed over, {reason}: {count} ({names}{more})")
+        names = first_few(examples[reason], lambda name: one_line(name, 60), ", ")
+        lines.append(f"passed over, {reason}: {count} ({names})")
     return lines
 
 

@@ -40,7 +40,7 @@ from gallery.questions import (
     is_more_than_a_face,
 )
 from gallery.store import MARKED, below, clean_name, digest_of
-from runtime.errors import UserError, one_line
+from runtime.errors import UserError, first_few, one_line
 
 BATCH = 256  # faces encoded and written at once
 AHEAD = 64  # photographs that are read before their faces are encoded
@@ -69,8 +69,8 @@ class Report:
     def note_examples(self, what, examples):
         """Adds a note on some things, with the first of them; none if there are none."""
         if examples:
-            shown = "; ".join(one_line(example, 200) for example in examples[:3])
-            self.notes.append(f"{what} ({len(examples)}): {shown}{'; ...' * (len(examples) > 3)}")
+            shown = first_few(examples, lambda example: one_line(example, 200))
+            self.notes.append(f"{what} ({len(examples)}): {shown}")
 
 
 class Found(NamedTuple):

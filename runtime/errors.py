@@ -23,3 +23,13 @@ def one_line(text, limit=300):
     text = "".join(letter if letter.isprintable() else
                    letter.encode("unicode_escape", "backslashreplace").decode() for letter in text)
     return text if len(text) <= limit else text[:limit - 3] + "..."
+
+
+def first_few(items, show=str, between="; ", most=3):
+    """The first of several items as text: a; b; c; ...
+
+    Args:
+        items: a list, or any other sequence.
+        show: function that makes one of them a text.
+    """
+    return between.join(map(show, items[:most])) + f"{between}..." * (len(items) > most)
