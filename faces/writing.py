@@ -3,7 +3,6 @@
 import contextlib
 import csv
 import glob
-import hashlib
 import json
 import os
 import pickle
@@ -16,6 +15,7 @@ from faces.embedding import embeddings_file
 from faces.splits import SPLITS, seed_for
 from runtime.errors import UserError
 from runtime.files import (
+    digest_of,
     flush,
     flush_tree,
     folders_aside,
@@ -81,7 +81,7 @@ def write_dataset(folder, photos, faces, outcomes, names, near, seed, manifest, 
         [photos[first].path, photos[second].path, photos[first].person, photos[second].person,
          outcomes[first].status, outcomes[second].status] for first, second in near))
     manifest = dict(manifest, **counts)
-    manifest["sha256"] = {str(path.relative_to(folder)): _sha256(path)
+    manifest["sha256"] = {str(path.relative_to(folder)): digest_of(path).hex()
                           for path in sorted(folder.rglob("*")) if path.is_file()}
     (folder / MANIFEST).write_text(json.dumps(manifest, indent=1) + "\n", encoding="utf-8")
     return manifest
@@ -107,14 +107,6 @@ def _write_csv(path, header, rows):
         writer = csv.writer(stream, lineterminator="\n")
         writer.writerow(header)
         writer.writerows(rows)
-
-
-def _sha256(path):
-    digest = hashlib.sha256()
-    with open(path, "rb") as stream:
-        for part in iter(lambda: stream.read(1 << 20), b""):
-            digest.update(part)
-    return digest.hexdigest()
 
 
 def check_replaceable(target, overwrite):

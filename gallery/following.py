@@ -39,8 +39,9 @@ from gallery.questions import (
     find_photographs,
     is_more_than_a_face,
 )
-from gallery.store import MARKED, below, clean_name, digest_of
+from gallery.store import MARKED, below, clean_name
 from runtime.errors import UserError, first_few, one_line
+from runtime.files import digest_of
 
 BATCH = 256  # faces encoded and written at once
 AHEAD = 64  # photographs that are read before their faces are encoded

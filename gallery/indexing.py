@@ -27,15 +27,7 @@ from gallery.following import (
 from gallery.groups import regroup
 from gallery.questions import find_photographs, thumbnail_of
 from gallery.sidecars import import_defusedxml, read_names
-from gallery.store import (
-    Gallery,
-    Writer,
-    clean_name,
-    digest_of,
-    encoder_id,
-    is_gallery,
-    open_encoder,
-)
+from gallery.store import Gallery, Writer, clean_name, encoder_id, is_gallery, open_encoder
 from methods import export
 from methods.export import Encoder, check_searchable, export_encoder, export_projection
 from methods.projection import fit_to_gallery
@@ -397,5 +389,5 @@ def _is_run(path):
 def _results_digest(run):
     """sha256 of a run's results.json; empty where there is none."""
     with contextlib.suppress(UserError):
-        return digest_of(os.path.join(run, "results.json")).hex()
+        return files.digest_of(os.path.join(run, "results.json")).hex()
     return ""

@@ -1254,7 +1254,8 @@ def describe_encoder(folder):
     """{name: sha256} of the files of an encoder's folder (a Path)."""
     names = sorted(path.relative_to(folder).as_posix() for path in folder.rglob("*")
                    if path.is_file())
-    return {name: digest_of(folder / name).hex() for name in names if ENCODER_FILE.match(name)}
+    return {name: files.digest_of(folder / name).hex()
+            for name in names if ENCODER_FILE.match(name)}
 
 
 def check_encoder(path, info):
@@ -1263,7 +1264,7 @@ def check_encoder(path, info):
         file = path / info["encoder"] / name
         if not file.is_file():
             raise UserError(f"{file} is missing; {_index_again(path)}")
-        if digest_of(file).hex() != digest:
+        if files.digest_of(file).hex() != digest:
             raise UserError(f"{file} is damaged; {_index_again(path)}")
 
 
@@ -1276,12 +1277,3 @@ def open_encoder(path, info):
         encoder.close()
         raise _damaged(path / info["encoder"], "it is not the encoder of this gallery")
     return encoder
-
-
-def digest_of(path):
-    """The sha256 of a file, bytes. Raises UserError if it cannot be read."""
-    digest = hashlib.sha256()
-    with files.open_regular(path) as stream, files.reading(path):
-        for chunk in iter(lambda: stream.read(1 << 20), b""):
-            digest.update(chunk)
-    return digest.digest()

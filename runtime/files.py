@@ -2,6 +2,7 @@
 
 import contextlib
 import errno
+import hashlib
 import itertools
 import json
 import math
@@ -292,6 +293,15 @@ def check_fields(value, fields, what):
         if not isinstance(found, types) or (isinstance(found, bool) and bool not in types):
             problem = "has a damaged" if name in value else "has no"
             raise ValueError(f"{what} {problem} {name!r}")
+
+
+def digest_of(path):
+    """The sha256 of a file, bytes. Raises UserError if it cannot be read."""
+    digest = hashlib.sha256()
+    with open_regular(path) as stream, reading(path):
+        for chunk in iter(lambda: stream.read(1 << 20), b""):
+            digest.update(chunk)
+    return digest.digest()
 
 
 def is_empty_file(path):
