@@ -14,7 +14,7 @@ from tqdm import tqdm
 
 from experiments.grid import Cell
 from runtime.command_line import duration, end_with_parent
-from runtime.errors import UserError
+from runtime.files import writing
 from runtime.output_folder import OutputFolder
 from runtime.tensorflow import visible_devices
 
@@ -104,14 +104,11 @@ class Runner:
         if device is not None:
             environment["CUDA_VISIBLE_DEVICES"] = device
         log = self.log_folder / (cell.name.replace(" ", "_") + ".log")
-        try:
-            with open(log, "ab") as stream:
-                # A session of its own: Ctrl-C in a terminal reaches it through us alone, once.
-                process = subprocess.Popen(cell.command(), stdin=subprocess.DEVNULL, stdout=stream,
-                                           stderr=subprocess.STDOUT, env=environment,
-                                           start_new_session=True, preexec_fn=end_with_parent)
-        except OSError as error:
-            raise UserError(f"{log} cannot be written: {error.strerror}")
+        with writing(log), open(log, "ab") as stream:
+            # A session of its own: Ctrl-C in a terminal reaches it through us alone, once.
+            process = subprocess.Popen(cell.command(), stdin=subprocess.DEVNULL, stdout=stream,
+                                       stderr=subprocess.STDOUT, env=environment,
+                                       start_new_session=True, preexec_fn=end_with_parent)
         self.running[process] = Started(cell, device, log, time.perf_counter())
         if self.signal_number is not None:  # it came before the process was noted
             _terminate(process)

@@ -982,10 +982,8 @@ def _index_again(folder):
 
 def _status(path):
     """What tells one file, and one state of it, from another."""
-    try:
+    with files.reading(path):
         status = os.stat(path)
-    except OSError as error:
-        raise UserError(f"{path} cannot be read: {error.strerror}")
     if not stat.S_ISREG(status.st_mode):
         raise UserError(f"{path} is not a file")
     return status.st_dev, status.st_ino, status.st_mtime_ns, status.st_size
