@@ -265,8 +265,3 @@ def thumbnail_of(image):
         image.thumbnail((SIDE, SIDE), Image.BILINEAR)
         image.save(buffer, "JPEG", quality=JPEG_QUALITY)
     return buffer.getvalue()
-
-
-def media_type(data):
-    """The type of a thumbnail's bytes, as the web names it."""
-    return "image/png" if data.startswith(b"\x89PNG") else "image/jpeg"

@@ -31,8 +31,8 @@ import tornado.web
 
 from evaluation.packing import MAX_BITS
 from faces.photographs import PhotographError
-from gallery.questions import media_type
 from gallery.searcher import MOST_PAGE, PAGE, NotThere, Searcher
+from reports.html import media_type
 from runtime.errors import UserError
 
 MOST_BYTES = 20 * 1000 * 1000  # of an uploaded photograph

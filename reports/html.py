@@ -41,8 +41,12 @@ def data_url(image, jpeg_quality=None):
     """
     if isinstance(image, np.ndarray):
         image = _encoded(image, jpeg_quality)
-    kind = "png" if image.startswith(b"\x89PNG") else "jpeg"
-    return f"data:image/{kind};base64,{base64.b64encode(image).decode('ascii')}"
+    return f"data:{media_type(image)};base64,{base64.b64encode(image).decode('ascii')}"
+
+
+def media_type(image):
+    """The type of the bytes of a PNG or JPEG file, as the web names it."""
+    return "image/png" if image.startswith(b"\x89PNG") else "image/jpeg"
 
 
 def _encoded(image, jpeg_quality):
