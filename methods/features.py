@@ -6,6 +6,7 @@ D descriptor size, K bits, C people.
 """
 
 import abc
+import operator
 import time
 from typing import NamedTuple
 
@@ -15,13 +16,7 @@ from config import Config, find_dataset
 from data_loader import ImageSet
 from evaluation import floats
 from evaluation.codes import number_codes
-from methods.method import (
-    INPUT_SHAPES,
-    Encoded,
-    Method,
-    codes_of,
-    run_metadata,
-)
+from methods.method import INPUT_SHAPES, Encoded, Method, codes_of, run_metadata
 from methods.network import BestNetwork, open_network, save_network
 from methods.projection import check_count, read_projection
 from model import BACKBONES, backbone_of
@@ -173,12 +168,13 @@ class NetworkFloats(FeatureMethod):
     def codes(self, run, seen, unseen, metadata):
         """See FeatureMethod. metadata takes the mAP of each of the two vectors alone."""
         for name, part in (("feature", "multi_scale_feature"), ("descriptor", "descriptor")):
-            vectors = _floats_of(*seen, of=lambda made: getattr(made, part))  # noqa: B023
+            vectors = codes_of(*seen, operator.attrgetter(part), floats.Floats)
             for ending, distances in (("", floats.cosine_distances),
                                       ("_euclidean", floats.euclidean_distances)):
                 metadata[f"mAP_{name}{ending}"] = floats.mean_average_precision(vectors, distances)
-        return [pair and _floats_of(*pair, of=lambda made: np.concatenate(
-            [made.multi_scale_feature, made.descriptor], axis=1)) for pair in (seen, unseen)]
+        return [pair and codes_of(*pair, lambda made: np.concatenate(
+            [made.multi_scale_feature, made.descriptor], axis=1), floats.Floats)
+            for pair in (seen, unseen)]
 
 
 class ClassNumber(FeatureMethod):
@@ -208,12 +204,6 @@ def _features(network, split, run):
     feature, descriptor, *logits = run_network(
         network.session, tensors, tuple(wanted), split.images, run.config.encode_batch_size)
     return Features(split, feature, descriptor, np.argmax(logits[0], axis=1) if logits else None)
-
-
-def _floats_of(gallery, queries, of):
-    """Floats of the Features of gallery and queries; `of` takes the vectors from one."""
-    return floats.Floats(of(gallery), gallery.labels, of(queries), queries.labels,
-                         gallery.fingerprints, queries.fingerprints)
 
 
 # The finished run whose network is used

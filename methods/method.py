@@ -189,10 +189,10 @@ class Method(abc.ABC):
         """
 
 
-def codes_of(gallery, queries, encode):
-    """The Codes of two ImageSets; `encode` makes int8 [n, K] of one."""
-    return Codes(encode(gallery), gallery.labels, encode(queries), queries.labels,
-                 gallery.fingerprints, queries.fingerprints)
+def codes_of(gallery, queries, encode, kind=Codes):
+    """The Codes of two ImageSets; `encode` makes int8 [n, K] of one. Or Floats (`kind`)."""
+    return kind(encode(gallery), gallery.labels, encode(queries), queries.labels,
+                gallery.fingerprints, queries.fingerprints)
 
 
 def run_metadata(run, **values):

@@ -189,9 +189,7 @@ class EmbeddingMethod(Method):
     make_codes = ProjectionMethod.make_codes
 
     def encode(self, run):
-        def floats_of(gallery, queries):
-            return Floats(self.given(gallery), gallery.labels, self.given(queries), queries.labels,
-                          gallery.fingerprints, queries.fingerprints)
-
-        return Encoded(floats_of(run.train, run.test), run.unseen and floats_of(*run.unseen),
+        vectors, unseen_vectors = [pair and codes_of(*pair, self.given, Floats)
+                                   for pair in ((run.train, run.test), run.unseen)]
+        return Encoded(vectors, unseen_vectors,
                        run_metadata(run, training_seconds=0.0, encoding_seconds=0.0))
