@@ -246,6 +246,13 @@ class Config:
         return self.num_bits * self.block_length
 
 
+def published_dataset(flag):
+    """The Dataset of DATASETS that a flag means, by number, digits or name; None if none does."""
+    return next((dataset for number, dataset in DATASETS.items()
+                 if flag in (number, str(number), dataset.name) and not isinstance(flag, bool)),
+                None)
+
+
 def find_dataset(flag, data_dir, setting="dataset_flag"):
     """The Dataset of a flag, or of a name in the table or of a prepared data set in data_dir.
 
@@ -258,12 +265,11 @@ def find_dataset(flag, data_dir, setting="dataset_flag"):
         UserError: there is none; the message lists what there is.
     """
     data_dir = Path(data_dir)
-    for number, dataset in DATASETS.items():
-        if flag in (number, str(number), dataset.name) and not isinstance(flag, bool):
-            if dataset.source == "orl":
-                return dataset
-            return dataset._replace(train_folder=data_dir / dataset.train_folder,
-                                    test_folder=data_dir / dataset.test_folder)
+    dataset = published_dataset(flag)
+    if dataset is not None:
+        return dataset if dataset.source == "orl" else dataset._replace(
+            train_folder=data_dir / dataset.train_folder,
+            test_folder=data_dir / dataset.test_folder)
     aside = ""
     if isinstance(flag, str) and DATASET_NAME.match(flag):
         if os.path.isfile(data_dir / flag / "manifest.json"):
@@ -299,10 +305,10 @@ def _prepared_dataset(name, folder):
     # Small sets take smaller batches, so that an epoch has steps enough to learn from.
     batch_size = 256 if manifest["num_train"] >= 20000 else 32
     schedule = dict(epochs=20, batch_size=batch_size, evaluate_every=10)
-    for published in DATASETS.values():
-        if manifest.get("protocol") == published.name:  # one of the paper's, built again
-            schedule = dict(epochs=published.epochs, batch_size=published.batch_size,
-                            evaluate_every=published.evaluate_every)
+    published = published_dataset(manifest.get("protocol"))
+    if published is not None:  # one of the paper's, built again
+        schedule = dict(epochs=published.epochs, batch_size=published.batch_size,
+                        evaluate_every=published.evaluate_every)
     schedule.update(crop=manifest.get("crop"), embedding=manifest.get("embedding"))
     dataset = Dataset(name, name, "prepared", folder / "train", folder / "test",
                       *[manifest[count] for count in COUNTS], labels_file=folder / "labels.txt",

@@ -4,7 +4,7 @@ from typing import NamedTuple
 
 import numpy as np
 
-from config import DATASETS, Config
+from config import Config, published_dataset
 from evaluation import vectors
 from evaluation.metrics import Evaluation
 from evaluation.vectors import unseen_results
@@ -99,10 +99,8 @@ def applicable_settings(settings):
 def dataset_title(settings):
     """The data set's name for people; "" if the settings name none."""
     flag = settings.get("dataset_flag", "")
-    for number, dataset in DATASETS.items():
-        if flag in (number, str(number), dataset.name) and not isinstance(flag, bool):
-            return dataset.title.split(" (")[0]
-    return str(flag)
+    dataset = published_dataset(flag)
+    return dataset.title.split(" (")[0] if dataset else str(flag)
 
 
 def method_title(settings):
