@@ -121,18 +121,18 @@ class Index:
             yield start, _scan(query, self.codes[start:start + SCAN])
 
 
-def measured_recall(index, top=SAMPLE_TOP, count=SAMPLE):
-    """Recall of an Index against exact search, on `count` stored codes with some bits flipped.
+def measured_recall(index):
+    """Recall of an Index against exact search, on SAMPLE stored codes with some bits flipped.
 
     Returns:
-        Mean share of an engine's `top` that lie no farther than the exact search's last. Which of
-        several codes at one distance is found does not matter.
+        Mean share of an engine's SAMPLE_TOP nearest that lie no farther than the exact search's
+        last. Which of several codes at one distance is found does not matter.
     """
     rng = np.random.RandomState(0)
-    rows = rng.randint(0, len(index.codes), count)
-    flips = packing.pack(np.where(rng.rand(count, index.num_bits) < SAMPLE_FLIP, 1, -1))
+    rows = rng.randint(0, len(index.codes), SAMPLE)
+    flips = packing.pack(np.where(rng.rand(SAMPLE, index.num_bits) < SAMPLE_FLIP, 1, -1))
     queries = np.asarray(index.codes[rows]) ^ flips
-    found = index.search(queries, top).distances
+    found = index.search(queries, SAMPLE_TOP).distances
     shares = []
     for query, distances in zip(queries, found):
         nearer = np.zeros(index.num_bits + 1, np.int64)

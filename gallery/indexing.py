@@ -338,7 +338,7 @@ def add(path, folders=(), faces=None, engine=None, people=None, keep_missing=Fal
 # A run's own gallery
 
 
-def gallery_of(path, data_dir=None):
+def gallery_of(path):
     """(path, report) of a gallery: itself, or where a run is named, that of the run's own images.
 
     The latter is made beside the run where it is missing, or of other results of the run; the
@@ -351,7 +351,7 @@ def gallery_of(path, data_dir=None):
         with contextlib.suppress(UserError), Gallery.open(own) as gallery:
             if gallery.info["results"] == _results_digest(path):
                 return own, None
-    return own, index(path, own, own_images=True, data_dir=data_dir, replace=True)
+    return own, index(path, own, own_images=True, replace=True)
 
 
 def own_gallery(run):

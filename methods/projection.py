@@ -110,7 +110,7 @@ def fit_itq(images, num_bits, seed):
     return Projection(principal.mean, principal.columns.dot(rotation))
 
 
-def fit_to_gallery(embeddings, num_bits, seed=0):
+def fit_to_gallery(embeddings, num_bits):
     """A Projection for faces without names: ITQ, and random hyperplanes where ITQ has too few.
 
     ITQ needs more faces than bits, and from there on is better (docs/evaluation.md).
@@ -119,7 +119,7 @@ def fit_to_gallery(embeddings, num_bits, seed=0):
         embeddings: float [n, D], n >= 1, num_bits <= D.
     """
     fit = fit_itq if len(embeddings) > num_bits else fit_lsh
-    return fit(embeddings, num_bits, seed)
+    return fit(embeddings, num_bits, 0)
 
 
 def read_projection(folder, size, num_bits):

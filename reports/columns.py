@@ -194,17 +194,16 @@ class Row(NamedTuple):
     entries: list
 
 
-def comparison(results, names=COMPARED):
+def comparison(results):
     """Runs beside one another, the highest mAP first.
 
     Args:
         results: dict of run -> its results; a result that a run lacks stays empty.
-        names: results to show; those that no run has are left out.
 
     Returns:
-        (names, rows): the results' names, and a list of Rows.
+        (names, rows): those of COMPARED that any run has, and a list of Rows.
     """
-    names = [name for name in names if any(name in values for values in results.values())]
+    names = [name for name in COMPARED if any(name in values for values in results.values())]
     best = {}
     for name in names:
         texts = [(values[name], shown(name, values[name])) for values in results.values()

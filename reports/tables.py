@@ -190,9 +190,9 @@ def grid_table(table, dataset, metric, folder=None):
     return GridTable(metric.title, [f"{bits} bits" for bits in table.bits], rows)
 
 
-def console_table(table, dataset, metric=MAP):
-    """A metric's table as text for the console; "-" where nothing has been run."""
-    shown = grid_table(table, dataset, metric)
+def console_table(table, dataset):
+    """The table of mAP as text for the console; "-" where nothing has been run."""
+    shown = grid_table(table, dataset, MAP)
     rows = [["", *shown.heads]] + [
         [f"{title} ({source})" if source else title, *(entry.text or "-" for entry in entries)]
         for title, entries, source in shown.rows]
