@@ -9,7 +9,6 @@ pixels, at random, from a seed. Data sets and runs go to --out. One line of JSON
 printed.
 """
 
-import argparse
 import json
 import subprocess
 import sys
@@ -21,6 +20,8 @@ from PIL import Image
 
 from config import ROOT
 from faces.sources import LFW_BOX, find_photos
+from runtime.command_line import ArgumentParser, run_command
+from runtime.errors import UserError
 
 ROLL, SCALE, SHIFT = 20, (0.75, 1.25), 12
 
@@ -72,9 +73,8 @@ def train(images, name, crop, options):
             "queries": results["num_queries"], "mAP": round(results["mAP"], 4)}
 
 
-def main():
-    parser = argparse.ArgumentParser(description=__doc__,
-                                     formatter_class=argparse.RawDescriptionHelpFormatter)
+def main(arguments):
+    parser = ArgumentParser(description=__doc__)
     parser.add_argument("--lfw", type=Path)
     parser.add_argument("--crops", type=Path)
     parser.add_argument("--out", type=Path, required=True)
@@ -83,9 +83,9 @@ def main():
     parser.add_argument("--epochs", type=int, default=20)
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--margins", type=float, nargs="*", default=[0.0])
-    options = parser.parse_args()
+    options = parser.parse_args(arguments)
     if bool(options.lfw) == bool(options.crops):
-        parser.error("either --lfw or --crops names the photographs")
+        raise UserError("either --lfw or --crops names the photographs")
     kind, images, fixed, others = "crops", options.crops, ["--crop", "none"], [
         "--drop_near_duplicates"]  # of which FaceScrub has many
     if options.lfw:
@@ -101,4 +101,4 @@ def main():
 
 
 if __name__ == "__main__":
-    main()
+    run_command(main)

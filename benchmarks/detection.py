@@ -10,7 +10,6 @@
 One line of JSON is printed.
 """
 
-import argparse
 import json
 import os
 import resource
@@ -29,6 +28,8 @@ from faces.photographs import open_photograph, photograph_of, turn_image
 from faces.reading import one_thread_a_call, read_faces
 from faces.sources import LFW_BOX, Photo, find_photos
 from faces.splits import read_sampled, split_faces
+from runtime.command_line import ArgumentParser, run_command
+from runtime.errors import UserError
 
 LINKS_A_FILE = 10000  # file systems allow some 60,000
 
@@ -158,9 +159,8 @@ def peak_megabytes():
     return round(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024)
 
 
-def main():
-    parser = argparse.ArgumentParser(description=__doc__,
-                                     formatter_class=argparse.RawDescriptionHelpFormatter)
+def main(arguments):
+    parser = ArgumentParser(description=__doc__)
     parser.add_argument("folder", nargs="?", type=Path)
     parser.add_argument("--longest", type=int)
     parser.add_argument("--turned", type=int, metavar="N")
@@ -168,7 +168,7 @@ def main():
     parser.add_argument("--frames", type=int)
     parser.add_argument("--hashes", type=int)
     parser.add_argument("--workers", type=int, default=os.cpu_count())
-    options = parser.parse_args()
+    options = parser.parse_args(arguments)
     if options.frames:
         result = measure_sampling(options.frames, options.workers)
     elif options.hashes:
@@ -178,9 +178,9 @@ def main():
     elif options.folder:
         result = measure_detection(options.folder, options.longest, options.workers)
     else:
-        parser.error("name a folder of photographs, or --frames or --hashes")
+        raise UserError("name a folder of photographs, or --frames or --hashes")
     print(json.dumps(result))
 
 
 if __name__ == "__main__":
-    main()
+    run_command(main)

@@ -15,12 +15,12 @@ import statistics
 import subprocess
 import sys
 import time
-from pathlib import Path
 
-from config import Config
+from config import ROOT, Config
+from runtime.command_line import ArgumentParser, run_command
 
-ROOT = Path(__file__).resolve().parent.parent
 NUM_CLASSES = 530
+
 
 def measure(batch_size, seconds):
     """In a worker: prints (images/s, seconds a step, seconds of its collective calls alone)."""
@@ -98,15 +98,14 @@ def run(count, batch_size, seconds):
     return json.loads(answer.decode().splitlines()[-1])
 
 
-def main():
-    parser = argparse.ArgumentParser(description=__doc__,
-                                     formatter_class=argparse.RawDescriptionHelpFormatter)
+def main(arguments):
+    parser = ArgumentParser(description=__doc__)
     parser.add_argument("--num_workers", type=int, default=2)
     parser.add_argument("--batch_size", type=int, default=64)
     parser.add_argument("--seconds", type=float, default=20.0)
     parser.add_argument("--rounds", type=int, default=3)
     parser.add_argument("--worker", action="store_true", help=argparse.SUPPRESS)
-    options = parser.parse_args()
+    options = parser.parse_args(arguments)
     if options.worker:
         from training.distributed.workers import end_at_once
         end_at_once(lambda: measure(options.batch_size, options.seconds))
@@ -126,4 +125,4 @@ def described(many, one, batch_size):
 
 
 if __name__ == "__main__":
-    main()
+    run_command(main)

@@ -9,7 +9,6 @@ activations over the batch, and the share of the batch that either classifier ge
 whose hash classifier starts again from codewords ends there.
 """
 
-import argparse
 import csv
 from pathlib import Path
 
@@ -17,6 +16,7 @@ import data_loader
 from config import RECIPES
 from methods.table import resolve
 from reports.style import BLUE, VERMILLION, make_figure
+from runtime.command_line import ArgumentParser, run_command
 from runtime.tensorflow import make_session, tf
 from training import recipe as recipes
 from training.graph import build_step_graph
@@ -95,15 +95,14 @@ def draw(rows, path):
     figure.savefig(path)
 
 
-def main():
-    parser = argparse.ArgumentParser(description=__doc__,
-                                     formatter_class=argparse.RawDescriptionHelpFormatter)
+def main(arguments):
+    parser = ArgumentParser(description=__doc__)
     parser.add_argument("--dataset_flag", required=True)
     parser.add_argument("--data_dir", type=Path)
     parser.add_argument("--out", type=Path, required=True)
     parser.add_argument("--steps", type=int, default=200)
     parser.add_argument("--num_bits", type=int, default=48)
-    options = parser.parse_args()
+    options = parser.parse_args(arguments)
     rows = []
     for recipe in RECIPES:
         values = dict(dataset_flag=options.dataset_flag, num_bits=options.num_bits, recipe=recipe)
@@ -128,4 +127,4 @@ def main():
 
 
 if __name__ == "__main__":
-    main()
+    run_command(main)

@@ -11,7 +11,6 @@ have. --drawn adds faces that a normal distribution gives (a hard case: such fac
 With --batches the faces come in so many lots, one after the other.
 """
 
-import argparse
 import json
 import os
 from pathlib import Path
@@ -24,6 +23,7 @@ from gallery import indexing
 from gallery.following import NO_PEOPLE
 from gallery.groups import conflicts, join_clusters, near_pairs
 from gallery.store import Gallery
+from runtime.command_line import ArgumentParser, run_command
 
 ENDINGS = (".jpg", ".jpeg", ".png", ".pgm")
 
@@ -129,9 +129,9 @@ def group(faces, batches):
     return start
 
 
-def main(arguments=None):
+def main(arguments):
     """Prints the lines."""
-    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser = ArgumentParser(description=__doc__)
     parser.add_argument("people", type=Path, help="folder of a folder for each person")
     parser.add_argument("out", type=Path)
     parser.add_argument("--strangers", type=Path, nargs="*", default=[])
@@ -176,4 +176,4 @@ def show(faces, groups, values):
 
 
 if __name__ == "__main__":
-    main()
+    run_command(main)

@@ -11,7 +11,6 @@ and by the number of candidates that are ranked again mAP, top-1, and recall: of
 ten nearest, and of all faces within some distances.
 """
 
-import argparse
 import json
 import time
 from pathlib import Path
@@ -23,6 +22,7 @@ from evaluation import packing
 from evaluation.codes import signs
 from evaluation.floats import nearest, unit_vectors
 from methods.projection import fit_itq, fit_lsh
+from runtime.command_line import ArgumentParser, run_command
 
 CANDIDATES = (50, 100, 200, 300, 500, 700, 1000, 2000, 5000, 10000, 20000, 50000, 100000)
 TOP = 10  # exact answers that the candidates should hold
@@ -53,9 +53,9 @@ def average_precision(relevant):
     return float(np.mean(np.arange(1, len(ranks) + 1) / ranks))
 
 
-def main(arguments=None):
+def main(arguments):
     """Prints the lines."""
-    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser = ArgumentParser(description=__doc__)
     parser.add_argument("folder", type=Path, help="data/NAME, prepared with --embedding")
     parser.add_argument("--bits", type=int, nargs="+", default=[48, 64, 128])
     parser.add_argument("--queries", type=int, default=300)
@@ -173,4 +173,4 @@ def _share(some, whole):
 
 
 if __name__ == "__main__":
-    main()
+    run_command(main)

@@ -11,7 +11,6 @@ on one core, in seconds of processor time, so that other work on the machine cou
 Recall: the share of the nearest 50 that lie no farther than the exact search's last.
 """
 
-import argparse
 import asyncio
 import contextlib
 import itertools
@@ -26,8 +25,6 @@ import time
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
-ROOT = Path(__file__).resolve().parent.parent
-sys.path.insert(0, str(ROOT))
 if sys.argv[1:2] in (["engines"], ["gallery"]):
     os.environ["OMP_NUM_THREADS"] = "1"  # before OpenMP starts
 
@@ -38,6 +35,7 @@ from evaluation import packing  # noqa: E402
 from faces import cropping  # noqa: E402
 from gallery import engines  # noqa: E402
 from gallery.engines import SAMPLE_TOP  # noqa: E402
+from runtime.command_line import ArgumentParser, run_command  # noqa: E402
 
 CENTERS, FLIP = 10000, 0.05
 PHOTOGRAPH = 1600, 1200  # pixels
@@ -336,9 +334,8 @@ def measure_milvus(sizes, num_bits, uri):
         server._client.drop_collection(milvus.collection_name(gallery))
 
 
-def main():
-    parser = argparse.ArgumentParser(description=__doc__,
-                                     formatter_class=argparse.RawDescriptionHelpFormatter)
+def main(arguments):
+    parser = ArgumentParser(description=__doc__)
     parser.add_argument("what", choices=("engines", "gallery", "photographs", "load", "milvus"))
     parser.add_argument("values", nargs="+", help="numbers of codes, or a run")
     parser.add_argument("--bits", type=int, default=48)
@@ -346,7 +343,7 @@ def main():
     parser.add_argument("--photographs", type=int, default=300)
     parser.add_argument("--seconds", type=float, default=60)
     parser.add_argument("--uri")
-    options = parser.parse_args()
+    options = parser.parse_args(arguments)
     if options.what == "engines":
         measure_engines([int(float(value)) for value in options.values], options.bits,
                         options.engines)
@@ -361,4 +358,4 @@ def main():
 
 
 if __name__ == "__main__":
-    main()
+    run_command(main)

@@ -18,7 +18,6 @@ do, recall is the share found. Naming: the largest face of each query gets the n
 then queries over many faces.
 """
 
-import argparse
 import contextlib
 import itertools
 import json
@@ -39,6 +38,7 @@ from gallery.answers import Judge
 from gallery.engines import open_index
 from gallery.questions import find_faces
 from gallery.store import Gallery
+from runtime.command_line import ArgumentParser, run_command
 from runtime.errors import UserError
 
 TOLERANCE = 0.6  # theirs, a Euclidean distance
@@ -301,10 +301,9 @@ def measure_queries(python, faces):
         milliseconds["theirs"] / milliseconds["ours"], 1)}), flush=True)
 
 
-def main(arguments=None):
+def main(arguments):
     """Prints the lines."""
-    parser = argparse.ArgumentParser(description=__doc__,
-                                     formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = ArgumentParser(description=__doc__)
     parser.add_argument("folder", type=Path, nargs="?", help="a folder for each person in it")
     parser.add_argument("--python", required=True, help="their environment's")
     parser.add_argument("--share", type=float, default=0.25, help="of photographs that are queries")
@@ -323,4 +322,4 @@ def main(arguments=None):
 
 
 if __name__ == "__main__":
-    main()
+    run_command(main)

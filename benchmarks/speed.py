@@ -17,11 +17,12 @@ import statistics
 import subprocess
 import sys
 import time
-from pathlib import Path
 
 import numpy as np
 
-ROOT = Path(__file__).resolve().parent.parent
+from runtime.command_line import ArgumentParser, run_command
+from runtime.provenance import ROOT
+
 NUM_BITS, BLOCK_LENGTH, NUM_CLASSES = 48, 6, 530
 CASES = [(task, batch) for task in ("training", "encoding") for batch in (64, 256)]
 
@@ -171,9 +172,8 @@ def measure(python, framework, compute_dtype, task, batch, seconds):
     return float(output.split()[-1])
 
 
-def main():
-    parser = argparse.ArgumentParser(description=__doc__,
-                                     formatter_class=argparse.RawDescriptionHelpFormatter)
+def main(arguments):
+    parser = ArgumentParser(description=__doc__)
     parser.add_argument("--peer", nargs="+", default=[], metavar="PEER",
                         help="float32, torch, torch-bfloat16, or another environment's Python")
     parser.add_argument("--compute_dtype", default="float32", choices=("float32", "bfloat16"))
@@ -181,7 +181,7 @@ def main():
     parser.add_argument("--rounds", type=int, default=3)
     parser.add_argument("--seconds", type=float, default=10, help="of each run")
     parser.add_argument("--worker", nargs=3, help=argparse.SUPPRESS)
-    given = parser.parse_args()
+    given = parser.parse_args(arguments)
     if given.worker:
         framework, task, batch = given.worker[0], given.worker[1], int(given.worker[2])
         make = torch_step if framework == "torch" else tensorflow_step
@@ -211,4 +211,4 @@ def main():
 
 
 if __name__ == "__main__":
-    main()
+    run_command(main)

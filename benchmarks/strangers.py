@@ -6,7 +6,6 @@
 Of the data set's faces only counts and rates are kept. It takes a minute.
 """
 
-import argparse
 import csv
 import json
 from pathlib import Path
@@ -15,6 +14,7 @@ import numpy as np
 
 from evaluation.strangers import GROUPS, measure
 from faces.embedding import read_embeddings
+from runtime.command_line import ArgumentParser, run_command
 
 DISTANCES = np.round(np.arange(0.02, 0.0801, 0.0025), 4)
 SIZES = (1, 3, 10, 30, 100, 300, 1000, 3000)
@@ -40,9 +40,9 @@ def read_data_set(folder):
     return np.concatenate([pair[0] for pair in found]), np.concatenate([pair[1] for pair in found])
 
 
-def main(arguments=None):
+def main(arguments):
     """Writes the file, and prints thresholds for galleries of several sizes."""
-    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser = ArgumentParser(description=__doc__)
     parser.add_argument("folder", type=Path, help="data/NAME, prepared with --embedding")
     parser.add_argument("--out", type=Path, required=True)
     options = parser.parse_args(arguments)
@@ -67,4 +67,4 @@ def main(arguments=None):
 
 
 if __name__ == "__main__":
-    main()
+    run_command(main)

@@ -14,7 +14,6 @@ person. Naming: a query gets the nearest face's person if that lies within the t
 strangers, or else, as search does, the person whom nearly all of the nearest show. Lines of JSON.
 """
 
-import argparse
 import csv
 import hashlib
 import json
@@ -27,6 +26,7 @@ from evaluation.floats import unit_vectors
 from evaluation.strangers import measure
 from gallery.answers import EVIDENCE, MOST_OF_THEM, MOST_STRANGERS
 from gallery.comparison import PERHAPS
+from runtime.command_line import ArgumentParser, run_command
 
 SIZES = (1, 3, 10, 30, 100, 300, 1000)  # half of the people have no 3,000 faces
 PERHAPS_TRIED = (0.03, 0.06, 0.12, PERHAPS, 0.5, 1.0, 2.0, 4.0)
@@ -107,10 +107,9 @@ def rows(found, named):
                 counts[3] / counts[2], 4)] for tried, counts in zip(STRANGERS_TRIED, named)}}
 
 
-def main(arguments=None):
+def main(arguments):
     """Prints the lines."""
-    parser = argparse.ArgumentParser(description=__doc__,
-                                     formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = ArgumentParser(description=__doc__)
     parser.add_argument("folder", type=Path, help="data/NAME, prepared with --embedding")
     parser.add_argument("--others", type=Path, nargs="*", default=[], help="more data sets")
     parser.add_argument("--people", type=int, default=18, help="of an album; at most half of all")
@@ -139,4 +138,4 @@ def main(arguments=None):
 
 
 if __name__ == "__main__":
-    main()
+    run_command(main)
