@@ -147,9 +147,9 @@ def measure_duplicates(number):
     faces = [Face((0, 0, 1, 1), pixels=face, hash=value)
              for face, value in zip(pixels, hashes)]
     start, cpu = time.time(), time.process_time()
-    outcomes, _, near = split_faces(photos, faces, 0, 5, 10, drop_near_duplicates=True)
-    return {"photographs": number, "pairs": len(near), "dropped": sum(
-        outcome.reason == "near_duplicate" for outcome in outcomes),
+    split = split_faces(photos, faces, 0, 5, 10, drop_near_duplicates=True)
+    return {"photographs": number, "pairs": len(split.near), "dropped": sum(
+        outcome.reason == "near_duplicate" for outcome in split.outcomes),
         "seconds": round(time.time() - start, 1),
         "cpu_seconds": round(time.process_time() - cpu, 1), "peak_megabytes": peak_megabytes()}
 
