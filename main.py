@@ -124,7 +124,7 @@ def stated_defaults(arguments):
         parser.add_argument("--" + name, default=argparse.SUPPRESS)
     try:
         named = vars(parser.parse_known_args(arguments)[0])
-        return resolve(dict(dict(dataset_flag=dataset_flag), **named))[0].to_dict()
+        return resolve({"dataset_flag": dataset_flag, **named})[0].to_dict()
     except UserError:  # parse_command_line or open_run says it
         return {}
 
@@ -144,7 +144,7 @@ def open_run(options, given):
     if options.resume and options.run_dir is not None:
         folder = RunFolder.open(options.run_dir)
     else:
-        config, dataset = resolve(dict(dict(dataset_flag=dataset_flag), **given))
+        config, dataset = resolve({"dataset_flag": dataset_flag, **given})
         if not options.resume:
             return config, dataset, None
         folder = RunFolder.open_newest(default_run_dir(config, dataset))

@@ -109,7 +109,7 @@ def draw_line(axes, x, y, line, marks=6, **options):
     every = max(1, len(x) // marks)
     return axes.plot(x, y, color=line.colour, dashes=line.dashes or (None, None),
                      marker=line.marker or None, markevery=every, markersize=4,
-                     **dict(dict(linewidth=1.6), **options))[0]
+                     **{"linewidth": 1.6, **options})[0]
 
 
 def label_lines(axes, labelled):
