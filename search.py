@@ -503,7 +503,7 @@ def _write_results(gallery, judge, found, unread, index, options, text):
     is_alone = "-" in (options.json, options.csv)
     if not is_alone:
         print(texts.decision_line(gallery, judge, index))
-        if judge.threshold is not None and texts.rate_line(judge):
+        if texts.rate_line(judge):  # empty without a threshold
             print(texts.rate_line(judge))
         if judge.caution():
             print(f"caution: {judge.caution()}")
