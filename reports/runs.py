@@ -62,13 +62,12 @@ def compared_run(name, evaluation, codes):
     Raises:
         UserError: its settings or provenance cannot be read.
     """
-    record = read_record(name)
+    record, folder = read_record(name), RunFolder(name)
     results = dict(evaluation.results)
-    if (RunFolder(name).path / "results.json").is_file():
-        saved = RunFolder(name).read_results()
-        results.update((key, value) for key, value in saved.items()
+    if (folder.path / "results.json").is_file():
+        results.update((key, value) for key, value in folder.read_results().items()
                        if column(key).group == COST and isinstance(value, (int, float)))
-    unseen = vectors.load_unseen(RunFolder(name))
+    unseen = vectors.load_unseen(folder)
     if unseen is not None:
         results.update(unseen_results(codes, unseen))
     return ComparedRun(str(name), evaluation._replace(results=results), codes, record.settings,
