@@ -10,6 +10,7 @@ import itertools
 import json
 import os
 import re
+from pathlib import Path
 from typing import NamedTuple, Optional
 
 from faces.labels import Names
@@ -390,7 +391,8 @@ def photographs_at(writer, files):
                for photograph in _at(writer, path)]
         if not ids:  # another Unicode form, or \ for /
             paths = {os.fsdecode(path) for path, in writer.rows("SELECT path FROM photographs")}
-            names = Names(sorted(paths | {parent for path in paths for parent in _parents(path)}))
+            names = Names(sorted(paths.union(
+                str(folder) for path in paths for folder in Path(path).parents)))
             path = names.find(typed) or names.find(os.path.abspath(typed.replace("\\", "/")))
             if path is None:
                 raise UserError(f"{writer.path} holds no photograph {one_line(typed)}"
@@ -404,12 +406,6 @@ def _at(writer, path):
     where, *values = below(path)
     return [photograph for photograph, in writer.rows(
         f"SELECT id FROM photographs WHERE path = ? OR ({where})", os.fsencode(path), *values)]
-
-
-def _parents(path):
-    while os.path.dirname(path) != path:
-        path = os.path.dirname(path)
-        yield path
 
 
 def _difference(names, typed):
