@@ -87,16 +87,8 @@ class Photograph(NamedTuple):
         """Whether the file lacks its end."""
         return self.read is not None
 
-    def turned_image(self, degrees):
-        """The image turned counterclockwise: where it lies on its side, faces.Face.turned.
-
-        Args:
-            degrees: 0, 90, 180 or 270.
-        """
-        return turn_image(self.image, degrees)
-
     def turned_box(self, box, degrees):
-        """A box of the photograph, in pixels of turned_image."""
+        """A box of the photograph, in pixels of `image` turned by turn_image."""
         return turn_box(self.image_box(box), self.image.size, degrees)
 
     def image_box(self, box):

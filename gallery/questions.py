@@ -12,7 +12,7 @@ from config import IMAGE_SIZE
 from faces import cropping, embedding, walker
 from faces.alignment import align
 from faces.detection import Face, Rejected
-from faces.photographs import PhotographError, open_photograph, quiet_pillow
+from faces.photographs import PhotographError, open_photograph, quiet_pillow, turn_image
 from gallery.answers import Result
 from runtime.errors import UserError, one_line
 
@@ -179,7 +179,7 @@ def face_in_box(photograph, box, encoder):
 def _query_faces(photograph, faces, encoder, cache):
     """The QueryFaces of detection.Faces of a photograph; see find_faces."""
     turned = faces[0].turned if faces else 0
-    image = photograph.turned_image(turned)
+    image = turn_image(photograph.image, turned)
     faces = [face._replace(sha256=photograph.sha256) for face in faces]
     known = [cache and cache.embeddings and cache.embeddings.get_embedding(face) for face in faces]
     chips = iter(encoder.face_chips(photograph, [
