@@ -193,7 +193,7 @@ def main(arguments):
     options = parse_command_line(arguments)
     # Both: a shell starts background jobs that ignore SIGINT.
     for number in (signal.SIGINT, signal.SIGTERM):
-        signal.signal(number, _interrupt)
+        signal.signal(number, signal.default_int_handler)
     print_summary(options, prepare_dataset(options))
 
 
@@ -226,10 +226,6 @@ def print_summary(options, made):
     if options.source == "folder":
         print("Search it, with no training: python search.py find PHOTO "
               f"{shlex.quote(str(options.images))}{data_dir}")
-
-
-def _interrupt(*_):
-    raise KeyboardInterrupt
 
 
 if __name__ == "__main__":
