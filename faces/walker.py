@@ -109,11 +109,6 @@ def walk(root):
             sorted(walker.left_out, key=lambda item: item.relative.split("/")))
 
 
-def is_photograph(name):
-    """Whether a file's name has a photograph's ending, in upper or lower case."""
-    return name.lower().endswith(ENDINGS)
-
-
 def notes(left_out):
     """Lines for people that say how many files were passed over, and why; most frequent first."""
     counts, examples = Counter(), {}
@@ -213,7 +208,7 @@ class _Walker:
             return
         reason = (NOT_A_FILE if not stat.S_ISREG(status.st_mode) else
                   HIDDEN if entry.name.startswith(".") else
-                  NOT_A_PHOTOGRAPH if not is_photograph(entry.name) else
+                  NOT_A_PHOTOGRAPH if not entry.name.lower().endswith(ENDINGS) else
                   OURS if _is_sheet(entry.path, names) else None)
         if reason:
             self.left_out.append(LeftOut(relative, reason))
