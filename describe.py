@@ -16,7 +16,7 @@ import os
 import stat
 from pathlib import Path
 
-from config import ROOT, find_dataset
+from config import Config, find_dataset
 from faces.describe import describe, report_lines
 from reports.html import contact_sheet
 from runtime.command_line import ArgumentParser, path, run_command
@@ -44,7 +44,7 @@ def main(arguments):
     parser = ArgumentParser(description=__doc__)
     parser.add_argument("dataset", metavar="DATASET",
                         help="0, 1, 2, or the name of a prepared data set")
-    parser.add_argument("--data_dir", default=str(ROOT / "data"), metavar="DIR",
+    parser.add_argument("--data_dir", default=Config.data_dir, metavar="DIR",
                         help="folder of the data sets (default: %(default)s)")
     parser.add_argument("--sheet", type=path, metavar="FILE.html",
                         help="where the contact sheet goes (default: contact_sheet_NAME.html in "

@@ -35,8 +35,9 @@ import os
 import re
 import shlex
 import signal
+from pathlib import Path
 
-from config import DATASET_NAME, DATASETS, IMAGE_SIZE, ROOT, find_dataset
+from config import DATASET_NAME, DATASETS, IMAGE_SIZE, Config, find_dataset
 from faces.cropping import CHOICES, CROPS
 from faces.describe import describe, report_lines
 from faces.duplicates import NEAR_BITS
@@ -106,7 +107,7 @@ def parse_command_line(arguments):
                              "evaluate codes of people never seen (default: nobody)")
     parser.add_argument("--seed", type=int, default=0,
                         help="seed of the split and the file order (default: %(default)s)")
-    parser.add_argument("--data_dir", type=path, default=ROOT / "data", metavar="DIR",
+    parser.add_argument("--data_dir", type=path, default=Path(Config.data_dir), metavar="DIR",
                         help="where the data set goes (default: %(default)s)")
     parser.add_argument("--workers", type=int, default=os.cpu_count(),
                         help="threads (default: as many as cores)")
@@ -219,7 +220,7 @@ def print_summary(options, made):
     if made.manifest["protocol"]:
         print(f"This follows {made.manifest['protocol']}'s protocol: main.py trains "
               f"{dataset.epochs} epochs by default; set --epochs for fewer.")
-    default = options.data_dir.resolve() == (ROOT / "data").resolve()
+    default = options.data_dir.resolve() == Path(Config.data_dir).resolve()
     data_dir = "" if default else f" --data_dir {shlex.quote(str(options.data_dir))}"
     print(f"See who is who:  python describe.py {options.name}{data_dir}")
     print(f"Train:           python main.py --dataset_flag {options.name}{data_dir}")

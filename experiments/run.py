@@ -128,7 +128,7 @@ def lead(connect, config):
     method_of(config).check_workers(config)
     workers = connect()
     settings = config.to_dict()
-    if settings["data_dir"] == Config().data_dir:
+    if settings["data_dir"] == Config.data_dir:
         del settings["data_dir"]  # each worker has its own
     workers.exchange(settings)
     images = config.batch_size // workers.count

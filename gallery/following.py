@@ -47,7 +47,7 @@ BATCH = 256  # faces encoded and written at once
 AHEAD = 64  # photographs that are read before their faces are encoded
 EMBEDDED = 64  # photographs whose faces are embedded at once
 COMMITTED = 30.0  # seconds after which what was read is written, however few faces it has
-DATA_DIR = Config().data_dir  # where prepare.py keeps what it finds in photographs
+DATA_DIR = Config.data_dir  # where prepare.py keeps what it finds in photographs
 SHOWN = 20  # photographs that are looked at before a run without a crop takes them for faces
 # Of a face before and after its photograph was changed: what its boxes share of their union, and
 # the bits in which its perceptual hashes differ.
