@@ -14,7 +14,7 @@ from evaluation.metrics import evaluate_codes
 from methods.run import open_run
 from reports import ranking
 from runtime.command_line import ArgumentParser, run_command
-from runtime.errors import UserError
+from runtime.files import writing
 from runtime.run_folder import RunFolder
 
 SHOWN = {"best": 1, "typical": 1, "worst": 2}
@@ -78,10 +78,9 @@ def main(arguments):
     parser.add_argument("run_dir")
     parser.add_argument("picture", type=Path)
     options = parser.parse_args(arguments)
-    try:
-        retrieval_strip(RunFolder.open(options.run_dir)).save(options.picture, "PNG", optimize=True)
-    except (OSError, ValueError) as error:
-        raise UserError(f"{options.picture} cannot be written: {error}")
+    strip = retrieval_strip(RunFolder.open(options.run_dir))
+    with writing(options.picture):
+        strip.save(options.picture, "PNG", optimize=True)
 
 
 if __name__ == "__main__":
