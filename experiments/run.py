@@ -89,8 +89,8 @@ def write_report(run, codes, evaluation):
                                           (run.train.rows, run.test.rows))
         titles = [name.replace("_", " ") for name in mislabelled.COLUMNS]
         suspects = [dict(zip(titles, row), picture=_picture(run, *row[:2])) for row in rows]
-        columns = zip(*rows) if rows else [[]] * len(titles)
-        run.folder.write_table("suspects.csv", dict(zip(mislabelled.COLUMNS, columns)))
+        run.folder.write_table("suspects.csv", dict(zip(mislabelled.COLUMNS, zip(*rows)))
+                               or dict.fromkeys(mislabelled.COLUMNS, ()))
     return page.write_report(run.folder, evaluation, codes, (run.train, run.test), run.names,
                              suspects=suspects)
 
