@@ -17,6 +17,7 @@ import numpy as np
 
 from evaluation import metrics
 from evaluation.codes import checked_codes
+from runtime.command_line import ArgumentParser, run_command
 
 SIZES = (("FaceScrub", 67177, 2650, 530), ("YouTube Faces", 63800, 7975, 1595))
 NUM_BITS = 48
@@ -76,7 +77,8 @@ def run_case(name, num_gallery, num_queries, num_classes, collapsed, results):
                 f"{peak / 1024:4.0f} MB, {before / 1024:.0f} of it before")
 
 
-def main():
+def main(arguments):
+    ArgumentParser(description=__doc__).parse_args(arguments)
     print(f"{NUM_BITS} bits, whole evaluation: all metrics and curves, without the authors' one")
     for size in SIZES:
         for collapsed in (False, True):
@@ -90,4 +92,4 @@ def main():
 
 
 if __name__ == "__main__":
-    main()
+    run_command(main)

@@ -10,7 +10,6 @@ process of its own.
 import multiprocessing
 import pickle
 import resource
-import sys
 import tempfile
 import time
 from pathlib import Path
@@ -19,6 +18,7 @@ import numpy as np
 
 import data_loader
 from config import DATASETS, find_dataset
+from runtime.command_line import ArgumentParser, run_command
 
 
 def write(folder, dtype):
@@ -43,12 +43,18 @@ def load(folder):
           f"{peak / 1024 ** 2:.2f} GB; the arrays hold {held:.2f} GB")
 
 
-if __name__ == "__main__":
+def main(arguments):
+    parser = ArgumentParser(description=__doc__)
+    parser.add_argument("dtype", nargs="?", choices=("uint8", "float32"), default="uint8")
+    options = parser.parse_args(arguments)
     with tempfile.TemporaryDirectory() as folder:
-        for target, argument in ((write, (folder, sys.argv[1] if len(sys.argv) > 1 else "uint8")),
-                                 (load, (folder,))):
-            process = multiprocessing.get_context("spawn").Process(target=target, args=argument)
+        for target, given in ((write, (folder, options.dtype)), (load, (folder,))):
+            process = multiprocessing.get_context("spawn").Process(target=target, args=given)
             process.start()
             process.join()
             if process.exitcode:
                 raise SystemExit("failed")
+
+
+if __name__ == "__main__":
+    run_command(main)
