@@ -89,17 +89,24 @@ def main(arguments):
         return
     if options.paper:
         options.datasets, options.bits = grid.PAPER_DATASETS, grid.PAPER_BITS
-    cells = grid.make_cells(options.out, options.datasets or DATASETS, options.methods,
-                            options.bits, options.seeds, given, options.unseen_splits or [None])
-    cells = grid.with_inputs(cells)
-    for cell in cells:
-        cell.check_settings()
+    cells = plan(options, given)
+    grid.check_features(cells)
     if options.paper:
         grid.print_paper(options.out, cells)
     elif options.dry_run:
         grid.print_plan(cells)
     else:
         run(options, cells, ["reproduce.py", *arguments])
+
+
+def plan(options, given):
+    """The Cells of a grid. Raises UserError for what can be refused before anything runs."""
+    cells = grid.make_cells(options.out, options.datasets or DATASETS, options.methods,
+                            options.bits, options.seeds, given, options.unseen_splits or [None])
+    cells = grid.with_inputs(cells)
+    for cell in cells:
+        cell.check_settings()
+    return cells
 
 
 def run(options, cells, command):
@@ -129,8 +136,9 @@ def run_campaign(path, arguments):
         arguments: the command line, with --campaign.
 
     Raises:
-        UserError: the file cannot be read, or a line of it is refused; before any grid starts.
-        Failed: cells have failed; all grids have had their turn.
+        UserError: the file cannot be read, names no grid, or a line of it is refused; before any
+            grid starts.
+        Failed: cells or grids have failed; all grids have had their turn.
     """
     parser = ArgumentParser(add_help=False)
     parser.add_argument("--campaign")
@@ -141,18 +149,25 @@ def run_campaign(path, arguments):
             words = shlex.split(line, comments=True)
             if words:
                 grids.append(shared + words)
-                options, _ = parse_command_line(grids[-1])
+                options, given = parse_command_line(grids[-1])
                 if options.campaign is not None or options.paper:
                     raise UserError("a campaign's line must not have --campaign or --paper")
+                # Features may come from a line before, so they are checked when their turn comes.
+                cells = plan(options, given)
+                if options.datasets and not options.dry_run:
+                    grid.with_data(cells, named=True)
         except (UserError, ValueError) as error:
             raise UserError(f"{path}, line {number}: {error}")
+    if not grids:
+        raise UserError(f"{path} names no grid: each line is the options of one, such as "
+                        "--datasets orl --methods dcbh csq")
     started, failures, outs = time.perf_counter(), [], []
     for words in grids:
         print(f"reproduce.py {' '.join(words)}", flush=True)
         outs.append(parse_command_line(words)[0].out)
         try:
             main(words)
-        except Failed as error:
+        except UserError as error:  # also a grid whose features a line before should have made
             failures.append(str(error))
             print(error, file=sys.stderr)
     size = sum(os.path.getsize(os.path.join(folder, name)) for out in dict.fromkeys(outs)
@@ -160,7 +175,8 @@ def run_campaign(path, arguments):
     print(f"{len(grids)} grids in {duration(time.perf_counter() - started)}; {size / 1e9:.1f} GB "
           f"in {', '.join(dict.fromkeys(outs))}")
     if failures:
-        raise Failed(f"{len(failures)} of {len(grids)} grids have failed cells: {failures[0]}")
+        raise Failed(f"{len(failures)} of {len(grids)} grids failed, or have failed cells: "
+                     f"{failures[0]}")
 
 
 if __name__ == "__main__":

@@ -166,8 +166,7 @@ def make_cells(out, datasets, methods, bits, seeds, given, unseen_splits=(None,)
         A list of Cells.
 
     Raises:
-        UserError: a setting is refused, a data set named twice, or a method takes the features of a
-            network that is neither among the methods nor trained.
+        UserError: a setting is refused, or a data set named twice.
     """
     data_dir = given.get("data_dir", Config.data_dir)
     names = [find_dataset(flag, data_dir, "--datasets").name for flag in datasets]
@@ -185,12 +184,17 @@ def make_cells(out, datasets, methods, bits, seeds, given, unseen_splits=(None,)
             (Path(out) / name / FEATURES_OF / place).absolute()))
         config, dataset = resolve(values)
         cells.append(Cell(method, config, dataset, RunFolder(Path(out) / name / method / place)))
+    return cells
+
+
+def check_features(cells):
+    """Raises UserError if a method takes the features of a network that no cell trains."""
+    trained = {cell.folder.path.absolute() for cell in cells}
     for cell in cells:
-        if (cell.needs and FEATURES_OF not in methods and cell.has_data
+        if (cell.needs and cell.needs.path not in trained and cell.has_data
                 and not finished_results(cell.needs)):
             raise UserError(f"method {cell.method} takes the features of {cell.needs}, which is "
                             f"not finished; add {FEATURES_OF} to --methods")
-    return cells
 
 
 def with_data(cells, named):

@@ -96,13 +96,32 @@ def test_a_campaign_runs_each_line(stubbed, capsys):
 
 
 @pytest.mark.usefixtures("stubbed")
-@pytest.mark.parametrize("line", ["--methods nope", "--campaign other.txt", "--bits 'twelve",
-                                  "--paper"])
+@pytest.mark.parametrize("line", [
+    "--methods nope", "--campaign other.txt", "--bits 'twelve", "--paper", "--datasets nope",
+    "--datasets 0 --data_dir empty", "--datasets orl --epochs 0"])
 def test_a_bad_line_stops_a_campaign_before_it_starts(line, tmp_path):
     (tmp_path / "campaign.txt").write_text(f"--datasets orl --out grid\n{line}\n")
     with pytest.raises(UserError, match="line 2"):
         reproduce.main(["--campaign", "campaign.txt"])
     assert not (tmp_path / "grid").exists()
+
+
+@pytest.mark.usefixtures("stubbed")
+def test_a_campaign_without_a_grid_is_refused(tmp_path):
+    (tmp_path / "campaign.txt").write_text("# nothing yet\n")
+    with pytest.raises(UserError, match="campaign.txt"):
+        reproduce.main(["--campaign", "campaign.txt"])
+
+
+def test_a_campaigns_line_takes_features_of_a_line_before(stubbed):
+    """Where they are not there, the lines after it still have their turn."""
+    (stubbed / "campaign.txt").write_text(
+        "--methods feature_itq\n--methods dcbh\n--methods feature_itq\n")
+    with pytest.raises(Failed):
+        reproduce.main(["--campaign", "campaign.txt", "--datasets", "orl", "--bits", "12",
+                        "--seeds", "0", "--out", "grid"])
+    assert [name for name, *_ in calls(stubbed)] == ["orl/dcbh/12bits_seed0",
+                                                     "orl/feature_itq/12bits_seed0"]
 
 
 @pytest.mark.usefixtures("stubbed")
