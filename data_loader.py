@@ -93,13 +93,17 @@ def read_dataset(dataset):
 def data_notes(dataset, train, test):
     """Lines that say what is odd about a data set, for people; often none.
 
-    Image counts that differ from the data set's protocol, and pixels in a wrong order.
+    A single person, image counts that differ from the data set's protocol, and pixels in a wrong
+    order.
 
     Args:
         dataset: a config.Dataset.
         train, test: its ImageSets.
     """
     notes = []
+    if dataset.num_identities == 1:
+        notes.append("warning: there is only one person, so nobody to tell apart, and every "
+                     "ranking is right")
     for name, split, expected in (("training", train, dataset.num_train),
                                   ("test", test, dataset.num_test)):
         if len(split.labels) != expected:

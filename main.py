@@ -20,7 +20,13 @@ from experiments.run import follow, lead, perform
 from methods.run import load_run
 from methods.table import METHODS, method_of, resolve
 from model import HASH_LAYERS
-from runtime.command_line import ArgumentParser, add_setting_arguments, run_command, setting_values
+from runtime.command_line import (
+    ArgumentParser,
+    add_setting_arguments,
+    counted,
+    run_command,
+    setting_values,
+)
 from runtime.errors import UserError
 from runtime.run_folder import RunFolder
 from runtime.settings import setting_names
@@ -188,7 +194,7 @@ def print_counts(run):
     config, dataset, count = run.config, run.dataset, len(run.train.labels)
     source = f"; from {dataset.train_folder.parent}" if dataset.train_folder else ""
     print(f"{dataset.title}: {count} training images (the gallery), {len(run.test.labels)} "
-          f"queries, {dataset.num_identities} people{source}")
+          f"queries, {counted(dataset.num_identities, 'person', 'people')}{source}")
     if run.unseen:
         fold = "" if config.unseen_split is None else f" (fold {config.unseen_split})"
         gallery, queries = run.unseen

@@ -50,7 +50,7 @@ from faces.preparation import (
     prepare_dataset,
 )
 from faces.splits import MOST_TEST_IMAGES, SPLITS
-from runtime.command_line import ArgumentParser, path, run_command
+from runtime.command_line import ArgumentParser, counted, path, run_command
 from runtime.errors import UserError
 
 WHOLE_NUMBER = re.compile(r"[0-9]{1,9}\Z")
@@ -201,8 +201,9 @@ def main(arguments):
 def print_summary(options, made):
     """Says what happened to the photographs, and whether the data set is ready to train."""
     counts = made.manifest
-    print(f"{made.folder}: {counts['num_identities']} people, {counts['num_train']} training and "
-          f"{counts['num_test']} test images of {len(made.outcomes)}")
+    print(f"{made.folder}: {counted(counts['num_identities'], 'person', 'people')}, "
+          f"{counts['num_train']} training and {counts['num_test']} test images of "
+          f"{len(made.outcomes)}")
     if options.unseen:
         gallery, queries = [counts["num_" + name] for name in SPLITS[1]]
         print(f"  kept out of training: {counts['num_unseen_identities']} people, {gallery} "

@@ -52,7 +52,7 @@ from gallery import groups as grouping
 from gallery.engines import ENGINES, IvfIndex, choose_engine, open_index
 from gallery.store import NO_GROUP, NOBODY, Gallery
 from runtime import files
-from runtime.command_line import ArgumentParser, check_output, run_command
+from runtime.command_line import ArgumentParser, check_output, counted, run_command
 from runtime.errors import Failed, UserError, one_line
 from runtime.settings import WHOLE_NUMBER
 
@@ -175,7 +175,7 @@ def rename(arguments):
     options = parser.parse_args(arguments)
     done = people.rename(options.gallery, options.old, options.new)
     print(f"{one_line(options.old)} {'and' if done.merged else 'is now'} {one_line(done.name)}"
-          f"{' are now one person' * done.merged}: {done.faces} faces changed their name")
+          f"{' are now one person' * done.merged}; faces with a new name: {done.faces}")
 
 
 def name(arguments):
@@ -194,7 +194,7 @@ def name(arguments):
         done = people.name_faces(options.gallery, ids, given)
     else:
         done = people.name_group(options.gallery, options.group, given)
-    print(f"{done.faces} faces are now {one_line(done.name)}")
+    print(f"{counted(done.faces, 'face is', 'faces are')} now {one_line(done.name)}")
 
 
 def groups(arguments):
@@ -253,7 +253,7 @@ def split(arguments):
     parser.add_argument("--id", type=int, nargs="+", required=True, help="ids of the faces")
     options = parser.parse_args(arguments)
     number = people.split(options.gallery, options.id)
-    print(f"{len(set(options.id))} faces are now group {number}")
+    print(f"{counted(len(set(options.id)), 'face is', 'faces are')} now group {number}")
 
 
 def reject(arguments):
@@ -266,7 +266,8 @@ def reject(arguments):
         raise UserError("reject faces as in: python search.py reject GALLERY --id 7 8, or: python "
                         "search.py reject GALLERY --id 7 8 NAME")
     left = people.reject(options.gallery, ids, names[0] if names else None)
-    print(f"{len(set(ids))} faces rejected; {left} of them left the person or group")
+    print(f"{counted(len(set(ids)), 'face is', 'faces are')} rejected; of them left the person or "
+          f"group: {left}")
 
 
 def mark(arguments):
@@ -640,8 +641,9 @@ def _report_change(path, report, server):
     print(", ".join(f"{what}: {count}" for what, count in report.counts.items()))
     with Gallery.open(path) as gallery:
         nameless = sum(group.name is None for group in grouping.groups_of(gallery, least=2))
-        print(f"{path}: {len(gallery)} faces, {len(gallery.names)} people"
-              + f", {nameless} groups of faces without a name" * bool(nameless))
+        print(f"{path}: {counted(len(gallery), 'face', 'faces')}, "
+              + counted(len(gallery.names), "person", "people")
+              + f", groups of faces without a name: {nameless}" * bool(nameless))
         if server:
             print(texts.engine_line(gallery, server.upload(gallery)))
         elif (gallery.info["engine"] or choose_engine(

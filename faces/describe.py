@@ -15,6 +15,7 @@ from faces.duplicates import (
     shared_images,
 )
 from faces.embedding import read_embeddings
+from runtime.command_line import counted
 from runtime.errors import UserError, first_few, one_line
 
 EMBEDDING_METHODS = "for the methods embedding, embedding_itq and embedding_dcbh"
@@ -42,7 +43,7 @@ def describe(dataset):
         UserError: files missing or malformed.
     """
     train, test = data_loader.load_dataset(dataset)
-    lines = [f"{dataset.title}, {dataset.num_identities} people"]
+    lines = [f"{dataset.title}, {counted(dataset.num_identities, 'person', 'people')}"]
     lines += _folder_lines(dataset) + _crop_lines(dataset.crop)
     problems = []
     if dataset.num_identities == 1:
@@ -121,8 +122,9 @@ def _split_lines(name, split, expected):
     low, high = [round(float(value) * 10 * (split.std + 1e-5) + split.mean, 3) + 0.0
                  for value in (split.images.min(), split.images.max())]
     return [
-        f"  {name}: {len(split.labels)} images ({expected} expected), {len(counts)} people, images "
-        f"of each: {counts.min()} / {np.median(counts):g} / {counts.max()} (least / median / most)",
+        f"  {name}: {len(split.labels)} images ({expected} expected), "
+        f"{counted(len(counts), 'person', 'people')}, images of each: {counts.min()} / "
+        f"{np.median(counts):g} / {counts.max()} (least / median / most)",
         f"    pixels stored as {split.stored_dtype}: {low:.4g} to {high:.4g}, mean "
         f"{split.mean:.4g}, standard deviation {split.std:.4g}"]
 

@@ -126,6 +126,9 @@ def index_photographs(out, folders, faces="auto", engine=None, people=FOLDERS, d
     """
     embedded_by = embedding.embedding_description()  # before the work
     folders, people = _checked(folders, people, read_xmp)
+    if not is_gallery(out):
+        for folder in folders:  # a mistyped one leaves nothing behind
+            find_photographs(folder)
     with Writer(out, make=True) as writer:
         is_new, run = not writer.info, writer.info.get("run")
         if run and writer.rows("SELECT 1 FROM faces LIMIT 1"):

@@ -17,6 +17,7 @@ from faces.labels import Names
 from gallery import steps
 from gallery.groups import regroup
 from gallery.store import GIVEN, Writer, below, clean_name
+from runtime.command_line import counted
 from runtime.errors import UserError, one_line
 
 # Faces (?1, as JSON) and others of the same photograph, as SQL.
@@ -71,7 +72,7 @@ def name_faces(path, ids, name):
     name = None if name is None else _checked_name(name)
     with steps.step(path) as writer:
         ids = _checked_ids(writer, ids)
-        steps.begin(writer, f"{len(ids)} faces are {one_line(name or 'nobody', 60)}")
+        steps.begin(writer, f"{_faces_are(ids)} {one_line(name or 'nobody', 60)}")
         return name_in(writer, ids, name)
 
 
@@ -87,6 +88,10 @@ def name_in(writer, ids, name):
     writer.faces_changed(len(ids))
     regroup(writer)
     return Naming(name, len(ids))
+
+
+def _faces_are(ids):
+    return counted(len(ids), "face is", "faces are")
 
 
 def _check_once(writer, ids, person):
@@ -165,7 +170,7 @@ def split(path, ids):
     with steps.step(path) as writer:
         ids = _checked_ids(writer, ids)
         _check_once(writer, ids, None)
-        steps.begin(writer, f"{len(ids)} faces are somebody else")
+        steps.begin(writer, f"{_faces_are(ids)} somebody else")
         for some in _by_group(writer, ids):
             _take_out(writer, some)
         number = writer.next_group()
@@ -184,7 +189,8 @@ def reject(path, ids, name=None):
     """
     with steps.step(path) as writer:
         ids = _checked_ids(writer, ids)
-        steps.begin(writer, f"{len(ids)} faces are not {one_line(name or 'who they were', 60)}")
+        steps.begin(writer, f"{_faces_are(ids)} "
+                            + ("rejected" if name is None else f"not {one_line(name, 60)}"))
         if name is None:
             left = len(ids)
             for some in _by_group(writer, ids):

@@ -10,6 +10,7 @@ import numpy as np
 from gallery.answers import percent
 from gallery.comparison import PERHAPS
 from gallery.engines import SAMPLE
+from runtime.command_line import counted
 from runtime.errors import one_line
 
 EXAMPLES = 8  # faces of a group that are listed
@@ -133,12 +134,15 @@ def gallery_text(gallery, judge, index):
     info = gallery.info
     crop = (info["crop"] or {}).get("method", "none")
     empty = gallery.count("photographs", "reason != ''")
-    lines = [f"{gallery.path}: {len(gallery)} faces, {len(gallery.names)} people, "
-             f"{gallery.count('photographs')} photographs ({empty} without a face)"]
+    lines = [f"{gallery.path}: {counted(len(gallery), 'face', 'faces')}, "
+             f"{counted(len(gallery.names), 'person', 'people')}, "
+             f"{counted(gallery.count('photographs'), 'photograph', 'photographs')} "
+             f"({empty} without a face)"]
     lines += [f"  of {one_line(source)}" for source in gallery.sources()]
     left_out = sum(count for _, _, count in gallery.left_out()) - empty
     if left_out:
-        lines.append(f"{left_out} other files were left out; --left-out lists them")
+        lines.append(f"left out: {counted(left_out, 'other file', 'other files')}; --left-out "
+                     "lists them")
     run = f" of run {one_line(info['run'])}" if info["run"] else ", without a run"
     lines.append(f"made by {one_line(info['method'], 40)}{run}: {info['num_bits']} bits, crop "
                  f"{one_line(crop, 40)}")

@@ -53,8 +53,9 @@ class NetworkMethod(Method):
     def check(self, config):
         super().check(config)
         if config.codeword_share and not loss_of(config).has_classifiers:
+            tuned = "; recipe tuned sets it otherwise" * (config.recipe == "tuned")
             raise UserError(f"method {config.method} has no hash classifier to restart from "
-                            "codewords: --codeword_share must be 0 (with recipe tuned, too)")
+                            f"codewords: add --codeword_share 0{tuned}")
 
     def recipe_name(self, recipe):
         return "" if recipe == "released" else recipe

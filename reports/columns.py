@@ -238,7 +238,8 @@ def comparison_text(results):
     run_names = ["run"] + [shortened[row.name] for row in rows]
     lines = [" ".join(text.rjust(width) for text, width in zip(texts, widths)) + "  " + name
              for texts, name in zip([head] + body, run_names)]
-    return "\n".join(lines + ([f"runs in {prefix}"] if prefix else []))
+    return "\n".join(lines + ["* the best of its column"]
+                     + ([f"runs in {prefix}"] if prefix else []))
 
 
 def without_common_folder(paths):

@@ -165,9 +165,10 @@ class ArgumentParser(argparse.ArgumentParser):
         names = [name for action in self._actions for name in action.option_strings
                  if name.startswith("--")]
         if not argument.startswith("-"):
-            hint = (f" (a data set as --dataset_flag {argument})"
-                    if "--dataset_flag" in names else "")
-            return f"unexpected argument {argument!r}; settings are given as --name value{hint}"
+            hint = (f"settings are given as --name value (a data set as --dataset_flag {argument})"
+                    if "--dataset_flag" in names else
+                    "a name or path of several words stands in quotation marks")
+            return f"unexpected argument {argument!r}; {hint}"
         name = argument.split("=")[0]
         underscored = "--" + name[2:].replace("-", "_")
         alike = [underscored] if underscored in names else nearest_names(name, names)
@@ -209,6 +210,11 @@ def setting_values(options, settings_class):
     return {field.name: parse_value(field, getattr(options, field.name))
             for field in dataclasses.fields(settings_class)
             if getattr(options, field.name, None) is not None}
+
+
+def counted(count, one, several):
+    """A count with its noun: 1 person, 2 people."""
+    return f"{count} {one if count == 1 else several}"
 
 
 def duration(seconds):

@@ -334,6 +334,8 @@ def test_load_dataset_normalises_each_split_with_its_own_statistics(faces_dir):
     assert test.mean == pytest.approx(raw.mean()) and test.std == pytest.approx(raw.std())
     notes = data_loader.data_notes(dataset, train, test)
     assert len(notes) == 2 and "30 training" in notes[0] and "67177" in notes[0]
+    alone = data_loader.data_notes(dataset._replace(num_identities=1), train, test)
+    assert len(alone) == 3 and alone[1:] == notes
 
 
 def test_a_missing_or_empty_folder_is_named_before_the_long_work(faces_dir):

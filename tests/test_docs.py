@@ -7,6 +7,8 @@ import shlex
 import pytest
 from conftest import ROOT
 
+from faces.splits import REASONS
+
 PAGES = sorted([ROOT / "README.md", ROOT / "data/README.md", ROOT / "results/README.md"]
                + list((ROOT / "docs").glob("*.md")))
 
@@ -36,6 +38,11 @@ def test_benchmarks_that_docs_name_are_there():
     text = "".join(path.read_text(encoding="utf-8") for path in PAGES)
     named = set(re.findall(r"-m\s+benchmarks\.([a-z]\w+)", text))
     assert named and named <= {path.stem for path in (ROOT / "benchmarks").glob("[a-z]*.py")}
+
+
+def test_every_reason_to_leave_a_photograph_out_is_explained():
+    text = (ROOT / "docs/data.md").read_text(encoding="utf-8")
+    assert set(REASONS) <= set(re.findall(r"[a-z_0-9]+", text))
 
 
 def test_links_lead_somewhere():

@@ -678,10 +678,10 @@ async function start() {
     if (event.key === "Escape" && merging !== null) mergeInto(merging);
   });
   element("group-more").addEventListener("click", () => showGroup(group.who, group.faces.length));
-  for (const [kind, text] of [["reject", " faces are somebody else."],
-    ["split", " faces are another person."]]) {
+  for (const [kind, text] of [["reject", " somebody else."], ["split", " another person."]]) {
     element("group-" + kind).addEventListener("click", () => change(
-      {do: kind, ids: [...marked]}, sayOfGroup, marked.size + text));
+      {do: kind, ids: [...marked]}, sayOfGroup,
+      counted(marked.size, "face") + (marked.size === 1 ? " is" : " are") + text));
   }
   element("undo").addEventListener("click", () => change({do: "undo"}, sayOfGroups, "Undone."));
   element("groups-previous").addEventListener("click",

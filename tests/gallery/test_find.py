@@ -362,6 +362,9 @@ def test_bad_folders_and_files_are_one_line(tmp_path):
         with pytest.raises(UserError) as refusal:
             search.main(arguments)
         assert named in str(refusal.value), (arguments, refusal.value)
+    assert not (tmp_path / "g").exists()
+    made = [path.name for path in (tmp_path / "cache" / "dcbh").iterdir()]
+    assert all(name.startswith("a-") for name in made)
 
 
 @pytest.mark.parametrize("content", [None, b"short", bytes(WEIGHTS_BYTES)],

@@ -60,7 +60,7 @@ def test_comparison_as_text_is_one_row_a_run():
     many = {f"runs/grid/{number:02d}_{'name' * number}": dict(RUNS["runs/b"], mAP=number / 20)
             for number in range(15)}
     lines = columns.comparison_text(many).splitlines()
-    assert len(lines) == 1 + 15 + 1  # head, runs, the folder that they share
+    assert len(lines) == 1 + 15 + 2  # head, runs, what * means, the folder that they share
     assert [line.split()[0] for line in lines[1:4]] == ["1", "2", "3"]
     assert [line.split()[-1] for line in lines[1:16]] == [
         name[len("runs/grid/"):] for name in reversed(list(many))]
