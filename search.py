@@ -319,6 +319,8 @@ def _parse_ids(parser, arguments, is_named=False):
     Args:
         is_named: whether the last one is a name in any case, also if it is a number.
     """
+    arguments = [part for text in arguments  # --id=7 is --id 7
+                 for part in (text.split("=", 1) if text.startswith("--id=") else [text])]
     options = parser.parse_intermixed_args([text for text in arguments if text != "--id"])
     rest, ids = options.rest, []
     while "--id" in arguments and len(rest) > is_named and WHOLE_NUMBER.match(rest[0]):

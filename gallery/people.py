@@ -416,4 +416,5 @@ def _at(writer, path):
 
 def _difference(names, typed):
     kind, text = names.difference(typed)
-    return "" if kind == "are not there" else f": {text}"
+    # Less what was typed, which the message has named.
+    return "" if kind == "are not there" else "; " + text[len(one_line(typed, 100)):].lstrip(": ")

@@ -185,7 +185,8 @@ def test_people_are_renamed_named_and_listed(run, people, tmp_path, capsys):
     capsys.readouterr()
     search.main(["rename", path, "s1", "Ann"])
     search.main(["rename", path, "s2", "Ann"])
-    search.main(["name", path, "--id", "0", "20", "Zo\u00eb Z"])
+    search.main(["name", path, "--id", "0", "Zo\u00eb Z"])
+    search.main(["name", path, "--id=20", "Zo\u00eb Z"])
     with Gallery.open(path) as gallery:
         assert [gallery.name(row) for row in (0, 20)] == ["Zo\u00eb Z"] * 2
         assert sorted(gallery.names.values()) == ["Ann", "Zo\u00eb Z", "s3", "s4", "s5"]
