@@ -146,9 +146,10 @@ def gallery_text(gallery, judge, index):
     run = f" of run {one_line(info['run'])}" if info["run"] else ", without a run"
     lines.append(f"made by {one_line(info['method'], 40)}{run}: {info['num_bits']} bits, crop "
                  f"{one_line(crop, 40)}")
-    if index is not None:
-        lines.append(f"{decision_line(gallery, judge, index)}; {len(np.unique(gallery.codes))} "
-                     "distinct codes")
+    if index is None:
+        return "\n".join(lines + ["it holds no face, so nobody is named"])
+    lines.append(f"{decision_line(gallery, judge, index)}; {len(np.unique(gallery.codes))} "
+                 "distinct codes")
     return "\n".join(lines + [threshold_text(gallery, judge)])
 
 
