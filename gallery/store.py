@@ -573,6 +573,9 @@ class Writer(_Opened):
             _refuse_old_form(self.path)
         else:
             check_folder(self.path)
+        if is_step and not os.access(self.path, os.W_OK):  # SQLite would not say why
+            raise UserError(f"{self.path} cannot be written (a read-only disk, or no right to it); "
+                            "copy the gallery elsewhere")
         _migrate(self.path)
         if make:
             self._folder = OutputFolder.create(self.path, "gallery")

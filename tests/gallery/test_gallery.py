@@ -427,6 +427,9 @@ def test_copied_moved_and_mounted_read_only(gallery, tmp_path):
         assert contents(tmp_path / "moved") == expected
         with pytest.raises(UserError):
             people.remove(tmp_path / "moved", ids=[0])
+        with pytest.raises(UserError) as refusal:
+            people.rename(tmp_path / "moved", "p0", "Eve")
+        assert refusal.value.exit_code == 2 and str(tmp_path / "moved") in str(refusal.value)
     finally:
         subprocess.run(["umount", str(tmp_path / "moved")], check=True)
     # With changes in the log that nobody has merged, as a kill leaves them.
