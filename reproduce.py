@@ -28,6 +28,7 @@ from experiments.runner import Runner
 from runtime.command_line import (
     ArgumentParser,
     add_setting_arguments,
+    counted,
     duration,
     run_command,
     setting_values,
@@ -114,7 +115,8 @@ def run(options, cells, command):
     runnable = grid.with_data(cells, named=bool(options.datasets))
     out = OutputFolder.create(options.out, "grid")
     todo = [cell for cell in runnable if not cell.results()]
-    print(f"{len(cells)} cells, {len(runnable) - len(todo)} of them finished before")
+    print(f"{counted(len(cells), 'cell', 'cells')}, finished before: "
+          f"{len(runnable) - len(todo)}")
     runner = Runner(todo, options.jobs, out.path / "logs")
     runner.run()
     grid.write_tables(out, cells, command)
