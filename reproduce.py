@@ -90,8 +90,12 @@ def main(arguments):
         return
     if options.paper:
         options.datasets, options.bits = grid.PAPER_DATASETS, grid.PAPER_BITS
-    cells = plan(options, given)
-    grid.check_features(cells)
+    carry_out(options, plan(options, given), arguments)
+
+
+def carry_out(options, cells, arguments):
+    """Runs a grid's Cells, or says what they would take, as the options want."""
+    grid.check_features(cells)  # only now: an earlier line of a campaign may have made them
     if options.paper:
         grid.print_paper(options.out, cells)
     elif options.dry_run:
@@ -150,32 +154,31 @@ def run_campaign(path, arguments):
         try:
             words = shlex.split(line, comments=True)
             if words:
-                grids.append(shared + words)
-                options, given = parse_command_line(grids[-1])
+                words = shared + words
+                options, given = parse_command_line(words)
                 if options.campaign is not None or options.paper:
                     raise UserError("a campaign's line must not have --campaign or --paper")
-                # Features may come from a line before, so they are checked when their turn comes.
-                cells = plan(options, given)
+                grids.append((words, options, plan(options, given)))
                 if options.datasets and not options.dry_run:
-                    grid.with_data(cells, named=True)
+                    grid.with_data(grids[-1][2], named=True)
         except (UserError, ValueError) as error:
             raise UserError(f"{path}, line {number}: {error}")
     if not grids:
         raise UserError(f"{path} names no grid: each line is the options of one, such as "
                         "--datasets orl --methods dcbh csq")
-    started, failures, outs = time.perf_counter(), [], []
-    for words in grids:
+    started, failures = time.perf_counter(), []
+    for words, options, cells in grids:
         print(f"reproduce.py {' '.join(words)}", flush=True)
-        outs.append(parse_command_line(words)[0].out)
         try:
-            main(words)
+            carry_out(options, cells, words)
         except UserError as error:  # also a grid whose features a line before should have made
             failures.append(str(error))
             print(error, file=sys.stderr)
-    size = sum(os.path.getsize(os.path.join(folder, name)) for out in dict.fromkeys(outs)
+    outs = dict.fromkeys(options.out for _, options, _ in grids)
+    size = sum(os.path.getsize(os.path.join(folder, name)) for out in outs
                for folder, _, names in os.walk(out) for name in names)
     print(f"{len(grids)} grids in {duration(time.perf_counter() - started)}; {size / 1e9:.1f} GB "
-          f"in {', '.join(dict.fromkeys(outs))}")
+          f"in {', '.join(outs)}")
     if failures:
         raise Failed(f"{len(failures)} of {len(grids)} grids failed, or have failed cells: "
                      f"{failures[0]}")

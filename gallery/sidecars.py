@@ -291,7 +291,7 @@ def _read(sidecar, path):
     with files.open_regular(sidecar) as stream, files.reading(sidecar):
         data = stream.read(MOST_BYTES + 1)
     if len(data) > MOST_BYTES:
-        raise ValueError(f"has more than {MOST_BYTES >> 20} MB")
+        raise ValueError(f"has more than {MOST_BYTES // 10 ** 6} MB")
     return regions_of(data, stored(path))
 
 

@@ -14,8 +14,8 @@ from runtime.command_line import counted
 from runtime.errors import one_line
 
 EXAMPLES = 8  # faces of a group that are listed
-COLUMNS = ("query", "face", "verdict", "rank", "id", "person", "file", "distance", "cosine",
-           "probably")
+COLUMNS = ("query", "face", "verdict", "rank", "id", "person", "file", "distance",
+           "cosine_distance", "probably")
 
 
 def number_text(distance):
@@ -68,7 +68,7 @@ def table(gallery, judge, result):  # noqa: ARG001  as found_text
     """One result as text for people."""
     answer = result.answer
     cosines = answer.nearest.cosines
-    rows = [("rank", "person", "cosine", "distance", "id", "file")]
+    rows = [("rank", "person", "cosine distance", "Hamming distance", "id", "file")]
     for rank, face, bits in found_faces(gallery, answer):
         cosine = "" if cosines is None else number_text(cosines[rank - 1])
         rows.append((str(rank), one_line(face.name or "-", 40), cosine, str(bits), str(face.id),
@@ -259,7 +259,8 @@ def answer_dict(gallery, answer):
         verdict=answer.verdict.to_dict(), more_ties=answer.nearest.more_ties,
         neighbours=[dict(rank=rank, id=face.id, person=face.name, file=face.photograph,
                          place=face.place, box=list(face.box), distance=bits,
-                         cosine=None if cosines is None else round(float(cosines[rank - 1]), 4))
+                         cosine_distance=None if cosines is None else (
+                             round(float(cosines[rank - 1]), 4)))
                     for rank, face, bits in found_faces(gallery, answer)])
 
 
@@ -274,6 +275,6 @@ def to_csv(gallery, results):
             writer.writerow([
                 result.photograph, result.number, verdict.name or "unknown", item["rank"],
                 item["id"], item["person"] or "", item["place"], item["distance"],
-                "" if item["cosine"] is None else item["cosine"],
+                "" if item["cosine_distance"] is None else item["cosine_distance"],
                 verdict.probable.name if verdict.probable else ""])
     return stream.getvalue()

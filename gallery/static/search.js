@@ -379,12 +379,12 @@ function distanceText(distance) {
 
 // How far a face is, by what decides.
 function apart(face) {
-  return face.cosine === null ? face.distance : face.cosine;
+  return face.cosine_distance === null ? face.distance : face.cosine_distance;
 }
 
 function distanceLines(face) {
   const lines = ["distance " + distanceText(apart(face))];
-  if (face.cosine !== null) lines.push("codes: " + face.distance + " bits");
+  if (face.cosine_distance !== null) lines.push("codes: " + face.distance + " bits");
   return lines;
 }
 

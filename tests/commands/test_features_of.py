@@ -270,15 +270,15 @@ def test_descriptors_decide_in_a_gallery(runs, tmp_path, capsys, method):
     found = query("--threshold", "0.5")
     neighbours = found["queries"][0]["neighbours"]
     assert found["decided_by"] == "descriptors"
-    np.testing.assert_allclose([item["cosine"] for item in neighbours], np.sort(cosines)[:4],
-                               atol=1e-3)
+    np.testing.assert_allclose([item["cosine_distance"] for item in neighbours],
+                               np.sort(cosines)[:4], atol=1e-3)
     np.testing.assert_allclose([cosines[item["id"]] for item in neighbours], np.sort(cosines)[:4],
                                atol=1e-3)
     assert [item["distance"] for item in neighbours] == [
         codes[item["id"]] for item in neighbours]
     alone = query("--codes_alone")
     assert alone["decided_by"] == "codes"
-    assert {item["cosine"] for item in alone["queries"][0]["neighbours"]} == {None}
+    assert {item["cosine_distance"] for item in alone["queries"][0]["neighbours"]} == {None}
     with pytest.raises(UserError, match="codes_alone"):
         query("--threshold", "20")
     search.main(["rename", path, "p0", "p1"])

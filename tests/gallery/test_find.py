@@ -172,15 +172,15 @@ def test_the_nearest_are_those_by_cosine(tmp_path):
         cosines = 1 - vectors.dot(own / np.linalg.norm(own))
         order = np.argsort(cosines)
         assert [item["id"] for item in found["neighbours"]] == gallery.ids[order].tolist()
-        np.testing.assert_allclose([item["cosine"] for item in found["neighbours"]],
+        np.testing.assert_allclose([item["cosine_distance"] for item in found["neighbours"]],
                                    cosines[order], atol=1e-4)
         with gallery.open_encoder() as encoder:
             bits = packing.distances(code[order], packing.pack(encoder.encode(own[None]))[0])
         assert [item["distance"] for item in found["neighbours"]] == bits.tolist()
     assert whole["decided_by"] == "embeddings" and found["verdict"]["name"] == "p2"
     alone, whole = answer_of(path, query, top=20, codes_alone=True)
-    assert whole["decided_by"] == "codes" and {item["cosine"] for item in alone["neighbours"]} == {
-        None}
+    assert whole["decided_by"] == "codes"
+    assert {item["cosine_distance"] for item in alone["neighbours"]} == {None}
     assert [item["distance"] for item in alone["neighbours"]] == sorted(bits.tolist())
 
 
@@ -190,7 +190,7 @@ def test_both_distances_are_everywhere(tmp_path, capsys):
     query = take(tmp_path / "q.png", 2, 99)
     answer, _ = answer_of(path, query, sheet=tmp_path / "s.html", csv=tmp_path / "r.csv")
     first = answer["neighbours"][0]
-    shown = f"{first['cosine']:.3f}"
+    shown = f"{first['cosine_distance']:.3f}"
     assert [shown, str(first["distance"])] == next(
         line.split()[2:4] for line in capsys.readouterr().out.splitlines()
         if line.split()[:1] == ["1"])
@@ -198,7 +198,8 @@ def test_both_distances_are_everywhere(tmp_path, capsys):
     assert f"distance {shown}" in sheet and f"codes: {first['distance']} bits" in sheet
     with open(str(tmp_path / "r.csv")) as stream:
         row = next(csv.DictReader(stream))
-    assert row["cosine"] == str(first["cosine"]) and row["distance"] == str(first["distance"])
+    for name in ("cosine_distance", "distance"):
+        assert row[name] == str(first[name])
 
 
 def test_distances_in_bits_are_for_codes(tmp_path):
