@@ -102,8 +102,8 @@ def data_notes(dataset, train, test):
     """
     notes = []
     if dataset.num_identities == 1:
-        notes.append("warning: there is only one person, so nobody to tell apart, and every "
-                     "ranking is right")
+        notes.append("warning: there is only one person, so every ranking is right and the "
+                     "results say nothing")
     for name, split, expected in (("training", train, dataset.num_train),
                                   ("test", test, dataset.num_test)):
         if len(split.labels) != expected:

@@ -94,7 +94,7 @@ def main(arguments):
 
 
 def carry_out(options, cells, arguments):
-    """Runs a grid's Cells, or says what they would take, as the options want."""
+    """Runs a grid's Cells; with --dry_run or --paper, says what they would take."""
     grid.check_features(cells)  # only now: an earlier line of a campaign may have made them
     if options.paper:
         grid.print_paper(options.out, cells)
@@ -119,8 +119,8 @@ def run(options, cells, command):
     runnable = grid.with_data(cells, named=bool(options.datasets))
     out = OutputFolder.create(options.out, "grid")
     todo = [cell for cell in runnable if not cell.results()]
-    print(f"{counted(len(cells), 'cell', 'cells')}, finished before: "
-          f"{len(runnable) - len(todo)}")
+    finished = len(runnable) - len(todo)
+    print(f"{counted(len(cells), 'cell', 'cells')}, {finished} already finished")
     runner = Runner(todo, options.jobs, out.path / "logs")
     runner.run()
     grid.write_tables(out, cells, command)

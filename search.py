@@ -175,7 +175,7 @@ def rename(arguments):
     options = parser.parse_args(arguments)
     done = people.rename(options.gallery, options.old, options.new)
     print(f"{one_line(options.old)} {'and' if done.merged else 'is now'} {one_line(done.name)}"
-          f"{' are now one person' * done.merged}; faces with a new name: {done.faces}")
+          f"{' are now one person' * done.merged}; {counted(done.faces, 'face', 'faces')} renamed")
 
 
 def name(arguments):
@@ -266,8 +266,7 @@ def reject(arguments):
         raise UserError("reject faces as in: python search.py reject GALLERY --id 7 8, or: python "
                         "search.py reject GALLERY --id 7 8 NAME")
     left = people.reject(options.gallery, ids, names[0] if names else None)
-    print(f"{counted(len(set(ids)), 'face is', 'faces are')} rejected; of them left the person or "
-          f"group: {left}")
+    print(f"rejected {counted(len(set(ids)), 'face', 'faces')}; {left} left the person or group")
 
 
 def mark(arguments):
@@ -645,7 +644,7 @@ def _report_change(path, report, server):
         nameless = sum(group.name is None for group in grouping.groups_of(gallery, least=2))
         print(f"{path}: {counted(len(gallery), 'face', 'faces')}, "
               + counted(len(gallery.names), "person", "people")
-              + f", groups of faces without a name: {nameless}" * bool(nameless))
+              + f", {counted(nameless, 'group', 'groups')} without a name" * bool(nameless))
         if server:
             print(texts.engine_line(gallery, server.upload(gallery)))
         elif (gallery.info["engine"] or choose_engine(

@@ -599,8 +599,8 @@ class Writer(_Opened):
             self._disconnect()
             kept = path.with_name(path.name + ".damaged")  # names given by hand are nowhere else
             if path.exists() and path.stat().st_size:
-                self.notes.append(f"{one_line(error).partition('; ')[0]}: it is now {kept.name}, "
-                                  "and names given by hand are in that file alone")
+                self.notes.append(f"{one_line(error).partition('; ')[0]}; it is kept as "
+                                  f"{kept.name}, the only copy of names given by hand")
             for ending in ("", "-wal", "-shm"):
                 with files.writing(path), contextlib.suppress(FileNotFoundError):
                     os.replace(f"{path}{ending}", f"{kept}{ending}")
@@ -1068,7 +1068,7 @@ def _check_schema(connection, path):
         raise Failed(f"{path} is of an older version, and its folder cannot be written; copy the "
                      "folder elsewhere")
     if version > VERSION:
-        raise Failed(f"{path} is of a newer version of this program: use that one")
+        raise Failed(f"{path} was made by a newer version of this program; use that version")
     if version != VERSION:
         raise _damaged(path, "another version of this program made it")
     if _tables(connection) != _expected_tables():

@@ -141,13 +141,13 @@ def gallery_text(gallery, judge, index):
     lines += [f"  of {one_line(source)}" for source in gallery.sources()]
     left_out = sum(count for _, _, count in gallery.left_out()) - empty
     if left_out:
-        lines.append(f"left out: {counted(left_out, 'other file', 'other files')}; --left-out "
-                     "lists them")
+        lines.append(f"{counted(left_out, 'other file', 'other files')} left out; --left-out lists "
+                     "them")
     run = f" of run {one_line(info['run'])}" if info["run"] else ", without a run"
     lines.append(f"made by {one_line(info['method'], 40)}{run}: {info['num_bits']} bits, crop "
                  f"{one_line(crop, 40)}")
     if index is None:
-        return "\n".join(lines + ["it holds no face, so nobody is named"])
+        return "\n".join(lines + ["it has no faces yet"])
     lines.append(f"{decision_line(gallery, judge, index)}; {len(np.unique(gallery.codes))} "
                  "distinct codes")
     return "\n".join(lines + [threshold_text(gallery, judge)])

@@ -53,7 +53,7 @@ class NetworkMethod(Method):
     def check(self, config):
         super().check(config)
         if config.codeword_share and not loss_of(config).has_classifiers:
-            tuned = "; recipe tuned sets it otherwise" * (config.recipe == "tuned")
+            tuned = " (the tuned recipe sets it)" * (config.recipe == "tuned")
             raise UserError(f"method {config.method} has no hash classifier to restart from "
                             f"codewords: add --codeword_share 0{tuned}")
 

@@ -167,7 +167,7 @@ class ArgumentParser(argparse.ArgumentParser):
         if not argument.startswith("-"):
             hint = (f"settings are given as --name value (a data set as --dataset_flag {argument})"
                     if "--dataset_flag" in names else
-                    "a name or path of several words stands in quotation marks")
+                    "put a name or path with spaces in quotes")
             return f"unexpected argument {argument!r}; {hint}"
         name = argument.split("=")[0]
         underscored = "--" + name[2:].replace("-", "_")
